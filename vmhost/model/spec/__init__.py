@@ -1,0 +1,42 @@
+"""What a person writes in a site file, and the complete guests that follow from it."""
+
+from vmhost.model.spec.base import CommandRef, CredentialRef, EnvRef, FileRef, SecretRef
+from vmhost.model.spec.cloudinit import CloudInitSpec, FileSpec, UserDataSpec, UserSpec
+from vmhost.model.spec.guest import (
+    CpuSpec,
+    DiskSpec,
+    GuestInput,
+    GuestSpec,
+    MemoryInput,
+    MemorySpec,
+    NicSpec,
+    ReadySpec,
+)
+from vmhost.model.spec.network import BridgeSpec, NetworkSpec
+from vmhost.model.spec.site import API_VERSION, HostSpec, Site, SiteInput
+
+__all__ = [
+    "API_VERSION",
+    "BridgeSpec",
+    "CloudInitSpec",
+    "CommandRef",
+    "CpuSpec",
+    "CredentialRef",
+    "DiskSpec",
+    "EnvRef",
+    "FileRef",
+    "FileSpec",
+    "GuestInput",
+    "GuestSpec",
+    "HostSpec",
+    "MemoryInput",
+    "MemorySpec",
+    "NetworkSpec",
+    "NicSpec",
+    "ReadySpec",
+    "SecretRef",
+    "Site",
+    "SiteInput",
+    "UserDataSpec",
+    "UserSpec",
+]

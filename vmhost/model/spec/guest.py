@@ -1,0 +1,171 @@
+"""A guest: as a person writes it (``GuestInput``, everything optional) and complete (``GuestSpec``)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from vmhost.model import units
+from vmhost.model.spec.base import (
+    Count,
+    DiskSize,
+    Flag,
+    GuestMemory,
+    Identifier,
+    Line,
+    Mac,
+    Model,
+    Name,
+    Seconds,
+    empty_if_absent,
+)
+from vmhost.model.spec.cloudinit import CloudInitSpec
+
+NO_ADDRESS = ("auto", "dhcp", "none")
+"""What may stand in place of an address."""
+
+
+def _address(text: str) -> str:
+    if text in NO_ADDRESS:
+        return text
+    try:
+        return units.parse_ip(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or one of {', '.join(NO_ADDRESS)}") from None
+
+
+def _scalar(key: str) -> Any:
+    def widen(value: Any) -> Any:
+        return {key: value} if isinstance(value, (int, float, str)) and not isinstance(value, bool) else value
+
+    return widen
+
+
+Address = Annotated[str, AfterValidator(_address)]
+VcpuCount = Annotated[Count, Field(ge=1, le=710)]
+Firmware = Literal["bios", "uefi"]
+
+
+class CpuSpec(Model):
+    """vCPUs at boot and at most; ``cpus: 2`` is ``cpus: {count: 2}``."""
+
+    count: VcpuCount = Field(default=1, description="vCPUs at boot.")
+    max: VcpuCount | None = Field(
+        default=None, description="vCPUs at most, without a reboot; as many as count if absent."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> CpuSpec:
+        if self.max is not None and self.max < self.count:
+            raise ValueError(f"max ({self.max}) is below count ({self.count})")
+        return self
+
+
+class MemoryInput(Model):
+    """Memory as written: ``memory: 2G`` is ``memory: {size: 2G}``; what is absent is inherited."""
+
+    size: GuestMemory | None = Field(default=None, description="Memory at boot.")
+    max: GuestMemory | None = Field(
+        default=None, description="Memory at most, without a reboot; as much as size if absent."
+    )
+
+
+class MemorySpec(Model):
+    """Memory at boot and at most, in bytes, whole MiB."""
+
+    size: GuestMemory
+    max: GuestMemory | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> MemorySpec:
+        if self.max is not None and self.max < self.size:
+            raise ValueError(
+                f"max ({units.format_size(self.max)}) is below size ({units.format_size(self.size)})",
+            )
+        return self
+
+
+class DiskSpec(Model):
+    """A disk. The first one is the root disk and lies on the guest's image; further ones begin empty."""
+
+    id: Identifier | None = Field(default=None, description="Stable name: root for the first, then data1, data2, ...")
+    size: DiskSize = Field(description="Size; it can grow, never shrink.")
+    pool: Name | None = Field(default=None, description="Storage pool; the host's pool if absent.")
+
+
+class NicSpec(Model):
+    """A NIC on a network."""
+
+    network: Name = Field(description="Name of the network.")
+    id: Identifier | None = Field(default=None, description="Stable name; the network's name if absent.")
+    address: Address = Field(
+        default="auto",
+        description="An address of the subnet, auto, dhcp or none; without it auto where there is a subnet, else dhcp.",
+    )
+    mac: Mac | None = Field(default=None, description="Hardware address; drawn if absent.")
+
+
+class ReadySpec(Model):
+    """When the guest counts as ready: it answers, and cloud-init has its verdict."""
+
+    by: Literal["ssh", "agent", "none"] = Field(
+        default="ssh", description="What is asked; without it ssh where the address is known, else the guest agent."
+    )
+    cloud_init: Flag = Field(default=True, description="Wait for cloud-init's verdict.")
+    timeout: Seconds = Field(default=600.0, description="How long it may take.")
+
+
+Cpus = Annotated[CpuSpec, BeforeValidator(_scalar("count"), json_schema_input_type=int | CpuSpec)]
+MemoryWritten = Annotated[MemoryInput, BeforeValidator(_scalar("size"), json_schema_input_type=int | str | MemoryInput)]
+Memory = Annotated[MemorySpec, BeforeValidator(_scalar("size"))]
+Labels = dict[Identifier, Line]
+
+
+class GuestInput(Model):
+    """A guest, a profile or the defaults as written: what is absent comes from the profile, then from the defaults."""
+
+    profile: Name | None = Field(default=None, description="The profile to inherit from.")
+    count: Annotated[Count, Field(ge=1, le=999)] | None = Field(
+        default=None, description="That many guests: NAME-01, NAME-02, ..."
+    )
+    image: Name | None = Field(default=None, description="Image of the root disk, as in vmhost image list.")
+    cpus: Cpus | None = Field(default=None, description="vCPUs.")
+    memory: MemoryWritten | None = Field(default=None, description="Memory.")
+    firmware: Firmware | None = Field(default=None, description="How it boots; bios if absent.")
+    disks: Annotated[tuple[DiskSpec, ...], Field(min_length=1, max_length=24)] | None = Field(
+        default=None, description="Disks; the first is the root disk."
+    )
+    nics: Annotated[tuple[NicSpec, ...], Field(max_length=16)] | None = Field(default=None, description="NICs.")
+    cloud_init: CloudInitSpec | None = Field(default=None, description="What is set up at the first boot.")
+    state: Literal["running", "stopped"] | None = Field(default=None, description="running if absent.")
+    autostart: Flag | None = Field(default=None, description="Start with the host.")
+    protect: Flag | None = Field(default=None, description="Refuse to delete, replace or power off.")
+    labels: Labels | None = Field(default=None, description="Words of one's own.")
+    ready: ReadySpec | None = Field(default=None, description="When it counts as ready.")
+
+
+GuestEntry = Annotated[GuestInput, BeforeValidator(empty_if_absent, json_schema_input_type=GuestInput | None)]
+
+
+class GuestSpec(Model):
+    """A guest with nothing left open: every default, id and maximum is written out. Sizes are bytes."""
+
+    name: Name
+    image: Name
+    cpus: CpuSpec
+    memory: Memory
+    firmware: Firmware = "bios"
+    disks: Annotated[tuple[DiskSpec, ...], Field(min_length=1, max_length=24)]
+    nics: Annotated[tuple[NicSpec, ...], Field(max_length=16)] = ()
+    cloud_init: CloudInitSpec = CloudInitSpec()
+    state: Literal["running", "stopped"] = "running"
+    autostart: bool = False
+    protect: bool = False
+    labels: Labels = {}
+    ready: ReadySpec = ReadySpec()
+
+    @property
+    def root(self) -> DiskSpec:
+        """The disk that lies on the image."""
+        return self.disks[0]

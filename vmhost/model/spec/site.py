@@ -1,0 +1,50 @@
+"""A site: as written (``SiteInput``), and complete, with every guest resolved (``Site``)."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from pydantic import Field
+
+from vmhost.model.spec.base import HostMemory, LinkName, Model, Name
+from vmhost.model.spec.guest import GuestEntry, GuestInput, GuestSpec
+from vmhost.model.spec.network import BridgeEntry, BridgeSpec, NetworkSpec
+
+API_VERSION: Final = "vmhost/v1"
+
+
+class HostSpec(Model):
+    """Host-wide wishes."""
+
+    pool: Name = Field(default="vmhost", description="Storage pool of disks that name none; made if it is missing.")
+    reserve_memory: HostMemory | None = Field(default=None, description="Memory that guests may not take.")
+
+
+class SiteInput(Model):
+    """A site: the guests that one file owns on a host, and the bridges and networks that they use."""
+
+    apiVersion: Literal["vmhost/v1"] = Field(description="Version of this format.")  # noqa: N815 - as Kubernetes spells it
+    name: Name = Field(description="Name of the site; what it owns carries it.")
+    host: HostSpec = Field(default=HostSpec(), description="What holds for the whole host.")
+    bridges: dict[LinkName, BridgeEntry] = Field(default={}, description="Bridges that vmhost makes, by name.")
+    networks: dict[Name, NetworkSpec] = Field(default={}, description="Networks, by name.")
+    defaults: GuestInput = Field(
+        default=GuestInput(), description="What guests get unless their profile or they say otherwise."
+    )
+    profiles: dict[Name, GuestEntry] = Field(default={}, description="Named flavours that guests inherit.")
+    guests: dict[Name, GuestEntry] = Field(default={}, description="Guests, by name.")
+
+
+class Site(Model):
+    """A site with nothing left open, checked in itself. ``path`` is the file it came from, or empty."""
+
+    name: Name
+    path: str = ""
+    host: HostSpec = HostSpec()
+    bridges: dict[LinkName, BridgeSpec] = {}
+    networks: dict[Name, NetworkSpec] = {}
+    guests: tuple[GuestSpec, ...] = ()
+
+    def guest(self, name: str) -> GuestSpec | None:
+        """Return the guest of that name, or None."""
+        return next((guest for guest in self.guests if guest.name == name), None)

@@ -1,0 +1,238 @@
+"""The closed union of steps: every single act that vmhost may do to a host, as data without secrets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vmhost.model.identity import GuestIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class EnsurePool:
+    """Define, build, start and autostart a directory pool."""
+
+    name: str
+    path: str
+    kind: Literal["ensure-pool"] = "ensure-pool"
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePool:
+    """Stop and undefine a directory pool that holds no volumes; its empty directory goes too."""
+
+    name: str
+    kind: Literal["delete-pool"] = "delete-pool"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateBridge:
+    """Create a bridge, give it its alias ``vmhost:SITE``, MTU and host address, and set it up."""
+
+    name: str
+    site: str
+    mtu: int
+    address: str = ""
+    kind: Literal["create-bridge"] = "create-bridge"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteBridge:
+    """Delete a bridge whose alias is ``vmhost:SITE`` and that has no ports."""
+
+    name: str
+    site: str
+    kind: Literal["delete-bridge"] = "delete-bridge"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateVolume:
+    """Create a qcow2 volume of ``capacity`` bytes, empty or on a backing image (path and format both explicit)."""
+
+    pool: str
+    name: str
+    capacity: int
+    backing: str = ""
+    backing_format: str = ""
+    kind: Literal["create-volume"] = "create-volume"
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeVolume:
+    """Grow a volume of a guest that is shut off to ``capacity`` bytes."""
+
+    pool: str
+    name: str
+    capacity: int
+    kind: Literal["resize-volume"] = "resize-volume"
+
+
+@dataclass(frozen=True, slots=True)
+class ResizeDisk:
+    """Grow the disk of a running guest to ``capacity`` bytes; the guest sees it at once."""
+
+    uuid: str
+    source: str
+    capacity: int
+    kind: Literal["resize-disk"] = "resize-disk"
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteVolume:
+    """Delete a volume and what it holds, for good."""
+
+    pool: str
+    name: str
+    kind: Literal["delete-volume"] = "delete-volume"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateSeed:
+    """Create the NoCloud seed volume.
+
+    The three documents are JSON text; where a secret belongs stands a token (``vmhost.render.seed``), which the engine
+    fills at the last moment. ``extra_user_data`` is the user's own part, or empty.
+    """
+
+    pool: str
+    name: str
+    meta_data: str
+    user_data: str
+    network_config: str
+    extra_user_data: str = ""
+    kind: Literal["create-seed"] = "create-seed"
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubSeed:
+    """Overwrite a seed with one of the same instance-id that holds no secrets; the documents as for a new seed."""
+
+    pool: str
+    name: str
+    meta_data: str
+    user_data: str
+    network_config: str
+    extra_user_data: str = ""
+    kind: Literal["scrub-seed"] = "scrub-seed"
+
+
+@dataclass(frozen=True, slots=True)
+class DefineDomain:
+    """Define a domain, or redefine the one of the same UUID; a running guest sees it at its next boot."""
+
+    uuid: str
+    name: str
+    xml: str
+    kind: Literal["define-domain"] = "define-domain"
+
+
+@dataclass(frozen=True, slots=True)
+class UndefineDomain:
+    """Undefine a domain with its NVRAM, managed save, checkpoint and snapshot metadata; its disks stay."""
+
+    uuid: str
+    name: str
+    kind: Literal["undefine-domain"] = "undefine-domain"
+
+
+@dataclass(frozen=True, slots=True)
+class StartDomain:
+    """Start a defined domain."""
+
+    uuid: str
+    name: str
+    kind: Literal["start-domain"] = "start-domain"
+
+
+@dataclass(frozen=True, slots=True)
+class ShutDown:
+    """Ask the guest to shut down (agent, then ACPI) and wait until it has; never powers it off."""
+
+    uuid: str
+    name: str
+    timeout: float
+    kind: Literal["shut-down"] = "shut-down"
+
+
+@dataclass(frozen=True, slots=True)
+class PowerOff:
+    """Take the power away at once (QEMU gets the time to flush its caches)."""
+
+    uuid: str
+    name: str
+    kind: Literal["power-off"] = "power-off"
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardManagedSave:
+    """Remove the saved memory of a guest, as a power cut would."""
+
+    uuid: str
+    name: str
+    kind: Literal["discard-managed-save"] = "discard-managed-save"
+
+
+@dataclass(frozen=True, slots=True)
+class SetAutostart:
+    """Set libvirt's autostart of a domain."""
+
+    uuid: str
+    name: str
+    on: bool
+    kind: Literal["set-autostart"] = "set-autostart"
+
+
+@dataclass(frozen=True, slots=True)
+class SetMetadata:
+    """Replace our metadata element, in the definition and in the running domain; ``xml`` is the element's text."""
+
+    uuid: str
+    name: str
+    xml: str
+    kind: Literal["set-metadata"] = "set-metadata"
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetConsole:
+    """Delete the log of a guest's serial console."""
+
+    path: str
+    kind: Literal["forget-console"] = "forget-console"
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitGuest:
+    """Wait until the guest is ready: SSH with the pinned host key (or its agent), then cloud-init's verdict."""
+
+    identity: GuestIdentity
+    by: Literal["ssh", "agent", "none"]
+    cloud_init: bool
+    timeout: float
+    user: str
+    site: str
+    serial_log: str
+    kind: Literal["await-guest"] = "await-guest"
+
+
+Step = (
+    EnsurePool
+    | DeletePool
+    | CreateBridge
+    | DeleteBridge
+    | CreateVolume
+    | ResizeVolume
+    | ResizeDisk
+    | DeleteVolume
+    | CreateSeed
+    | ScrubSeed
+    | DefineDomain
+    | UndefineDomain
+    | StartDomain
+    | ShutDown
+    | PowerOff
+    | DiscardManagedSave
+    | SetAutostart
+    | SetMetadata
+    | ForgetConsole
+    | AwaitGuest
+)

@@ -1,0 +1,310 @@
+"""What vmhost asks of the outside world: one protocol for each kind of thing, listing exactly the calls that are used.
+
+Every call raises a :class:`vmhost.model.errors.DriverError`: ``Absent`` when the thing is not there, ``AlreadyThere``
+when it is there before us, ``PermissionDenied``, ``Unreachable``. A call that raised has changed nothing, unless its
+docstring says otherwise. ``vmhost.testing.FakeHost`` implements all of them in memory, ``vmhost.drivers`` for real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vmhost.model.layout import Layout as Layout
+
+if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
+    from vmhost.model.image import ImageRecord
+    from vmhost.model.observed import Neighbour, ObservedLink, RawDomain
+    from vmhost.model.outcome import JobRecord
+    from vmhost.model.shell import CommandResult, SshTarget
+
+
+@dataclass(frozen=True, slots=True)
+class RawHost:
+    """The hypervisor in its own words. ``domain_capabilities`` is XML or empty (the test driver has none)."""
+
+    uri: str
+    driver: str
+    hostname: str
+    libvirt_version: int
+    hypervisor_version: int
+    capabilities: str
+    domain_capabilities: str
+    local: bool
+    privileged: bool
+    kvm: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RawPool:
+    """A storage pool and its volumes as XML; an inactive pool has none."""
+
+    name: str
+    active: bool
+    xml: str
+    volumes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DomainEvent:
+    """Something happened to a domain: ``started``, ``stopped``, ``crashed``, ``suspended``, ``resumed``, ``defined``,
+    ``undefined``, ``shutdown``, ``agent-connected``, ``agent-disconnected``; ``detail`` is libvirt's own word or empty.
+    """
+
+    uuid: str
+    name: str
+    kind: str
+    detail: str = ""
+
+
+class Hypervisor(Protocol):
+    """One libvirt connection; safe to use from several threads."""
+
+    def host(self) -> RawHost: ...
+    def domains(self) -> tuple[RawDomain, ...]:
+        """All domains with their definitions, read in bulk."""
+
+    def domain(self, uuid: str) -> RawDomain: ...
+    def pools(self) -> tuple[RawPool, ...]: ...
+    def define(self, xml: str) -> None:
+        """Define or redefine; validated against libvirt's schema (VIR_DOMAIN_DEFINE_VALIDATE)."""
+
+    def undefine(self, uuid: str) -> None:
+        """Undefine with NVRAM, managed save, snapshot and checkpoint metadata."""
+
+    def start(self, uuid: str) -> None:
+        """Start; AlreadyThere when it runs."""
+
+    def shut_down(self, uuid: str) -> None:
+        """Ask the guest to shut down, through its agent if that is connected, else by ACPI; returns at once."""
+
+    def power_off(self, uuid: str) -> None:
+        """Power off gracefully for QEMU (VIR_DOMAIN_DESTROY_GRACEFUL), by force only when QEMU does not end; Absent
+        when it does not run.
+        """
+
+    def discard_managed_save(self, uuid: str) -> None: ...
+    def set_autostart(self, uuid: str, on: bool) -> None: ...
+    def set_metadata(self, uuid: str, xml: str) -> None:
+        """Replace our metadata element in the definition and, when it runs, in the live domain."""
+
+    def resize_disk(self, uuid: str, source: str, capacity: int) -> None: ...
+    def create_pool(self, name: str, path: str) -> None:
+        """Define, build, start and autostart a directory pool; AlreadyThere when the name is taken."""
+
+    def delete_pool(self, name: str) -> None: ...
+    def create_volume(self, pool: str, xml: str) -> None: ...
+    def upload_volume(self, pool: str, name: str, data: bytes) -> None:
+        """Replace a raw volume's whole content: ``data``, then zeros up to its capacity."""
+
+    def resize_volume(self, pool: str, name: str, capacity: int) -> None: ...
+    def delete_volume(self, pool: str, name: str) -> None:
+        """Delete; waits for a volume that is still being built by a call whose client died."""
+
+    def agent(self, uuid: str, command: str, timeout: float) -> str:
+        """Send one JSON command to the QEMU guest agent and return its JSON answer; ``timeout`` in seconds."""
+
+    def subscribe(self, listener: Callable[[DomainEvent], None]) -> Callable[[], None]:
+        """Call ``listener`` from another thread at every event; return the function that ends it."""
+
+    def close(self) -> None: ...
+
+
+class Links(Protocol):
+    """The host's network links (rtnetlink)."""
+
+    def links(self) -> tuple[ObservedLink, ...]: ...
+    def neighbours(self) -> tuple[Neighbour, ...]: ...
+    def create_bridge(self, name: str, *, alias: str, mtu: int, address: str) -> None:
+        """Create with its alias in one go, then MTU, address and up; on a failure in between the bridge is removed
+        again.
+        """
+
+    def delete_bridge(self, name: str, *, alias: str) -> None:
+        """Delete if the alias is ours; ``AlreadyThere`` when it has ports or another alias."""
+
+
+class ShellSession(Protocol):
+    """An open SSH connection to a guest; several threads may run commands on it at once."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes = b"",  # noqa: A002 - the word of subprocess
+        timeout: float,
+        cap: int = 1 << 20,
+        sudo: bool = False,
+    ) -> CommandResult: ...
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None: ...
+    def read_file(self, path: str, *, cap: int = 1 << 20) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class GuestShell(Protocol):
+    """Opens SSH sessions with strictly pinned host keys; ``deadline`` is a monotonic time in seconds."""
+
+    def connect(self, target: SshTarget, *, deadline: float) -> ShellSession: ...
+    def knock(self, target: SshTarget, notify: Callable[[str], None]) -> AbstractContextManager[object]:
+        """Call ``notify("ssh")`` once, at the moment when the guest's SSH server opens; knocking ends with the context.
+
+        The next :meth:`connect` to the same host and port goes on with that very connection.
+        """
+
+
+class Wakeups(Protocol):
+    """Signs of life of one guest; whoever waits is woken at once."""
+
+    def wait(self, timeout: float) -> tuple[str, ...]:
+        """Return what was seen since the last call (``console: TEXT``, ``agent-connected``, ``stopped``); empty on
+        time-out.
+        """
+
+    def notify(self, sign: str) -> None:
+        """Add a sign, from any thread."""
+
+    def close(self) -> None: ...
+
+
+class Signals(Protocol):
+    """Watches guests."""
+
+    def open(self, hypervisor: Hypervisor, uuid: str, serial_log: str) -> Wakeups: ...
+    def make_room(self, logs: str) -> None:
+        """Make the directory of console logs, without which libvirt starts no guest."""
+
+    def console_tail(self, serial_log: str, lines: int) -> tuple[str, ...]:
+        """The last lines of a guest's serial console, made safe for a terminal; empty when there is no log."""
+
+    def forget_console(self, serial_log: str) -> None:
+        """Delete a guest's console log with its rotated parts; an absent one is fine."""
+
+
+class SeedMaker(Protocol):
+    """Makes the ISO 9660 image of a NoCloud seed (label ``cidata``, Joliet and Rock Ridge)."""
+
+    def make(self, files: Mapping[str, bytes]) -> bytes: ...
+
+
+class ImageSource(Protocol):
+    """The images of this host."""
+
+    def list(self) -> tuple[ImageRecord, ...]:
+        """Those that QEMU may be given, by their size and headers."""
+
+    def damaged(self) -> tuple[tuple[str, str], ...]:
+        """The names of the others, each with what is wrong with it."""
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, UTC."""
+
+    def monotonic(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """An ed25519 key pair in OpenSSH's formats; the private half is never printed, logged or journaled."""
+
+    public: str
+    private: str = field(repr=False)
+
+
+class Entropy(Protocol):
+    """Everything that is drawn by chance."""
+
+    def uuid(self) -> str: ...
+    def mac(self) -> str:
+        """A MAC with QEMU's prefix 52:54:00."""
+
+    def keypair(self, comment: str) -> KeyPair: ...
+    def port(self, taken: frozenset[int]) -> int:
+        """A TCP port on loopback that nobody listens on and that is not among ``taken``."""
+
+
+class Keys(Protocol):
+    """The SSH keys that vmhost signs in with, one for each site; private halves are readable by their owner alone."""
+
+    def public(self, site: str) -> str | None:
+        """The public line, or None when the site has no key yet."""
+
+    def private_file(self, site: str) -> Path: ...
+    def store(self, site: str, pair: KeyPair) -> None:
+        """Keep a site's first key. :raises AlreadyThere: it has one."""
+
+
+class Locks(Protocol):
+    """Locks across processes (flock), taken in the order host, then guests by UUID; a lock dies with its owner."""
+
+    def host(self) -> AbstractContextManager[None]:
+        """The host's links, storage and allocations. :raises Conflict: when another vmhost holds it for too long."""
+
+    def guests(self, uuids: Sequence[str]) -> AbstractContextManager[None]: ...
+
+
+class JournalWriter(Protocol):
+    """One operation's journal; every record is on the disk when ``append`` returns."""
+
+    def append(self, record: Mapping[str, Any]) -> None: ...
+    def close(self, *, done: bool) -> None:
+        """Release it; ``done`` removes it, otherwise it stays open for recovery."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenJournal:
+    """A journal whose owner is dead: its records in order. ``writer`` continues it under its lock."""
+
+    id: str
+    records: tuple[Mapping[str, Any], ...]
+    writer: JournalWriter
+
+
+class Journals(Protocol):
+    """The journals of this hypervisor."""
+
+    def begin(self, id: str) -> JournalWriter: ...  # noqa: A002 - what it is
+    def any_open(self) -> bool:
+        """Whether a dead owner left a journal; cheap enough for every command."""
+
+    def claim_open(self) -> tuple[OpenJournal, ...]:
+        """Take over all journals whose owners are dead. :raises DamagedData: when one is from a newer vmhost or torn
+        in the middle (a torn last line is a write that never happened).
+        """
+
+
+class History(Protocol):
+    """Jobs, running and past."""
+
+    def start(self, record: JobRecord) -> None: ...
+    def update(self, id: str, *, progress: str, done: float, total: float, rate: float) -> None: ...  # noqa: A002
+    def end(self, id: str, *, state: str, error: str) -> None: ...  # noqa: A002
+    def cancel(self, id: str) -> None: ...  # noqa: A002
+    def cancelled(self, id: str) -> bool: ...  # noqa: A002
+    def log(self, id: str, line: str) -> None: ...  # noqa: A002
+    def lines(self, id: str) -> tuple[str, ...]: ...  # noqa: A002
+    def jobs(self, *, limit: int = 100) -> tuple[JobRecord, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Everything that the engine may touch."""
+
+    hypervisor: Hypervisor
+    links: Links
+    shell: GuestShell
+    signals: Signals
+    seeds: SeedMaker
+    images: ImageSource
+    clock: Clock
+    entropy: Entropy
+    keys: Keys
+    locks: Locks
+    journals: Journals
+    history: History
+    layout: Layout
