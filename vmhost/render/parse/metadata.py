@@ -1,0 +1,74 @@
+"""Our element in a domain's ``<metadata>``, read leniently: a newer vmhost may have written it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lxml import etree
+
+from vmhost.model.identity import METADATA_VERSION, NAMESPACE, GuestIdentity, GuestMetadata, NicIdentity
+from vmhost.render.document import read
+
+_NS: Final = f"{{{NAMESPACE}}}"
+
+
+def parse_metadata(xml: str | etree._Element) -> GuestMetadata | None:
+    """Return our metadata from a domain's XML, from its root, or from our element alone; None: a foreign domain.
+
+    What a newer vmhost added is passed over, what it left out is empty. An element whose version cannot be read counts
+    as newer, so that nothing is changed on its word.
+
+    :raises DamagedData: it is not well-formed XML.
+    """
+    root = read(xml)
+    element = root if root.tag == f"{_NS}guest" else root.find(f"metadata/{_NS}guest")
+    return None if element is None else _metadata(element)
+
+
+def _metadata(element: etree._Element) -> GuestMetadata:
+    applied, state = _child(element, "applied"), _child(element, "state")
+    return GuestMetadata(
+        version=_version(element.get("version", "")),
+        site=_child(element, "site").text or "",
+        owner=_child(element, "owner").text or "",
+        applied=applied.text or "",
+        identity=_identity(_child(element, "identity")),
+        spec=_child(element, "spec").text or "",
+        volumes=tuple(volume.text or "" for volume in element.findall(f"{_NS}volume")),
+        user=applied.get("user", ""),
+        protect=state.get("protect") == "yes",
+        pending=state.get("pending") == "yes",
+        command=applied.get("command", ""),
+    )
+
+
+def _identity(element: etree._Element) -> GuestIdentity:
+    return GuestIdentity(
+        uuid=element.get("uuid", ""),
+        name=element.get("name", ""),
+        instance_id=element.get("instance-id", ""),
+        host_key=_child(element, "host-key").text or "",
+        nics=tuple(_nic(nic) for nic in element.findall(f"{_NS}nic")),
+    )
+
+
+def _nic(element: etree._Element) -> NicIdentity:
+    port = element.get("ssh-port", "")
+    return NicIdentity(
+        id=element.get("id", ""),
+        network=element.get("network", ""),
+        mac=element.get("mac", ""),
+        tap=element.get("tap", ""),
+        address=element.get("address", ""),
+        ssh_port=int(port) if port.isdecimal() else 0,
+    )
+
+
+def _child(element: etree._Element, name: str) -> etree._Element:
+    """Return a child, or an empty stand-in for one that is not there."""
+    found = element.find(f"{_NS}{name}")
+    return etree.Element(f"{_NS}{name}") if found is None else found
+
+
+def _version(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() and int(text) > 0 else METADATA_VERSION + 1
