@@ -1,0 +1,1 @@
+"""Planners: spec + observed -> plan. Pure: no I/O, no clock, no chance."""

@@ -1,0 +1,276 @@
+"""A guest that exists and should differ: which steps mend it, and what they mean while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vmhost.model.identity import GuestIdentity, GuestMetadata
+from vmhost.model.plan import Change, Note, Planned
+from vmhost.model.spec import GuestSpec
+from vmhost.model.steps import (
+    DefineDomain,
+    DiscardManagedSave,
+    ResizeDisk,
+    ResizeVolume,
+    SetAutostart,
+    SetMetadata,
+    ShutDown,
+    StartDomain,
+)
+from vmhost.model.units import format_size
+from vmhost.plan.compare import FIRST_BOOT, Delta, Pair, compare
+from vmhost.plan.create import build_metadata, first_boot, fits, volume_step, wait_step
+from vmhost.plan.redefine import amended
+from vmhost.plan.request import Parts, Refusal, Refused, Request
+from vmhost.plan.storage import disk_volume
+from vmhost.render.metadata import metadata_xml
+from vmhost.render.seed import SeedDocuments, render_seed
+
+STOP_TIMEOUT = 180.0
+NOTED = frozenset({"protect", "labels", "ready", FIRST_BOOT})
+
+
+def plan_change(pair: Pair, request: Request) -> Parts | list[Refusal]:
+    """Return the steps that bring an existing guest to its spec, or every reason against it; replacing is another's
+    work.
+    """
+    deltas = compare(pair)
+    refusals = [*_against(pair, deltas, request), *_shrinks(pair, deltas), *_astray(pair)]
+    refusals += fits(pair.spec, request)
+    if refusals:
+        return refusals
+    boot = [delta for delta in deltas if delta.change is Change.NEXT_BOOT]
+    restart = bool(boot) and pair.domain.active and request.permit.stop and pair.spec.state == "running"
+    steps = [
+        *_discard(pair, boot),
+        *_new_disks(pair, boot),
+        *_redefine(pair, boot, request, restart=restart),
+        *_autostart(pair, deltas),
+        *_metadata(pair, deltas, request),
+        *_power(pair, restart=restart, discarded=bool(boot)),
+    ]
+    started = any(isinstance(item.do, StartDomain) for item in steps)
+    after = [*_grow(pair, deltas), *_ready(pair, request, started=started)]
+    return Parts(tuple(steps), tuple(after), tuple(_notes(pair, deltas, boot, restart=restart)))
+
+
+def _against(pair: Pair, deltas: list[Delta], request: Request) -> list[Refusal]:
+    name = pair.spec.name
+    metadata = pair.domain.metadata
+    refusals = []
+    for delta in deltas:
+        if delta.change is Change.REPLACE:
+            text = f"{delta.field} is {delta.have}, should be {delta.want}: that needs the guest to be replaced"
+            refusals.append(Refusal(name, text, f"add --allow-replace {name} (its disks are deleted)", Refused))
+    if any(delta.change is Change.NEEDS_STOP for delta in deltas) and not request.permit.stop:
+        refusals.append(Refusal(name, "it runs and should be stopped", "add --allow-stop", Refused))
+    if metadata and metadata.command and name not in request.permit.overwrite:
+        cause = f"changed by command '{metadata.command}' on {metadata.applied} by {metadata.user}"
+        text = f"{cause}; the site file says otherwise"
+        refusals.append(Refusal(name, text, f"add --overwrite {name}, or change the site file"))
+    boot = any(delta.change is Change.NEXT_BOOT for delta in deltas)
+    if boot and pair.domain.raw.managed_save and not request.permit.discard_saved:
+        text = "its memory is saved: the next start would run the old definition"
+        refusals.append(Refusal(name, text, f"vmhost guest start {name}, or add --discard-saved", Refused))
+    return refusals
+
+
+def _shrinks(pair: Pair, deltas: list[Delta]) -> list[Refusal]:
+    refusals = []
+    for disk in pair.spec.disks:
+        for delta in deltas:
+            if delta.field == f"disks.{disk.id}.size" and disk.size < _capacity(pair, str(disk.id)):
+                text = f"disk {disk.id} is {delta.have}, should be {delta.want}: disks only grow"
+                refusals.append(Refusal(pair.spec.name, text, f"write size: {delta.have} in the site", Refused))
+    return refusals
+
+
+def _astray(pair: Pair) -> list[Refusal]:
+    """Return why disks that the guest has cannot be had as they are written: another pool, or no volume any more."""
+    name = pair.spec.name
+    volumes = {volume.path for pool in pair.observed.pools for volume in pool.volumes}
+    sources = {disk.alias: disk.source for disk in pair.domain.facts.disks}
+    refusals = []
+    for disk in pair.spec.disks:
+        pool = pair.pools.pool_of(disk)
+        want, have = pair.pools.path(pool, disk_volume(pair.identity.uuid, disk)), sources.get(f"ua-disk-{disk.id}")
+        if have is None or want in volumes:
+            continue
+        if have == want:
+            text, hint = f"the volume of disk {disk.id} is gone: {want}", f"virsh vol-list {pool}"
+        else:
+            lies = next(
+                (volume.pool for found in pair.observed.pools for volume in found.volumes if volume.path == have), ""
+            )
+            text = f"disk {disk.id} is {have}, not in pool {pool}; vmhost does not move disks"
+            hint = f"write pool: {lies} in the site" if lies else f"virsh domblklist {name}"
+        refusals.append(Refusal(name, text, hint))
+    return refusals
+
+
+def _capacity(pair: Pair, disk_id: str) -> int:
+    path = next(disk.source for disk in pair.domain.facts.disks if disk.alias == f"ua-disk-{disk_id}")
+    volumes = (volume for pool in pair.observed.pools for volume in pool.volumes)
+    return next((volume.capacity for volume in volumes if volume.path == path), 0)
+
+
+def _discard(pair: Pair, boot: list[Delta]) -> list[Planned]:
+    if not (boot and pair.domain.raw.managed_save):
+        return []
+    uuid, name = pair.identity.uuid, pair.spec.name
+    why = f"{name}: discard its saved memory, as a power cut would"
+    return [Planned(DiscardManagedSave(uuid, name), None, Change.NEEDS_STOP, name, why)]
+
+
+def _new_disks(pair: Pair, boot: list[Delta]) -> list[Planned]:
+    """Return the steps that make the volumes of new disks; one that is still there from before is attached again."""
+    fields = {delta.field for delta in boot if not delta.have}
+    there = {(pool.name, volume.name) for pool in pair.observed.pools for volume in pool.volumes}
+    return [
+        volume_step(pair.spec.name, pair.identity.uuid, number, pair.spec, None, pair.pools)
+        for number, disk in enumerate(pair.spec.disks)
+        if f"disks.{disk.id}" in fields
+        and (pair.pools.pool_of(disk), disk_volume(pair.identity.uuid, disk)) not in there
+    ]
+
+
+def _redefine(pair: Pair, boot: list[Delta], request: Request, *, restart: bool) -> list[Planned]:
+    if not boot:
+        return []
+    uuid, name, old = pair.identity.uuid, pair.spec.name, pair.domain.raw.xml
+    change = Change.NEEDS_STOP if restart else Change.NEXT_BOOT if pair.domain.active else Change.LIVE
+    text = ", ".join(_sentence(delta) for delta in boot)
+    do, undo = DefineDomain(uuid, name, amended(pair, boot, request.domain_templates)), DefineDomain(uuid, name, old)
+    return [Planned(do, undo, change, name, f"{name}: {text}")]
+
+
+def _sentence(delta: Delta) -> str:
+    kind, _, device = delta.field.partition(".")
+    what = "disk" if kind == "disks" else "NIC"
+    if not delta.have:
+        return f"attach {what} {device} ({delta.want})"
+    return f"{delta.field} {delta.have} -> {delta.want}" if delta.want else f"detach {what} {device}"
+
+
+def _autostart(pair: Pair, deltas: list[Delta]) -> list[Planned]:
+    if not any(delta.field == "autostart" for delta in deltas):
+        return []
+    uuid, name, on = pair.identity.uuid, pair.spec.name, pair.spec.autostart
+    why = f"{name}: {'starts' if on else 'no longer starts'} with the host"
+    return [Planned(SetAutostart(uuid, name, on), SetAutostart(uuid, name, not on), Change.LIVE, name, why)]
+
+
+def _metadata(pair: Pair, deltas: list[Delta], request: Request) -> list[Planned]:
+    old = pair.domain.metadata
+    if old is None:
+        return []
+    new = build_metadata(pair.spec, pair.identity, request, pair.pools, pending=old.pending)
+    new = replace(new, volumes=tuple(dict.fromkeys((*new.volumes, *old.volumes))), owner=old.owner)
+    if _same(pair, new, old):
+        return []
+    noted = [delta for delta in deltas if delta.field.partition(".")[0] in NOTED]
+    changed = ", ".join(f"{item.field} {item.have or 'nothing'} -> {item.want or 'nothing'}" for item in noted)
+    text = f"note {changed}" if changed else "note what was applied"
+    uuid, name = pair.identity.uuid, pair.spec.name
+    do, undo = SetMetadata(uuid, name, metadata_xml(new)), SetMetadata(uuid, name, metadata_xml(old))
+    return [Planned(do, undo, Change.LIVE, name, f"{name}: {text}")]
+
+
+def _same(pair: Pair, new: GuestMetadata, old: GuestMetadata) -> bool:
+    """Whether nothing but the time of the last apply and its user would change."""
+    if pair.applied != pair.spec:
+        return False
+    return (
+        replace(new, applied=old.applied, user=old.user, spec=old.spec, command=old.command) == old and not old.command
+    )
+
+
+def _power(pair: Pair, *, restart: bool, discarded: bool) -> list[Planned]:
+    uuid, name, spec = pair.identity.uuid, pair.spec.name, pair.spec
+    start, stop = StartDomain(uuid, name), ShutDown(uuid, name, STOP_TIMEOUT)
+    if restart:
+        return [
+            Planned(stop, start, Change.NEEDS_STOP, name, f"{name}: shut down"),
+            Planned(start, stop, Change.NEEDS_STOP, name, f"{name}: start with the new definition"),
+        ]
+    if spec.state == "running" and not pair.domain.active:
+        saved = pair.domain.raw.managed_save and not discarded
+        text = "start from its saved memory" if saved else "start"
+        return [Planned(start, stop, Change.LIVE, name, f"{name}: {text}")]
+    if spec.state == "stopped" and pair.domain.active:
+        return [Planned(stop, start, Change.NEEDS_STOP, name, f"{name}: shut down")]
+    return []
+
+
+def _grow(pair: Pair, deltas: list[Delta]) -> list[Planned]:
+    """Return the steps that grow disks: after the commit point, since a disk that grew cannot be made smaller again.
+
+    By then the guest is in the state that the spec wishes.
+    """
+    fields = {delta.field: delta for delta in deltas}
+    uuid, name = pair.identity.uuid, pair.spec.name
+    steps = []
+    for disk in pair.spec.disks:
+        delta = fields.get(f"disks.{disk.id}.size")
+        if delta is None:
+            continue
+        why = f"{name}: grow disk {disk.id} from {delta.have} to {format_size(disk.size)}"
+        volume = disk_volume(uuid, disk)
+        pool = pair.pools.pool_of(disk)
+        do = (
+            ResizeDisk(uuid, pair.pools.path(pool, volume), disk.size)
+            if pair.spec.state == "running"
+            else ResizeVolume(pool, volume, disk.size)
+        )
+        steps.append(Planned(do, None, Change.LIVE, name, why))
+    return steps
+
+
+def _ready(pair: Pair, request: Request, *, started: bool) -> list[Planned]:
+    """Return what follows a start; a guest whose first boot was never seen to end well is awaited again."""
+    spec, metadata = pair.spec, pair.domain.metadata
+    if spec.state != "running":
+        return []
+    known = _known(pair)
+    if spec.ready.by == "ssh" and not known.nics:
+        spec = spec.model_copy(update={"ready": spec.ready.model_copy(update={"by": "agent"})})
+    if metadata and metadata.pending:
+        pending = _pending(pair, request)
+        return first_boot(spec, pending, _seed(pair.spec, pair, request), request, pair.pools, known=known)
+    if not started or spec.ready.by == "none":
+        return []
+    return [wait_step(spec, known, request)]
+
+
+def _known(pair: Pair) -> GuestIdentity:
+    """Return the guest with those NICs only that its system knows: cloud-init sets them up at the first boot."""
+    old = {nic.id for nic in pair.domain.metadata.identity.nics} if pair.domain.metadata else set()
+    return replace(pair.identity, nics=tuple(nic for nic in pair.identity.nics if nic.id in old))
+
+
+def _pending(pair: Pair, request: Request) -> GuestMetadata:
+    return build_metadata(pair.spec, pair.identity, request, pair.pools, pending=True)
+
+
+def _seed(spec: GuestSpec, pair: Pair, request: Request) -> SeedDocuments:
+    return render_seed(
+        spec, pair.identity, pair.site.networks, login_key=request.login_key, templates=request.seed_templates
+    )
+
+
+def _notes(pair: Pair, deltas: list[Delta], boot: list[Delta], *, restart: bool) -> list[Note]:
+    name = pair.spec.name
+    notes = []
+    if any(delta.field.startswith(FIRST_BOOT) for delta in deltas):
+        text = f"cloud-init acts at the first boot only; --allow-replace {name} makes the guest anew"
+        notes.append(Note(name, text))
+    if boot and pair.domain.active and pair.spec.state == "running" and not restart:
+        notes.append(Note(name, "it runs on with the old definition until its next boot; --allow-stop restarts it now"))
+    for delta in boot:
+        kind, _, device = delta.field.partition(".")
+        if kind == "nics" and not delta.have and not delta.outside:
+            text = "cloud-init set up its network at the first boot only"
+            notes.append(Note(name, f"{text}: set up NIC {device} inside the guest"))
+        if kind == "disks" and not delta.want:
+            notes.append(Note(name, f"the volume of disk {device} stays with the guest"))
+    return notes

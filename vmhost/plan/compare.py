@@ -1,0 +1,182 @@
+"""A guest as it should be against the guest as it is, field by field, on the fields that we own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ValidationError
+
+from vmhost.model.identity import GuestIdentity
+from vmhost.model.observed import DiskFacts, NicFacts, Observed, ObservedDomain
+from vmhost.model.plan import Change, Difference
+from vmhost.model.spec import GuestSpec, Site
+from vmhost.model.units import format_size
+from vmhost.plan.storage import Pools, disk_volume
+
+FIRST_BOOT = "cloud_init"
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """One difference, with the change class of mending it."""
+
+    field: str
+    want: str
+    have: str
+    change: Change
+    outside: bool
+
+    def difference(self, guest: str) -> Difference:
+        """Return it as the faces show it."""
+        return Difference(guest, self.field, self.want, self.have, self.outside)
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A guest's wish beside its reality. ``identity`` is who it is after the plan."""
+
+    spec: GuestSpec
+    identity: GuestIdentity
+    domain: ObservedDomain
+    site: Site
+    observed: Observed
+    pools: Pools
+
+    @property
+    def applied(self) -> GuestSpec | None:
+        """The spec that was applied last, or None when this vmhost cannot read it."""
+        metadata = self.domain.metadata
+        try:
+            return GuestSpec.model_validate_json(metadata.spec) if metadata else None
+        except ValidationError:
+            return None
+
+
+def compare(pair: Pair) -> list[Delta]:
+    """Return every difference on owned fields, in a fixed order."""
+    return [*_machine(pair), *_disks(pair), *_nics(pair), *_settings(pair)]
+
+
+def _delta(pair: Pair, field: str, want: object, have: object, change: Change, before: object) -> Iterator[Delta]:
+    """Yield the difference, if there is one; it came from outside when the site still says what was last applied."""
+    if want != have:
+        yield Delta(field, str(want), str(have), change, pair.applied is not None and before == want)
+
+
+def _machine(pair: Pair) -> Iterator[Delta]:
+    spec, facts, old = pair.spec, pair.domain.facts, pair.applied
+    boot = Change.NEXT_BOOT
+    yield from _delta(pair, "cpus.count", spec.cpus.count, facts.vcpus, boot, old and old.cpus.count)
+    most, old_most = _most_cpus(spec), old and _most_cpus(old)
+    yield from _delta(pair, "cpus.max", most, facts.max_vcpus, boot, old_most)
+    size, old_size = format_size(spec.memory.size), old and format_size(old.memory.size)
+    yield from _delta(pair, "memory.size", size, format_size(facts.memory), boot, old_size)
+    most_memory, old_memory = _most_memory(spec), old and _most_memory(old)
+    yield from _delta(pair, "memory.max", most_memory, format_size(facts.max_memory), boot, old_memory)
+    firmware = old and old.firmware
+    yield from _delta(pair, "firmware", spec.firmware, facts.firmware, Change.REPLACE, firmware)
+    if old:
+        yield from _delta(pair, "image", spec.image, old.image, Change.REPLACE, None)
+
+
+def _most_cpus(spec: GuestSpec) -> int:
+    return spec.cpus.max or spec.cpus.count
+
+
+def _most_memory(spec: GuestSpec) -> str:
+    return format_size(spec.memory.max or spec.memory.size)
+
+
+def _disks(pair: Pair) -> Iterator[Delta]:
+    present = {disk.alias: disk for disk in pair.domain.facts.disks if disk.alias.startswith("ua-disk-")}
+    sizes = {volume.path: volume.capacity for pool in pair.observed.pools for volume in pool.volumes}
+    before = {disk.id: disk for disk in pair.applied.disks} if pair.applied else {}
+    if pair.applied and pair.applied.root.id != pair.spec.root.id:
+        yield Delta("root disk", str(pair.spec.root.id), str(pair.applied.root.id), Change.REPLACE, False)
+    for disk in pair.spec.disks:
+        found: DiskFacts | None = present.pop(f"ua-disk-{disk.id}", None)
+        path = pair.pools.path(pair.pools.pool_of(disk), disk_volume(pair.identity.uuid, disk))
+        name = f"disks.{disk.id}"
+        if found is None:
+            yield Delta(name, format_size(disk.size), "", Change.NEXT_BOOT, disk.id in before)
+            continue
+        was = before.get(disk.id)
+        applied = path if was and was.pool == disk.pool else None
+        yield from _delta(pair, f"{name}.source", path, found.source, Change.NEXT_BOOT, applied)
+        have = sizes.get(path)
+        if have is None and found.source == path:
+            yield Delta(f"{name}.volume", "there", "gone", Change.NEXT_BOOT, True)
+        if have is not None and have != disk.size:
+            outside = was is not None and was.size == disk.size
+            yield Delta(f"{name}.size", format_size(disk.size), format_size(have), Change.LIVE, outside)
+    for alias in present:
+        disk_id = alias.removeprefix("ua-disk-")
+        yield Delta(f"disks.{disk_id}", "", "attached", Change.NEXT_BOOT, disk_id not in before)
+
+
+def _nics(pair: Pair) -> Iterator[Delta]:
+    present = {nic.alias: nic for nic in pair.domain.facts.nics if nic.alias.startswith("ua-nic-")}
+    old = pair.domain.metadata.identity.nics if pair.domain.metadata else ()
+    before = {nic.id: nic for nic in old}
+    for nic in pair.identity.nics:
+        network = pair.site.networks[nic.network]
+        found: NicFacts | None = present.pop(f"ua-nic-{nic.id}", None)
+        was = before.get(nic.id)
+        name = f"nics.{nic.id}"
+        if network.type == "user":
+            continue
+        if found is None:
+            yield Delta(name, nic.network, "", Change.NEXT_BOOT, was is not None)
+            continue
+        yield from _delta(pair, f"{name}.mac", nic.mac, found.mac, Change.NEXT_BOOT, was and was.mac)
+        yield from _delta(pair, f"{name}.bridge", network.bridge, found.source, Change.NEXT_BOOT, None)
+        yield from _delta(pair, f"{name}.tap", nic.tap, found.tap, Change.NEXT_BOOT, was and was.tap)
+        if was:
+            yield from _delta(pair, f"{name}.address", nic.address, was.address, Change.REPLACE, None)
+    for alias in present:
+        nic_id = alias.removeprefix("ua-nic-")
+        yield Delta(f"nics.{nic_id}", "", "attached", Change.NEXT_BOOT, nic_id not in before)
+
+
+def _settings(pair: Pair) -> Iterator[Delta]:
+    spec, domain, old = pair.spec, pair.domain, pair.applied
+    on = {True: "on", False: "off"}
+    autostart = old and on[old.autostart]
+    yield from _delta(pair, "autostart", on[spec.autostart], on[domain.raw.autostart], Change.LIVE, autostart)
+    have = "running" if domain.active else "stopped"
+    change = Change.LIVE if spec.state == "running" else Change.NEEDS_STOP
+    yield from _delta(pair, "state", spec.state, have, change, old and old.state)
+    if old:
+        yield from _delta(pair, "protect", on[spec.protect], on[old.protect], Change.LIVE, None)
+        yield from _delta(pair, "labels", _labels(spec), _labels(old), Change.LIVE, None)
+        yield from _parts(pair, "ready", spec.ready, old.ready)
+        yield from _parts(pair, FIRST_BOOT, spec.cloud_init, old.cloud_init)
+
+
+def _labels(spec: GuestSpec) -> str:
+    return ", ".join(f"{key}={value}" for key, value in spec.labels.items())
+
+
+def _parts(pair: Pair, name: str, want: BaseModel, have: BaseModel) -> Iterator[Delta]:
+    """Yield the differences of settings that are written down with the guest only, key by key."""
+    for key in type(want).model_fields:
+        new, old = getattr(want, key), getattr(have, key)
+        if new != old:
+            told = (_told(new), _told(old))
+            shown = told if told[0] != told[1] else ("as the site says", "as applied")
+            yield Delta(f"{name}.{key}", *shown, Change.LIVE, False)
+
+
+def _told(value: object) -> str:
+    """Return a setting in few words; of what is long, how much it is."""
+    if isinstance(value, tuple) and all(isinstance(item, str) and item.isprintable() for item in value):
+        text = ", ".join(value)
+        return text if len(text) <= 60 else f"{len(value)} {'entry' if len(value) == 1 else 'entries'}"
+    if isinstance(value, tuple):
+        return f"{len(value)} {'entry' if len(value) == 1 else 'entries'}"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g} s"
+    return value if isinstance(value, str) else "" if value is None else "given"

@@ -1,0 +1,174 @@
+"""Guests that go: what is undone first, what is deleted for good after the commit point, what stays."""
+
+from __future__ import annotations
+
+from vmhost.model.observed import Observed, ObservedDomain
+from vmhost.model.plan import Change, Note, Plan, Planned
+from vmhost.model.steps import (
+    DefineDomain,
+    DeleteBridge,
+    DeletePool,
+    DeleteVolume,
+    DiscardManagedSave,
+    ForgetConsole,
+    PowerOff,
+    SetAutostart,
+    StartDomain,
+    UndefineDomain,
+)
+from vmhost.plan.links import idle_bridges
+from vmhost.plan.request import NotFound, Parts, Permit, Protected, Refusal, Refused, raise_all
+
+
+def plan_delete(names: tuple[str, ...], observed: Observed, permit: Permit, *, disks_directory: str) -> Plan:
+    """Return the plan that removes guests by name or UUID.
+
+    Their disks stay unless ``permit.disks``; a running guest needs ``permit.power_off``. With the last guest of a
+    site its bridges go, with the last volume our pool.
+
+    :raises NotFound: no such guest; :raises Protected: ``protect: true``; :raises Refused: foreign, running, newer
+        metadata.
+    """
+    refusals: list[Refusal] = []
+    going: list[ObservedDomain] = []
+    for name in names:
+        domain = find(name, observed)
+        reasons = against(name, domain, permit)
+        refusals += reasons
+        if domain and not reasons:
+            going.append(domain)
+    raise_all(refusals)
+    parts = [delete_parts(domain, observed, permit) for domain in going]
+    sites = dict.fromkeys(domain.metadata.site for domain in going if domain.metadata)
+    leaving = frozenset(domain.uuid for domain in going)
+    last = [step for site in sites for step in _bridges(site, observed, leaving)]
+    if permit.disks:
+        last += _pool(observed, parts, disks_directory)
+    return Plan(
+        " ".join(sites),
+        tuple(step for part in parts for step in part.steps),
+        (*(step for part in parts for step in part.after), *last),
+        tuple(note for part in parts for note in part.notes),
+    )
+
+
+def find(name: str, observed: Observed) -> ObservedDomain | None:
+    """Return the domain of that name or UUID, or None."""
+    return next((domain for domain in observed.domains if name in (domain.name, domain.uuid)), None)
+
+
+def against(name: str, domain: ObservedDomain | None, permit: Permit) -> list[Refusal]:
+    """Return every reason against deleting a guest."""
+    if domain is None:
+        return [Refusal(name, "there is no such guest", "vmhost guest list", NotFound)]
+    if domain.metadata is None:
+        text = "this guest is foreign: vmhost did not make it and does not delete it"
+        return [Refusal(name, text, f"virsh undefine {domain.name}", Refused)]
+    if not domain.metadata.readable:
+        return [
+            Refusal(
+                name,
+                f"its metadata is of version {domain.metadata.version}, newer than this vmhost",
+                "vmhost --version",
+                Refused,
+            )
+        ]
+    reasons = []
+    if domain.metadata.protect:
+        hint = "take 'protect: true' out of its site, then vmhost apply SITE"
+        reasons.append(Refusal(name, "it is protected", hint, Protected))
+    if domain.active and not permit.power_off:
+        hint = f"vmhost guest stop {domain.name}, or add --power-off"
+        reasons.append(Refusal(name, "it is running", hint, Refused))
+    if domain.raw.managed_save and not permit.power_off:
+        reasons.append(Refusal(name, "its memory is saved and would be lost", "add --power-off", Refused))
+    if domain.raw.snapshots and not permit.disks:
+        text = f"it has {domain.raw.snapshots} snapshots, whose records go with it while its disks stay"
+        reasons.append(Refusal(name, text, f"virsh snapshot-list {domain.name}, or add --disks", Refused))
+    return reasons
+
+
+def delete_parts(domain: ObservedDomain, observed: Observed, permit: Permit) -> Parts:
+    """Return the steps that remove one guest."""
+    uuid, name = domain.uuid, domain.name
+    steps = []
+    if domain.raw.autostart:
+        steps.append(
+            _live(
+                SetAutostart(uuid, name, False), SetAutostart(uuid, name, True), name, "no longer starts with the host"
+            )
+        )
+    if domain.active:
+        why = f"{name}: power off"
+        steps.append(Planned(PowerOff(uuid, name), StartDomain(uuid, name), Change.NEEDS_STOP, name, why))
+    elif domain.raw.managed_save:
+        why = f"{name}: discard its saved memory"
+        steps.append(Planned(DiscardManagedSave(uuid, name), None, Change.NEEDS_STOP, name, why))
+    steps.append(
+        Planned(
+            UndefineDomain(uuid, name),
+            DefineDomain(uuid, name, domain.raw.xml),
+            Change.REMOVE,
+            name,
+            f"{name}: undefine",
+        )
+    )
+    after = (
+        [_live(ForgetConsole(domain.facts.serial_log), None, name, "delete its console log")]
+        if domain.facts.serial_log
+        else []
+    )
+    volumes = owned_volumes(domain, observed)
+    if permit.disks:
+        after = [*(_delete_volume(name, pool, volume) for pool, volume in volumes), *after]
+        return Parts(tuple(steps), tuple(after))
+    seed = [item for item in volumes if item[1].endswith("-seed.iso")]
+    after = [*(_delete_volume(name, pool, volume) for pool, volume in seed), *after]
+    kept = [f"{pool}/{volume}" for pool, volume in volumes if (pool, volume) not in seed]
+    notes = (Note(name, f"disks stay: {', '.join(kept)}; --disks deletes them"),) if kept else ()
+    return Parts(tuple(steps), tuple(after), notes)
+
+
+def owned_volumes(domain: ObservedDomain, observed: Observed) -> list[tuple[str, str]]:
+    """Return (pool, volume) of what the guest's metadata names and what carries its UUID, as far as it exists."""
+    named = set(domain.metadata.volumes) if domain.metadata else set()
+    return [
+        (pool.name, volume.name)
+        for pool in observed.pools
+        for volume in pool.volumes
+        if f"{pool.name}/{volume.name}" in named or volume.name.startswith(f"{domain.uuid}-")
+    ]
+
+
+def _live(do: SetAutostart | ForgetConsole, undo: SetAutostart | None, name: str, text: str) -> Planned:
+    return Planned(do, undo, Change.LIVE, name, f"{name}: {text}")
+
+
+def _delete_volume(guest: str, pool: str, volume: str) -> Planned:
+    return Planned(DeleteVolume(pool, volume), None, Change.REMOVE, guest, f"{guest}: delete {pool}/{volume} for good")
+
+
+def _bridges(site: str, observed: Observed, leaving: frozenset[str]) -> list[Planned]:
+    remaining = [d for d in observed.domains if d.metadata and d.metadata.site == site and d.uuid not in leaving]
+    if remaining:
+        return []
+    return [
+        Planned(
+            DeleteBridge(name, site),
+            None,
+            Change.LIVE,
+            name,
+            f"{name}: delete this bridge of site {site}, nobody uses it",
+        )
+        for name in idle_bridges(site, observed, leaving)
+    ]
+
+
+def _pool(observed: Observed, parts: list[Parts], directory: str) -> list[Planned]:
+    gone = {(item.do.pool, item.do.name) for part in parts for item in part.after if isinstance(item.do, DeleteVolume)}
+    pool = next((pool for pool in observed.pools if pool.name == "vmhost" and pool.path == directory), None)
+    if pool is None or any((pool.name, volume.name) not in gone for volume in pool.volumes):
+        return []
+    return [
+        Planned(DeletePool(pool.name), None, Change.LIVE, pool.name, f"{pool.name}: delete this empty storage pool")
+    ]

@@ -1,0 +1,45 @@
+"""An existing definition with the fields that differ brought to the spec; what others put there stays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vmhost.plan.compare import Delta, Pair
+from vmhost.plan.storage import disk_volume
+from vmhost.render import amend
+from vmhost.render.domain import DiskPath
+from vmhost.render.templates import Templates
+
+
+def amended(pair: Pair, deltas: Sequence[Delta], templates: Templates) -> str:
+    """Return the definition that mends every difference of ``deltas``, all of which wait for the next boot.
+
+    :raises Refused: the definition is beyond what vmhost may judge, such as several NUMA cells.
+    """
+    xml = pair.domain.raw.xml
+    fields = {delta.field for delta in deltas}
+    spec = pair.spec
+    if fields & {"cpus.count", "cpus.max"}:
+        xml = amend.with_vcpus(xml, spec.cpus.count, spec.cpus.max or spec.cpus.count)
+    if fields & {"memory.size", "memory.max"}:
+        xml = amend.with_memory(xml, spec.memory.size, spec.memory.max or spec.memory.size)
+    for name in dict.fromkeys(field.split(".")[1] for field in sorted(fields) if field.startswith("disks.")):
+        xml = _with_disk(xml, name, pair, templates)
+    for name in dict.fromkeys(field.split(".")[1] for field in sorted(fields) if field.startswith("nics.")):
+        xml = _with_nic(xml, name, pair, templates)
+    return xml
+
+
+def _with_disk(xml: str, disk_id: str, pair: Pair, templates: Templates) -> str:
+    disk = next((disk for disk in pair.spec.disks if disk.id == disk_id), None)
+    if disk is None:
+        return amend.with_disk_removed(xml, disk_id)
+    path = pair.pools.path(pair.pools.pool_of(disk), disk_volume(pair.identity.uuid, disk))
+    return amend.with_disk_added(xml, DiskPath(disk_id, path), templates)
+
+
+def _with_nic(xml: str, nic_id: str, pair: Pair, templates: Templates) -> str:
+    nic = next((nic for nic in pair.identity.nics if nic.id == nic_id), None)
+    if nic is None:
+        return amend.with_nic_removed(xml, nic_id)
+    return amend.with_nic_added(xml, nic, pair.site.networks[nic.network], templates)

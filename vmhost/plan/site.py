@@ -1,0 +1,185 @@
+"""A whole site against a whole host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from vmhost.model.observed import ObservedDomain
+from vmhost.model.plan import Change, Difference, Note, Plan, Planned
+from vmhost.model.spec import GuestSpec
+from vmhost.model.steps import DefineDomain, SetAutostart, ShutDown, StartDomain, UndefineDomain
+from vmhost.plan.addresses import AddressBook
+from vmhost.plan.change import STOP_TIMEOUT, plan_change
+from vmhost.plan.compare import Pair, compare
+from vmhost.plan.create import plan_create, settle_identity
+from vmhost.plan.delete import against, delete_parts
+from vmhost.plan.links import plan_bridges
+from vmhost.plan.request import Conflict, NotFound, Parts, Permit, Refusal, Refused, Request, raise_all
+from vmhost.plan.storage import Pools
+
+
+def plan_site(request: Request) -> Plan:
+    """Return the plan that brings the host to the site; an empty one when it already is there.
+
+    :raises Refused: with every reason at once, when the wish cannot be met here; nothing is planned then.
+    """
+    pools = Pools(request.site, request.observed, request.disks)
+    book = AddressBook(request.site, request.observed)
+    bridges, refusals = plan_bridges(request.site, request.observed)
+    parts: list[Parts] = []
+    for spec in request.site.guests:
+        result = _plan_guest(spec, request, book, pools)
+        if isinstance(result, Parts):
+            parts.append(result)
+        else:
+            refusals += result
+    pruned, unwanted = _prune(request)
+    raise_all([*refusals, *unwanted])
+    parts += pruned
+    return Plan(
+        request.site.name,
+        (*bridges, *pools.steps(), *(step for part in parts for step in part.steps)),
+        tuple(step for part in parts for step in part.after),
+        (*(note for part in parts for note in part.notes), *_left(request)),
+    )
+
+
+def drift(request: Request) -> tuple[Difference, ...]:
+    """Return every difference between the site's guests and the host, on owned fields only."""
+    pools = Pools(request.site, request.observed, request.disks)
+    book = AddressBook(request.site, request.observed)
+    found: list[Difference] = []
+    for spec in request.site.guests:
+        domain = request.observed.domain(spec.name)
+        if domain is None or not _ours(domain, request):
+            have = "absent" if domain is None else "another's"
+            found.append(Difference(spec.name, "guest", "defined", have))
+            continue
+        pair = _pair(spec, domain, request, book, pools)
+        if isinstance(pair, Pair):
+            found += [delta.difference(spec.name) for delta in compare(pair)]
+        else:
+            found += [Difference(spec.name, "wish", "possible here", refusal.text) for refusal in pair]
+    return tuple(found)
+
+
+def _plan_guest(spec: GuestSpec, request: Request, book: AddressBook, pools: Pools) -> Parts | list[Refusal]:
+    domain = request.observed.domain(spec.name)
+    if domain is None:
+        return plan_create(spec, request, book, pools)
+    refusals = _not_ours(spec, domain, request)
+    if refusals:
+        return refusals
+    if spec.name in request.permit.replace:
+        return _plan_replace(spec, domain, request, book, pools)
+    pair = _pair(spec, domain, request, book, pools)
+    return plan_change(pair, request) if isinstance(pair, Pair) else pair
+
+
+def _pair(
+    spec: GuestSpec, domain: ObservedDomain, request: Request, book: AddressBook, pools: Pools
+) -> Pair | list[Refusal]:
+    old = domain.metadata.identity if domain.metadata else None
+    missing = [item for item in (pools.check(spec.name, pools.pool_of(disk)) for disk in spec.disks) if item]
+    identity = settle_identity(spec, request, book, old)
+    if isinstance(identity, list):
+        return [*missing, *identity]
+    return missing or Pair(spec, identity, domain, request.site, request.observed, pools)
+
+
+def _ours(domain: ObservedDomain, request: Request) -> bool:
+    return domain.metadata is not None and domain.metadata.site == request.site.name
+
+
+def _not_ours(spec: GuestSpec, domain: ObservedDomain, request: Request) -> list[Refusal]:
+    metadata = domain.metadata
+    if metadata is None:
+        text = "a guest of this name exists and is foreign: vmhost did not make it and does not change it"
+        return [Refusal(spec.name, text, f"virsh dominfo {spec.name}")]
+    if metadata.site != request.site.name:
+        return [
+            Refusal(
+                spec.name, f"a guest of this name belongs to site {metadata.site}", f"vmhost guest show {spec.name}"
+            )
+        ]
+    if not metadata.readable:
+        return [
+            Refusal(
+                spec.name,
+                f"its metadata is of version {metadata.version}, newer than this vmhost",
+                "vmhost --version",
+                Refused,
+            )
+        ]
+    return []
+
+
+def _plan_replace(
+    spec: GuestSpec, domain: ObservedDomain, request: Request, book: AddressBook, pools: Pools
+) -> Parts | list[Refusal]:
+    """Make the guest anew: the old one is stopped and undefined, its disks are deleted after the commit point."""
+    refusals = against(spec.name, domain, Permit(power_off=True, disks=True))
+    held = domain.metadata.identity if domain.metadata else None
+    created = plan_create(spec, request, book, pools, held=held)
+    if refusals or not isinstance(created, Parts):
+        return [*refusals, *(created if isinstance(created, list) else [])]
+    old = delete_parts(domain, request.observed, Permit(power_off=True, disks=True))
+    first, rest = _stop_first(domain, old.steps), created.steps
+    before_define = [item for item in rest if not _from_define(item, rest)]
+    return Parts(
+        (*before_define, *first, *(item for item in rest if _from_define(item, rest))),
+        (*old.after, *created.after),
+        created.notes,
+    )
+
+
+def _stop_first(domain: ObservedDomain, steps: tuple[Planned, ...]) -> tuple[Planned, ...]:
+    """Return the old guest's steps with an orderly shut-down in the place of the power-off."""
+    uuid, name = domain.uuid, domain.name
+    stop = Planned(
+        ShutDown(uuid, name, STOP_TIMEOUT),
+        StartDomain(uuid, name),
+        Change.NEEDS_STOP,
+        name,
+        f"{name}: shut down the old guest",
+    )
+    autostart = tuple(item for item in steps if isinstance(item.do, SetAutostart))
+    gone = next(item for item in steps if isinstance(item.do, UndefineDomain))
+    undefine = replace(gone, change=Change.REPLACE, why=f"{name}: undefine the old guest")
+    return (*autostart, *((stop,) if domain.active else ()), undefine)
+
+
+def _from_define(item: Planned, steps: tuple[Planned, ...]) -> bool:
+    position = next(number for number, step in enumerate(steps) if isinstance(step.do, DefineDomain))
+    return steps.index(item) >= position
+
+
+def _prune(request: Request) -> tuple[list[Parts], list[Refusal]]:
+    wanted = {spec.name for spec in request.site.guests}
+    permit = Permit(power_off=request.permit.power_off, disks=request.permit.disks)
+    parts: list[Parts] = []
+    refusals: list[Refusal] = []
+    for name in sorted(request.permit.prune):
+        domain = request.observed.domain(name)
+        if name in wanted:
+            refusals.append(
+                Refusal(name, "it is in the site and cannot be pruned", f"take {name} out of the site file", Conflict)
+            )
+        elif domain is None or not _ours(domain, request):
+            refusals.append(
+                Refusal(name, f"site {request.site.name} has no such guest on this host", "vmhost guest list", NotFound)
+            )
+        elif reasons := against(name, domain, permit):
+            refusals += reasons
+        else:
+            parts.append(delete_parts(domain, request.observed, permit))
+    return parts, refusals
+
+
+def _left(request: Request) -> list[Note]:
+    wanted = {spec.name for spec in request.site.guests} | request.permit.prune
+    return [
+        Note(domain.name, f"it is no longer in the site and stays as it is; --prune {domain.name} removes it")
+        for domain in request.observed.domains
+        if _ours(domain, request) and domain.name not in wanted
+    ]
