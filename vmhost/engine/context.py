@@ -1,0 +1,42 @@
+"""What a running operation carries: the secrets for its seeds, its listener, and whether it should end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from vmhost.model.errors import Cancelled
+from vmhost.model.events import Event
+from vmhost.ports import Ports
+
+
+def _silent(_event: Event) -> None:
+    """Nobody listens."""
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One operation's surroundings.
+
+    ``secrets`` maps keys (``vmhost.render.seed.secret_token``) to values and never leaves the process;
+    ``private_key`` is the file of the site's own SSH key; ``cancelled`` is asked between steps and while waiting.
+    """
+
+    ports: Ports
+    secrets: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
+    private_keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    on_event: Callable[[Event], None] = _silent
+    cancelled: Callable[[], bool] = _never
+
+    def check(self) -> None:
+        """Return, or raise when the operation should end.
+
+        :raises Cancelled: it was cancelled.
+        """
+        if self.cancelled():
+            raise Cancelled("cancelled", hint="vmhost job list")

@@ -1,0 +1,29 @@
+"""The command that removes by hand what an undo could not remove."""
+
+from __future__ import annotations
+
+import shlex
+
+from vmhost.model import steps
+from vmhost.model.steps import Step
+
+
+def leftover(undo: Step) -> str:
+    """Return the command that does what the undo step could not."""
+    match undo:
+        case steps.DeleteVolume(pool, name):
+            return shlex.join(("virsh", "vol-delete", "--pool", pool, name))
+        case steps.UndefineDomain(_, name):
+            return shlex.join(("virsh", "undefine", "--nvram", "--managed-save", name))
+        case steps.PowerOff(_, name):
+            return shlex.join(("virsh", "destroy", "--graceful", name))
+        case steps.DeleteBridge(name, _):
+            return shlex.join(("ip", "link", "delete", name))
+        case steps.DeletePool(name):
+            return shlex.join(("virsh", "pool-undefine", name))
+        case steps.StartDomain(_, name):
+            return shlex.join(("virsh", "start", name))
+        case steps.SetAutostart(_, name, on):
+            return shlex.join(("virsh", "autostart", *(() if on else ("--disable",)), name))
+        case _:
+            return "vmhost recover"

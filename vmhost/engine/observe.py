@@ -1,0 +1,73 @@
+"""One bulk read of the whole host, parsed into values."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vmhost.model.observed import Observed, ObservedDomain, ObservedHost, ObservedPool, RawDomain
+from vmhost.render.parse.domain import parse_domain
+from vmhost.render.parse.metadata import parse_metadata
+
+if TYPE_CHECKING:
+    from vmhost.ports import Hypervisor, Ports, RawHost
+
+
+def observe(ports: Ports) -> Observed:
+    """Return the host as it is now.
+
+    :raises Unreachable: libvirt does not answer; :raises PermissionDenied: it does not let us read.
+    """
+    return Observed(
+        host=observe_host(ports.hypervisor),
+        domains=observe_domains(ports.hypervisor),
+        pools=observe_pools(ports.hypervisor),
+        links=ports.links.links(),
+        neighbours=ports.links.neighbours(),
+        images=ports.images.list(),
+        damaged_images=ports.images.damaged(),
+    )
+
+
+def observe_host(hypervisor: Hypervisor) -> ObservedHost:
+    """Return the hypervisor itself."""
+    return _host(hypervisor.host())
+
+
+def observe_domains(hypervisor: Hypervisor) -> tuple[ObservedDomain, ...]:
+    """Return all domains, ours and foreign, by name."""
+    return tuple(sorted((parsed(raw) for raw in hypervisor.domains()), key=lambda domain: domain.name))
+
+
+def parsed(raw: RawDomain) -> ObservedDomain:
+    """Return a raw domain with its facts and our metadata."""
+    return ObservedDomain(raw, parse_domain(raw.xml), parse_metadata(raw.xml))
+
+
+def observe_pools(hypervisor: Hypervisor) -> tuple[ObservedPool, ...]:
+    """Return all storage pools with their volumes."""
+    from vmhost.render.parse.storage import parse_pool
+
+    return tuple(parse_pool(pool.xml, active=pool.active, volumes=pool.volumes) for pool in hypervisor.pools())
+
+
+def _host(raw: RawHost) -> ObservedHost:
+    from vmhost.render.parse.capabilities import parse_capabilities, parse_domain_capabilities
+
+    facts = parse_capabilities(raw.capabilities)
+    domain = parse_domain_capabilities(raw.domain_capabilities)
+    return ObservedHost(
+        uri=raw.uri,
+        driver=raw.driver,
+        hostname=raw.hostname,
+        libvirt_version=raw.libvirt_version,
+        hypervisor_version=raw.hypervisor_version,
+        architecture=facts.architecture,
+        cpus=facts.cpus,
+        memory=facts.memory,
+        kvm=raw.kvm,
+        local=raw.local,
+        privileged=raw.privileged,
+        emulator=domain.emulator,
+        machines=domain.machines,
+        uefi=domain.uefi,
+    )

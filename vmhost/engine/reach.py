@@ -1,0 +1,56 @@
+"""Where a guest answers: its own address, a forwarded port, or what the host's neighbour table or its agent tells."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from dataclasses import dataclass
+
+from vmhost.model.errors import DriverError
+from vmhost.model.identity import GuestIdentity
+from vmhost.ports import Ports
+
+AGENT_TIMEOUT = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An address and a TCP port; ``source`` says who told."""
+
+    host: str
+    port: int = 22
+    source: str = "site"
+
+
+def address_of(identity: GuestIdentity, ports: Ports) -> Target | None:
+    """Return where the guest's SSH server should be, or None when nobody knows yet.
+
+    Asked in this order: the address or forwarded port that was planned, the neighbour table by MAC, the guest agent.
+    """
+    for nic in identity.nics:
+        if nic.address:
+            return Target(str(ipaddress.ip_interface(nic.address).ip))
+        if nic.ssh_port:
+            return Target("127.0.0.1", nic.ssh_port, "forwarded port")
+    macs = {nic.mac for nic in identity.nics}
+    if not macs:
+        return None
+    for neighbour in ports.links.neighbours():
+        if neighbour.mac in macs and not ipaddress.ip_address(neighbour.address).is_link_local:
+            return Target(neighbour.address, source="neighbour table")
+    return _ask_agent(identity.uuid, macs, ports)
+
+
+def _ask_agent(uuid: str, macs: set[str], ports: Ports) -> Target | None:
+    try:
+        answer = json.loads(ports.hypervisor.agent(uuid, '{"execute": "guest-network-get-interfaces"}', AGENT_TIMEOUT))
+    except (DriverError, ValueError):
+        return None
+    for link in answer.get("return", ()):
+        if str(link.get("hardware-address", "")).lower() not in macs:
+            continue
+        for item in link.get("ip-addresses", ()):
+            address = ipaddress.ip_address(item["ip-address"])
+            if not address.is_link_local:
+                return Target(str(address), source="guest agent")
+    return None

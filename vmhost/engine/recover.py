@@ -1,0 +1,92 @@
+"""After kill -9 or a power cut: undo what had not reached its commit point, finish what had."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from vmhost.engine.context import Context
+from vmhost.engine.execute import execute
+from vmhost.engine.leftovers import leftover
+from vmhost.engine.record import Past, Record, read_past
+from vmhost.engine.transaction import undo_steps
+from vmhost.model.errors import Absent, VmhostError
+from vmhost.model.plan import Planned
+from vmhost.model.steps import DeleteBridge, DeletePool, DeleteVolume, ForgetConsole, ResizeDisk, ResizeVolume
+from vmhost.ports import OpenJournal
+
+FORWARD = (DeleteVolume, DeletePool, DeleteBridge, ForgetConsole, ResizeDisk, ResizeVolume)
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What became of one interrupted operation: the sentences of what was undone or finished, and what is left over."""
+
+    operation: str
+    subjects: tuple[str, ...]
+    undone: tuple[str, ...] = ()
+    finished: tuple[str, ...] = ()
+    leftovers: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        what = f"finished {len(self.finished)}" if self.finished else f"undid {len(self.undone)}"
+        rest = f", {len(self.leftovers)} left over" if self.leftovers else ""
+        return f"{self.operation} {', '.join(self.subjects)}: {what} steps{rest}"
+
+
+def recover(context: Context) -> tuple[Recovered, ...]:
+    """Settle every interrupted operation; the caller holds the host's lock.
+
+    A journal whose settling left something over stays open, so that the next call tries again.
+
+    :raises DamagedData: a journal cannot be read, or is a newer vmhost's.
+    """
+    return tuple(
+        settled for journal in context.ports.journals.claim_open() if (settled := _settle(journal, context)) is not None
+    )
+
+
+def _settle(journal: OpenJournal, context: Context) -> Recovered | None:
+    record = Record(journal.writer)
+    try:
+        past = read_past(journal)
+    except VmhostError:
+        record.close(done=False)
+        raise
+    if past is None:
+        record.close(done=True)
+        return None
+    with context.ports.locks.guests(guest_uuids(past)):
+        settled = _finish(past, context, record) if past.committed else _undo(past, context, record)
+    record.close(done=not settled.leftovers)
+    return settled
+
+
+def _undo(past: Past, context: Context, record: Record) -> Recovered:
+    undone, leftovers = undo_steps(past.plan.steps, past.to_undo, context, record)
+    return Recovered(past.operation, past.plan.guests, undone=tuple(undone), leftovers=tuple(leftovers))
+
+
+def _finish(past: Past, context: Context, record: Record) -> Recovered:
+    """Do what deletes or changes for good; what only waits for a guest is left to the next apply."""
+    finished: list[str] = []
+    leftovers: list[str] = []
+    for number in past.to_finish:
+        item: Planned = past.plan.after[number - len(past.plan.steps)]
+        if not isinstance(item.do, FORWARD):
+            continue
+        try:
+            with suppress(Absent):
+                execute(item.do, context)
+        except VmhostError as error:
+            leftovers.append(f"{leftover(item.do)}    # {error}")
+            continue
+        record.done(number)
+        finished.append(item.why)
+    return Recovered(past.operation, past.plan.guests, finished=tuple(finished), leftovers=tuple(leftovers))
+
+
+def guest_uuids(past: Past) -> tuple[str, ...]:
+    """Return the UUIDs of the guests that an operation touched."""
+    steps = (item.do for item in (*past.plan.steps, *past.plan.after))
+    return tuple(dict.fromkeys(uuid for step in steps if (uuid := getattr(step, "uuid", ""))))

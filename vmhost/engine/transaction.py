@@ -1,0 +1,175 @@
+"""One plan, applied in a straight pass: journal, step, journal; undo from the end when one fails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from threading import Event
+
+from vmhost.engine.context import Context
+from vmhost.engine.execute import execute, undo
+from vmhost.engine.leftovers import leftover
+from vmhost.engine.record import Record
+from vmhost.model.errors import AlreadyThere, ApplyError, Cancelled, GuestError, PartlyDone, VmhostError
+from vmhost.model.events import StepDone, StepFailed, StepStarted, Undone
+from vmhost.model.plan import Plan, Planned
+from vmhost.model.steps import AwaitGuest
+
+AT_ONCE = 8
+
+
+class Transaction:
+    """Applies one plan: :meth:`run` up to the commit point, then :meth:`finish`.
+
+    The two are apart so that the caller can release the host's lock between them.
+    """
+
+    def __init__(self, plan: Plan, context: Context, record: Record) -> None:
+        self.plan = plan
+        self.done: list[str] = []
+        self.verdicts: dict[str, str] = {}
+        self._stop = Event()
+        self._context = replace(context, cancelled=lambda: self._stop.is_set() or context.cancelled())
+        self._record = record
+        self._total = len(plan.steps) + len(plan.after)
+        self._begun = -1
+
+    def run(self) -> None:
+        """Do every step up to the commit point, or undo them all.
+
+        :raises ApplyError: a step failed; its ``leftovers`` name what could not be undone (mostly nothing).
+        :raises KeyboardInterrupt: Ctrl-C; everything was undone before.
+        """
+        for number, item in enumerate(self.plan.steps):
+            try:
+                self._context.check()
+                self._one(number, item)
+            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever failed, the host is put back first
+                self._fail(number, item, error)
+        self._commit()
+
+    def finish(self) -> None:
+        """Do what comes after the commit point: guests in parallel, everything else in order.
+
+        :raises GuestError: one guest is not ready; :raises PartlyDone: several; :raises ApplyError: something could
+            not be
+            deleted or changed; the journal stays and ``vmhost recover`` finishes it.
+        """
+        chains: dict[str, list[tuple[int, Planned]]] = {}
+        for number, item in enumerate(self.plan.after, len(self.plan.steps)):
+            chains.setdefault(item.subject, []).append((number, item))
+        waiting = {name: chain for name, chain in chains.items() if any(isinstance(i.do, AwaitGuest) for _, i in chain)}
+        failures: dict[str, VmhostError] = {}
+        for name, chain in chains.items():
+            if name not in waiting:
+                failures.update(self._chain(name, chain))
+        failures.update(self._together(waiting))
+        self._end(failures)
+
+    def _together(self, chains: dict[str, list[tuple[int, Planned]]]) -> dict[str, VmhostError]:
+        """Run the chains of several guests side by side; Ctrl-C ends all of them soon."""
+        failures: dict[str, VmhostError] = {}
+        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="await") as pool:
+            try:
+                for failed in pool.map(lambda pair: self._chain(*pair), chains.items()):
+                    failures.update(failed)
+            except KeyboardInterrupt:
+                self._stop.set()
+                raise
+        return failures
+
+    def _one(self, number: int, item: Planned) -> None:
+        clock, tell = self._context.ports.clock, self._context.on_event
+        tell(StepStarted(number + 1, self._total, item.subject, item.why))
+        self._record.intent(number)
+        self._begun = number
+        start = clock.monotonic()
+        told = execute(item.do, self._context)
+        self._record.done(number)
+        if told:
+            self.verdicts[item.subject] = told
+        self.done.append(item.why)
+        tell(StepDone(number + 1, self._total, item.subject, item.why, clock.monotonic() - start))
+
+    def _commit(self) -> None:
+        """Pass the commit point, unless somebody cancelled during the last step."""
+        try:
+            self._context.check()
+            self._record.committed()
+        except (VmhostError, KeyboardInterrupt) as error:
+            if self.plan.steps:
+                self._fail(len(self.plan.steps) - 1, self.plan.steps[-1], error)
+            self._record.close(done=True)
+            raise
+
+    def _fail(self, number: int, item: Planned, error: BaseException) -> None:
+        """Undo from the last step that was begun back to the first, then raise."""
+        theirs = isinstance(error, AlreadyThere)
+        if not isinstance(error, Cancelled):
+            self._context.on_event(StepFailed(number + 1, self._total, item.subject, item.why, str(error)))
+        with suppress(VmhostError):  # a full disk must not keep us from undoing, and undoing twice is harmless
+            self._record.failed(number, theirs=theirs)
+        touched = range(self._begun - 1 if theirs else self._begun, -1, -1)
+        undone, leftovers = undo_steps(self.plan.steps, touched, self._context, self._record)
+        self._record.close(done=not leftovers)
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        if isinstance(error, Cancelled) and not leftovers:
+            done = "what had been done was undone" if undone else "nothing was done"
+            raise Cancelled(f"cancelled; {done}", hint="vmhost job list") from error
+        hint = getattr(error, "hint", "")
+        message = f"{item.why}: {error}"
+        raise ApplyError(
+            message, subject=item.subject, hint=hint, done=self.done, undone=undone, leftovers=leftovers
+        ) from error
+
+    def _chain(self, name: str, chain: Sequence[tuple[int, Planned]]) -> dict[str, VmhostError]:
+        """Do one subject's steps in order; the first failure ends the chain."""
+        for number, item in chain:
+            try:
+                self._one(number, item)
+            except VmhostError as error:
+                self._context.on_event(StepFailed(number + 1, self._total, item.subject, item.why, str(error)))
+                return {name: error}
+        return {}
+
+    def _end(self, failures: dict[str, VmhostError]) -> None:
+        guests_only = all(isinstance(error, GuestError | Cancelled) for error in failures.values())
+        self._record.close(done=guests_only)
+        if not failures:
+            return
+        if guests_only and any(isinstance(error, Cancelled) for error in failures.values()):
+            names = ", ".join(failures)
+            text = f"cancelled after the commit point; what was done stays, only the waiting for {names} ended"
+            raise Cancelled(text, hint="vmhost guest list")
+        if guests_only and len(failures) == 1:
+            raise next(iter(failures.values()))
+        if guests_only:
+            raise PartlyDone(f"{len(failures)} guests are not ready", failures=failures, hint="vmhost guest list")
+        text = "; ".join(f"{name}: {error}" for name, error in failures.items())
+        raise ApplyError(text, hint="vmhost recover", done=self.done, leftovers=tuple(failures))
+
+
+def undo_steps(
+    steps: Sequence[Planned], numbers: Sequence[int], context: Context, record: Record
+) -> tuple[list[str], list[str]]:
+    """Undo the steps with these numbers in this order; return what was undone and what is left over, in words."""
+    undone: list[str] = []
+    leftovers: list[str] = []
+    for number in numbers:
+        item = steps[number]
+        if item.undo is None:
+            continue
+        try:
+            undo(item.undo, context)
+        except (VmhostError, OSError) as error:
+            leftovers.append(f"{leftover(item.undo)}    # {error}")
+            context.on_event(Undone(item.subject, item.why, str(error)))
+            continue
+        with suppress(VmhostError):
+            record.undone(number)
+        undone.append(item.why)
+        context.on_event(Undone(item.subject, item.why))
+    return undone, leftovers
