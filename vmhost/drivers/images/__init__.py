@@ -1,0 +1,1 @@
+"""Images: built from Debian's mirrors, pulled from distributions, inspected before QEMU sees any."""

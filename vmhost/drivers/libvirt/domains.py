@@ -1,0 +1,272 @@
+"""Domains: read in bulk, changed one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from errno import EBUSY
+from math import ceil
+from typing import Any, Final, TypeVar
+
+import libvirt
+
+from vmhost.drivers.libvirt.connection import Connection, Handle
+from vmhost.drivers.libvirt.documents import label_of, unprefixed
+from vmhost.drivers.libvirt.errors import code_is, skipping, system_errno, translated
+from vmhost.model.errors import Absent, AlreadyThere, DriverError
+from vmhost.model.identity import NAMESPACE
+from vmhost.model.observed import DomainState, RawDomain
+
+Domain = Any  # libvirt.virDomain
+T = TypeVar("T")
+
+_STATES: Final = dict(enumerate(DomainState))
+_PREFIX: Final = "vmhost"
+_ASK: Final = libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT | libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
+_UNDEFINE: Final = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+_UNDEFINE_ALL: Final = _UNDEFINE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+
+
+class Domains:
+    """The domains of one hypervisor."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def all(self) -> tuple[RawDomain, ...]:
+        """Return all domains; one that goes away meanwhile is left out."""
+        return self._connection.read(_read_all, "domains")
+
+    def one(self, uuid: str) -> RawDomain:
+        """Return one domain. :raises Absent: there is none of that UUID."""
+        return self._connection.read(lambda handle: _read_one(handle.lookupByUUIDString(uuid)), uuid)
+
+    def define(self, xml: str) -> None:
+        """Define or redefine, validated. :raises AlreadyThere: the name or the UUID is another domain's."""
+        label = label_of(xml)
+        if label.name in (".", ".."):
+            # libvirt 9.0 removes the snapshot metadata of every other domain before it refuses these names.
+            raise DriverError("libvirt would harm other guests for this name", subject=label.name, hint="vmhost plan")
+
+        def call(handle: Handle) -> None:
+            _refuse_taken(handle, label.name, label.uuid)
+            try:
+                handle.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+            except libvirt.libvirtError:
+                _refuse_taken(handle, label.name, label.uuid)
+                raise
+
+        self._connection.change(call, label.name)
+
+    def undefine(self, uuid: str) -> None:
+        """Undefine with all that libvirt keeps beside the definition."""
+        self._change(uuid, _undefine)
+
+    def start(self, uuid: str) -> None:
+        """Start. :raises AlreadyThere: it runs."""
+        self._change(uuid, _start)
+
+    def shut_down(self, uuid: str) -> None:
+        """Ask the guest to shut down. :raises Absent: it does not run."""
+        self._change_running(uuid, lambda domain: _to_its_end(domain, _shut_down))
+
+    def power_off(self, uuid: str) -> None:
+        """Take the power away. :raises Absent: it does not run."""
+        self._change_running(uuid, lambda domain: _to_its_end(domain, _power_off))
+
+    def discard_managed_save(self, uuid: str) -> None:
+        """Remove the saved memory. :raises Absent: there is none."""
+        self._change(uuid, _discard_managed_save)
+
+    def set_autostart(self, uuid: str, on: bool) -> None:
+        """Start it with the host, or not."""
+        self._change(uuid, lambda domain: domain.setAutostart(int(on)))
+
+    def set_metadata(self, uuid: str, xml: str) -> None:
+        """Replace our metadata wherever the domain exists: in its definition, in the running one, or in both."""
+        element = unprefixed(xml)
+        self._change(uuid, lambda domain: _set_metadata(domain, element))
+
+    def resize_disk(self, uuid: str, source: str, capacity: int) -> None:
+        """Grow the disk of a running guest, named by its source or target. :raises Absent: it does not run."""
+        self._change_running(
+            uuid, lambda domain: domain.blockResize(source, capacity, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+        )
+
+    def agent(self, uuid: str, command: str, timeout: float) -> str:
+        """Return the guest agent's answer. :raises Unreachable: none in ``timeout`` seconds, or none is connected."""
+        import libvirt_qemu
+
+        seconds = max(1, ceil(timeout))
+        return str(
+            self._change_running(uuid, lambda domain: libvirt_qemu.qemuAgentCommand(domain, command, seconds, 0))
+        )
+
+    def _change(self, uuid: str, act: Callable[[Domain], T]) -> T:
+        def call(handle: Handle) -> T:
+            domain = handle.lookupByUUIDString(uuid)
+            with translated(domain.name()):
+                return act(domain)
+
+        return self._connection.change(call, uuid)
+
+    def _change_running(self, uuid: str, act: Callable[[Domain], T]) -> T:
+        def call(domain: Domain) -> T:
+            _refuse_stopped(domain)  # beforehand, too: libvirt 9.0 accepts a shutdown of what does not run
+            try:
+                return act(domain)
+            except libvirt.libvirtError:
+                _refuse_stopped(domain)
+                raise
+
+        return self._change(uuid, call)
+
+
+def _read_all(handle: Handle) -> tuple[RawDomain, ...]:
+    """Read the few facts of all domains in a few calls; only XML costs a call for each domain."""
+    states = {
+        domain.UUIDString(): stats.get("state.state", -1)
+        for domain, stats in handle.getAllDomainStats(
+            libvirt.VIR_DOMAIN_STATS_STATE, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+        )
+    }
+    autostart = _marked(handle, libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)
+    saved = _marked(handle, libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
+    with_snapshots = _marked(handle, libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT)
+    persistent = _marked(handle, libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
+    found: list[RawDomain] = []
+    for domain in handle.listAllDomains(0):
+        uuid = domain.UUIDString()
+        with skipping(libvirt.VIR_ERR_NO_DOMAIN):
+            state = _STATES.get(states[uuid] if uuid in states else domain.state()[0], DomainState.NO_STATE)
+            found.append(
+                RawDomain(
+                    uuid=uuid,
+                    name=domain.name(),
+                    state=state,
+                    xml=domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE),
+                    live_xml=domain.XMLDesc(0) if state.active else "",
+                    persistent=uuid in persistent,
+                    autostart=uuid in autostart,
+                    managed_save=uuid in saved,
+                    snapshots=domain.snapshotNum(0) if uuid in with_snapshots else 0,
+                )
+            )
+    return tuple(found)
+
+
+def _read_one(domain: Domain) -> RawDomain:
+    state = _STATES.get(domain.state()[0], DomainState.NO_STATE)
+    persistent = bool(domain.isPersistent())
+    return RawDomain(
+        uuid=domain.UUIDString(),
+        name=domain.name(),
+        state=state,
+        xml=domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE),
+        live_xml=domain.XMLDesc(0) if state.active else "",
+        persistent=persistent,
+        autostart=bool(domain.autostart()) if persistent else False,
+        managed_save=bool(domain.hasManagedSaveImage(0)) if persistent else False,
+        snapshots=domain.snapshotNum(0),
+    )
+
+
+def _marked(handle: Handle, flag: int) -> frozenset[str]:
+    return frozenset(domain.UUIDString() for domain in handle.listAllDomains(flag))
+
+
+def _refuse_taken(handle: Handle, name: str, uuid: str) -> None:
+    """:raises AlreadyThere: another domain has the name, or the UUID under another name."""
+    for lookup, key in ((handle.lookupByName, name), (handle.lookupByUUIDString, uuid)):
+        if not key:
+            continue
+        try:
+            other = lookup(key)
+        except libvirt.libvirtError as error:
+            if code_is(error, libvirt.VIR_ERR_NO_DOMAIN):
+                continue
+            raise
+        if (other.name(), other.UUIDString()) != (name, uuid):
+            raise AlreadyThere(
+                f"there is a domain {other.name()} with UUID {other.UUIDString()}",
+                subject=name,
+                hint=f"virsh dominfo {other.UUIDString()}",
+            )
+
+
+def _refuse_stopped(domain: Domain) -> None:
+    """:raises Absent: the domain does not run (libvirt says by a code of its own if it is gone altogether)."""
+    if not domain.isActive():
+        name = domain.name()
+        raise Absent("it does not run", subject=name, hint=f"vmhost guest start {name}")
+
+
+def _start(domain: Domain) -> None:
+    try:
+        domain.create()
+    except libvirt.libvirtError as error:
+        if domain.isActive():
+            name = domain.name()
+            raise AlreadyThere("it runs already", subject=name, hint=f"vmhost guest show {name}") from error
+        raise
+
+
+def _to_its_end(domain: Domain, act: Callable[[Domain], None]) -> None:
+    """Do what ends a running domain; that it ended by itself meanwhile is as good."""
+    try:
+        act(domain)
+    except libvirt.libvirtError:
+        with skipping(libvirt.VIR_ERR_NO_DOMAIN):
+            if domain.isActive():
+                raise
+
+
+def _shut_down(domain: Domain) -> None:
+    """With both ways allowed libvirt takes the agent if it is connected, else the ACPI power button."""
+    try:
+        domain.shutdownFlags(_ASK)
+    except libvirt.libvirtError as error:
+        if not code_is(error, libvirt.VIR_ERR_INVALID_ARG, libvirt.VIR_ERR_NO_SUPPORT):
+            raise
+        domain.shutdown()  # a driver that knows one way only
+
+
+def _power_off(domain: Domain) -> None:
+    """SIGTERM lets QEMU flush its caches; SIGKILL, which has lost guests' data, only for a QEMU that does not end."""
+    try:
+        domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_GRACEFUL)
+    except libvirt.libvirtError as error:
+        stuck = system_errno(error) == EBUSY or code_is(
+            error, libvirt.VIR_ERR_OPERATION_TIMEOUT, libvirt.VIR_ERR_RESOURCE_BUSY
+        )
+        if not stuck:
+            raise
+        domain.destroyFlags(libvirt.VIR_DOMAIN_DESTROY_DEFAULT)
+
+
+def _undefine(domain: Domain) -> None:
+    try:
+        domain.undefineFlags(_UNDEFINE_ALL)
+    except libvirt.libvirtError as error:
+        if not code_is(error, libvirt.VIR_ERR_INVALID_ARG):
+            raise
+        domain.undefineFlags(_UNDEFINE)  # a driver without NVRAM and checkpoints
+
+
+def _discard_managed_save(domain: Domain) -> None:
+    if not domain.hasManagedSaveImage(0):
+        name = domain.name()
+        raise Absent("there is no saved memory", subject=name, hint=f"vmhost guest show {name}")
+    domain.managedSaveRemove(0)
+
+
+def _set_metadata(domain: Domain, element: str) -> None:
+    was_active = bool(domain.isActive())
+    flags = libvirt.VIR_DOMAIN_AFFECT_LIVE if was_active else 0
+    flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
+    try:
+        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, element, _PREFIX, NAMESPACE, flags)
+    except libvirt.libvirtError as error:
+        stopped = was_active and code_is(error, libvirt.VIR_ERR_OPERATION_INVALID) and not domain.isActive()
+        if not stopped:
+            raise
+        _set_metadata(domain, element)

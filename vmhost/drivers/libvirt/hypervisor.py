@@ -1,0 +1,137 @@
+"""``ports.Hypervisor`` on libvirt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from threading import Lock
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from vmhost.drivers.libvirt.connection import Connection, is_privileged
+from vmhost.drivers.libvirt.domains import Domains
+from vmhost.model.observed import RawDomain
+
+if TYPE_CHECKING:
+    from vmhost.drivers.libvirt.events import Subscriptions
+    from vmhost.drivers.libvirt.storage import Pools
+    from vmhost.ports import DomainEvent, RawHost, RawPool
+
+
+def connect(uri: str | None = None) -> LibvirtHypervisor:
+    """Connect to a hypervisor.
+
+    :param uri: any URI that libvirt knows; None: ``LIBVIRT_DEFAULT_URI``, libvirt's ``uri_default``, the system's
+        hypervisor if it answers, the user's own.
+    :raises Unreachable: none answers; :raises PermissionDenied: it does not let us in.
+    """
+    return LibvirtHypervisor(Connection(uri))
+
+
+class LibvirtHypervisor:
+    """One libvirt connection; safe to use from several threads.
+
+    After a restart of the daemon reading calls reconnect by themselves, and so do changing calls that have not begun.
+    A connection that breaks inside a changing call raises ``Unreachable``: the daemon may have done it, so look.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._domains = Domains(connection)
+        self._subscriptions: Subscriptions | None = None
+        self._lock = Lock()
+
+    @property
+    def privileged(self) -> bool:
+        """Whether it is the system's hypervisor; next to nothing beside all that :meth:`host` asks for."""
+        return self._connection.read(is_privileged, "host")
+
+    def host(self) -> RawHost:
+        from vmhost.drivers.libvirt.host import read_host
+
+        return read_host(self._connection)
+
+    def domains(self) -> tuple[RawDomain, ...]:
+        return self._domains.all()
+
+    def domain(self, uuid: str) -> RawDomain:
+        return self._domains.one(uuid)
+
+    def pools(self) -> tuple[RawPool, ...]:
+        return self._pools.all()
+
+    def define(self, xml: str) -> None:
+        self._domains.define(xml)
+
+    def undefine(self, uuid: str) -> None:
+        self._domains.undefine(uuid)
+
+    def start(self, uuid: str) -> None:
+        self._domains.start(uuid)
+
+    def shut_down(self, uuid: str) -> None:
+        self._domains.shut_down(uuid)
+
+    def power_off(self, uuid: str) -> None:
+        self._domains.power_off(uuid)
+
+    def discard_managed_save(self, uuid: str) -> None:
+        self._domains.discard_managed_save(uuid)
+
+    def set_autostart(self, uuid: str, on: bool) -> None:
+        self._domains.set_autostart(uuid, on)
+
+    def set_metadata(self, uuid: str, xml: str) -> None:
+        self._domains.set_metadata(uuid, xml)
+
+    def resize_disk(self, uuid: str, source: str, capacity: int) -> None:
+        self._domains.resize_disk(uuid, source, capacity)
+
+    def create_pool(self, name: str, path: str) -> None:
+        self._pools.create(name, path)
+
+    def delete_pool(self, name: str) -> None:
+        self._pools.delete(name)
+
+    def create_volume(self, pool: str, xml: str) -> None:
+        self._pools.create_volume(pool, xml)
+
+    def upload_volume(self, pool: str, name: str, data: bytes) -> None:
+        self._pools.upload(pool, name, data)
+
+    def resize_volume(self, pool: str, name: str, capacity: int) -> None:
+        self._pools.resize(pool, name, capacity)
+
+    def delete_volume(self, pool: str, name: str) -> None:
+        self._pools.delete_volume(pool, name)
+
+    def agent(self, uuid: str, command: str, timeout: float) -> str:
+        return self._domains.agent(uuid, command, timeout)
+
+    def subscribe(self, listener: Callable[[DomainEvent], None]) -> Callable[[], None]:
+        from vmhost.drivers.libvirt.events import Subscriptions
+
+        with self._lock:
+            if self._subscriptions is None:
+                self._subscriptions = Subscriptions(self._connection)
+        return self._subscriptions.add(listener)
+
+    def close(self) -> None:
+        if self._subscriptions is not None:
+            self._subscriptions.close()
+        self._connection.close()
+
+    @cached_property
+    def _pools(self) -> Pools:
+        # Loaded when it is needed: the cold start of a list of guests is counted in milliseconds.
+        from vmhost.drivers.libvirt.storage import Pools
+
+        return Pools(self._connection)
+
+    def __enter__(self) -> LibvirtHypervisor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()

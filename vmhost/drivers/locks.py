@@ -1,0 +1,187 @@
+"""Locks across processes: flock(2), which the kernel releases when its owner dies, in one fixed order."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from vmhost.drivers.files import os_errors
+from vmhost.drivers.layout import lock_directory
+from vmhost.drivers.processes import process_is_alive
+from vmhost.model.errors import Conflict, VmhostError
+from vmhost.ports import Layout
+
+PATIENCE: Final = 30.0
+_POLL: Final = 0.05
+
+_Key = tuple[int, str]
+"""Rank (0: the host, 1: a guest) and UUID: locks are only ever taken in ascending order."""
+
+# What each thread of this process holds, by directory: to take it again would wait for oneself.
+_held: dict[tuple[Path, int], list[_Key]] = {}
+_held_guard = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lock, since when (seconds since the epoch)."""
+
+    pid: int
+    command: str
+    since: float
+
+    def __str__(self) -> str:
+        seconds = max(0, round(time.time() - self.since))
+        return f"{self.command}, pid {self.pid}, for {seconds} s"
+
+
+class FileLocks:
+    """The locks of one hypervisor, as files in its runtime directory.
+
+    Threads of one process exclude each other as processes do. Lock files stay: removing one while another process waits
+    for it would let two processes hold the same lock.
+
+    :param timeout: seconds that one call waits for all the locks that it asks for.
+    :param on_wait: told once, in words, when a call has to wait.
+    :param command: what others are told about us; the words of the command line when it is empty.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        *,
+        timeout: float = PATIENCE,
+        on_wait: Callable[[str], None] | None = None,
+        command: str = "",
+    ) -> None:
+        self._layout = layout
+        self._timeout = timeout
+        self._on_wait = on_wait
+        self._command = command or _command_line()
+
+    def host(self) -> AbstractContextManager[None]:
+        return self._hold([(0, "")])
+
+    def guests(self, uuids: Sequence[str]) -> AbstractContextManager[None]:
+        return self._hold(sorted({(1, uuid) for uuid in uuids}))
+
+    @contextmanager
+    def _hold(self, keys: Sequence[_Key]) -> Iterator[None]:
+        directory = lock_directory(self._layout)
+        owner = (directory, threading.get_ident())
+        deadline = time.monotonic() + self._timeout
+        with ExitStack() as stack:
+            for key in keys:
+                _check_order(owner, key)
+                stack.enter_context(self._one(directory, key, deadline))
+                stack.enter_context(_noted(owner, key))
+            yield
+
+    @contextmanager
+    def _one(self, directory: Path, key: _Key, deadline: float) -> Iterator[None]:
+        # Imported here: only commands that change something take locks, and it costs more than a listing may.
+        from filelock import FileLock, Timeout
+
+        path = directory / _file_name(key)
+        lock = FileLock(path, mode=0o600, thread_local=False)
+        with os_errors(path, "lock"):
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                self._tell(path, key)
+                try:
+                    lock.acquire(timeout=max(0.0, deadline - time.monotonic()), poll_interval=_POLL)
+                except Timeout:
+                    raise self._conflict(path, key) from None
+        try:
+            _write_holder(path, Holder(os.getpid(), self._command, time.time()))
+            yield
+        finally:
+            _write_holder(path, None)
+            lock.release()
+
+    def _tell(self, path: Path, key: _Key) -> None:
+        if self._on_wait is not None:
+            self._on_wait(f"{_words(key)} is held by {_holder_words(path)}; waiting")
+
+    def _conflict(self, path: Path, key: _Key) -> Conflict:
+        holder = read_holder(path)
+        return Conflict(
+            f"held by {_holder_words(path)}; gave up after {self._timeout:.0f} s",
+            subject=_words(key),
+            hint=f"ps -fp {holder.pid}" if holder else f"fuser -v {shlex.quote(str(path))}",
+        )
+
+
+def _command_line() -> str:
+    program = Path(sys.argv[0]).name if sys.argv and sys.argv[0] else "python"
+    return " ".join((program, *sys.argv[1:3]))[:80]
+
+
+def _file_name(key: _Key) -> str:
+    rank, uuid = key
+    if rank and not all(char.isalnum() or char == "-" for char in uuid):
+        raise VmhostError(f"{uuid[:80]!r} is not the UUID of a guest", subject="lock")
+    return f"guest-{uuid}.lock" if rank else "host.lock"
+
+
+def _words(key: _Key) -> str:
+    return f"lock of guest {key[1]}" if key[0] else "lock of the host"
+
+
+def _check_order(owner: tuple[Path, int], key: _Key) -> None:
+    with _held_guard:
+        latest = max(_held.get(owner, ()), default=None)
+    if latest is None or key > latest:
+        return
+    if key == latest:
+        raise VmhostError("this thread holds it already and would wait for itself", subject=_words(key))
+    raise VmhostError(
+        f"asked for after the {_words(latest)}: the order is host, then guests by UUID", subject=_words(key)
+    )
+
+
+@contextmanager
+def _noted(owner: tuple[Path, int], key: _Key) -> Iterator[None]:
+    with _held_guard:
+        _held.setdefault(owner, []).append(key)
+    try:
+        yield
+    finally:
+        with _held_guard:
+            _held[owner].remove(key)
+            if not _held[owner]:
+                del _held[owner]
+
+
+def _write_holder(path: Path, holder: Holder | None) -> None:
+    text = ""
+    if holder is not None:
+        text = json.dumps({"pid": holder.pid, "command": holder.command, "since": holder.since})
+    # The lock is the kernel's; this is only what others are told about its holder, so it may be missing.
+    with suppress(OSError):
+        path.write_text(text)
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Return who wrote itself into a lock file, or None when nobody did or the writer is dead."""
+    try:
+        entry = json.loads(path.read_text())
+        holder = Holder(pid=int(entry["pid"]), command=str(entry["command"]), since=float(entry["since"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return holder if process_is_alive(holder.pid) else None
+
+
+def _holder_words(path: Path) -> str:
+    holder = read_holder(path)
+    return str(holder) if holder else "another vmhost"

@@ -1,0 +1,232 @@
+"""``ports.Links`` on rtnetlink (rtnetlink(7)), through pyroute2's IPRoute.
+
+pyroute2 is imported by the first call: it takes 0.2 s.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from ipaddress import ip_interface
+from pathlib import Path
+from threading import Thread
+from typing import Any, Final, TypeVar
+from zlib import crc32
+
+from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied
+from vmhost.model.observed import Neighbour, ObservedLink
+
+Message = Any  # pyroute2's netlink messages: a mapping of header fields with get_attr() for attributes
+Socket = Any  # pyroute2.IPRoute
+T = TypeVar("T")
+
+_UP: Final = 0x1  # IFF_UP of linux/if.h
+_CONFIRMED: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # NUD_REACHABLE STALE DELAY PROBE PERMANENT of linux/neighbour.h
+_IPV6: Final = Path("/proc/sys/net/ipv6/conf")
+
+
+class Netlink:
+    """The links of the network namespace that the calling process is in; safe to use from threads and event loops."""
+
+    def links(self) -> tuple[ObservedLink, ...]:
+        """Return all links, by index."""
+        return _call(lambda socket: _links(socket.get_links(), socket.get_addr()), "links")
+
+    def neighbours(self) -> tuple[Neighbour, ...]:
+        """Return the neighbours whose hardware address the kernel knows (ARP, NDP)."""
+        return _call(_neighbours, "neighbours")
+
+    def create_bridge(self, name: str, *, alias: str, mtu: int, address: str) -> None:
+        """Create a bridge that is complete from its first moment, and set it up.
+
+        The kernel takes no alias with the message that creates a link (``rtnl_create_link``, seen on 6.18), so the
+        bridge is made under a passing name and gets its own when all the rest is done: whoever is killed in between
+        leaves only a link that the next ``create_bridge`` or ``delete_bridge`` of the same name removes.
+
+        The host takes no router advertisements from guests: IPv6 is off on the bridge, unless its address is one.
+
+        :param address: the host's own, ``ip/prefix``; empty: none.
+        :raises AlreadyThere: a link has the name. :raises PermissionDenied: this takes CAP_NET_ADMIN.
+        """
+        _call(lambda socket: _create_bridge(socket, name, alias, mtu, address), name)
+
+    def delete_bridge(self, name: str, *, alias: str) -> None:
+        """Delete a bridge that is ours and has no ports.
+
+        :raises Absent: there is no such link.
+        :raises AlreadyThere: it is not a bridge, not ours, or has ports; it stays as it is.
+        """
+        _call(lambda socket: _delete_bridge(socket, name, alias), name)
+
+
+def _call(act: Callable[[Socket], T], subject: str) -> T:
+    """Run ``act`` on a netlink socket of its own; in another thread if an event loop runs in this one."""
+
+    def run() -> T:
+        from pyroute2 import IPRoute
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        try:
+            with IPRoute() as socket:
+                return act(socket)
+        except NetlinkError as error:
+            raise _translate(error.code, error.args[1], subject) from error
+        except OSError as error:
+            raise _translate(error.errno or 0, error.strerror or str(error), subject) from error
+
+    return _in_thread(run) if _loop_runs() else run()
+
+
+def _loop_runs() -> bool:
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
+def _in_thread(call: Callable[[], T]) -> T:
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that asked
+            errors.append(error)
+
+    thread = Thread(target=run, name="netlink")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def _translate(code: int, message: str, subject: str) -> DriverError:
+    if code in (errno.EPERM, errno.EACCES):
+        return PermissionDenied(message, subject=subject, hint="sudo vmhost host doctor")
+    if code == errno.EEXIST:
+        return AlreadyThere(message, subject=subject, hint=f"ip -details link show {subject}")
+    if code == errno.ENODEV:
+        return Absent(message, subject=subject, hint="ip link")
+    return DriverError(
+        message, subject=subject, hint="vmhost host doctor", retryable=code in (errno.EBUSY, errno.EINTR)
+    )
+
+
+def _links(found: Sequence[Message], addresses: Sequence[Message]) -> tuple[ObservedLink, ...]:
+    found = tuple(found)
+    names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in found}
+    by_link: dict[int, list[str]] = {}
+    for entry in addresses:
+        text = entry.get_attr("IFA_LOCAL") or entry.get_attr("IFA_ADDRESS")
+        by_link.setdefault(entry["index"], []).append(f"{text}/{entry['prefixlen']}")
+    return tuple(_link(link, names, by_link.get(link["index"], [])) for link in sorted(found, key=_index))
+
+
+def _index(link: Message) -> int:
+    return int(link["index"])
+
+
+def _link(link: Message, names: dict[int, str], addresses: Sequence[str]) -> ObservedLink:
+    info = link.get_attr("IFLA_LINKINFO")
+    data = info.get_attr("IFLA_INFO_DATA") if info else None
+    kind = str(info.get_attr("IFLA_INFO_KIND") or "") if info else ""
+    return ObservedLink(
+        name=names[link["index"]],
+        index=_index(link),
+        kind=kind,
+        mac=str(link.get_attr("IFLA_ADDRESS") or ""),
+        mtu=int(link.get_attr("IFLA_MTU") or 0),
+        up=bool(link["flags"] & _UP),
+        carrier=bool(link.get_attr("IFLA_CARRIER")),
+        master=names.get(link.get_attr("IFLA_MASTER"), ""),
+        alias=str(link.get_attr("IFLA_IFALIAS") or ""),
+        addresses=tuple(addresses),
+        vlan_filtering=kind == "bridge" and bool(data and data.get_attr("IFLA_BR_VLAN_FILTERING")),
+    )
+
+
+def _neighbours(socket: Socket) -> tuple[Neighbour, ...]:
+    names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in socket.get_links()}
+    return tuple(
+        Neighbour(str(entry.get_attr("NDA_DST")), str(entry.get_attr("NDA_LLADDR")), names.get(entry["ifindex"], ""))
+        for entry in socket.get_neighbours()
+        if entry["state"] & _CONFIRMED and entry.get_attr("NDA_DST") and entry.get_attr("NDA_LLADDR")
+    )
+
+
+def _find(socket: Socket, name: str) -> ObservedLink | None:
+    return next((link for link in _links(socket.get_links(), socket.get_addr()) if link.name == name), None)
+
+
+def _passing_name(name: str) -> str:
+    return f"vhnew-{crc32(name.encode()):08x}"
+
+
+def _create_bridge(socket: Socket, name: str, alias: str, mtu: int, address: str) -> None:
+    _remove_abandoned(socket, name)
+    if _find(socket, name) is not None:
+        raise AlreadyThere("there is a link of that name", subject=name, hint=f"ip -details link show {name}")
+    passing = _passing_name(name)
+    socket.link("add", ifname=passing, kind="bridge")
+    with _removed_on_failure(socket, passing) as bridge:
+        # Set once, the address stays; else a bridge takes that of its lowest port, and guests come and go.
+        socket.link("set", index=bridge.index, IFLA_IFALIAS=alias, mtu=mtu, address=bridge.mac)
+        _limit_ipv6(passing, address)
+        if address:
+            interface = ip_interface(address)
+            socket.addr("add", index=bridge.index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
+        socket.link("set", index=bridge.index, ifname=name)
+        socket.link("set", index=bridge.index, state="up")
+        _check(_find(socket, name), alias, mtu, address)
+
+
+@contextmanager
+def _removed_on_failure(socket: Socket, name: str) -> Iterator[ObservedLink]:
+    """Give the link that was just made; remove it again, whatever it is called by then, if the block fails."""
+    link = _find(socket, name)
+    assert link is not None
+    try:
+        yield link
+    except BaseException:
+        socket.link("del", index=link.index)
+        raise
+
+
+def _limit_ipv6(link: str, address: str) -> None:
+    """Keep guests from configuring the host by router advertisements (Documentation/networking/ip-sysctl.rst)."""
+    setting = "accept_ra" if ":" in address else "disable_ipv6"
+    if _IPV6.is_dir():  # a kernel without IPv6 has nothing to limit
+        (_IPV6 / link / setting).write_text("0" if setting == "accept_ra" else "1")
+
+
+def _check(link: ObservedLink | None, alias: str, mtu: int, address: str) -> None:
+    """:raises DriverError: the kernel accepted every message and yet the link is not as it was asked for."""
+    there = link is not None and (link.alias, link.mtu, link.up) == (alias, mtu, True)
+    if link is None or not there or (address and ip_interface(address) not in map(ip_interface, link.addresses)):
+        raise DriverError(f"not as asked for: {link}", subject=link.name if link else "", hint="ip -details address")
+
+
+def _delete_bridge(socket: Socket, name: str, alias: str) -> None:
+    _remove_abandoned(socket, name)
+    links = _links(socket.get_links(), socket.get_addr())
+    bridge = next((link for link in links if link.name == name), None)
+    hint = f"ip -details link show {name}"
+    if bridge is None:
+        raise Absent("there is no link of that name", subject=name, hint="ip link")
+    if bridge.kind != "bridge" or bridge.alias != alias:
+        what = f"a {bridge.kind or 'hardware'} link with alias {bridge.alias!r}"
+        raise AlreadyThere(f"it is {what}, not the bridge {alias!r}", subject=name, hint=hint)
+    ports = [link.name for link in links if link.master == name]
+    if ports:
+        raise AlreadyThere(f"it has ports: {', '.join(ports)}", subject=name, hint=f"ip link show master {name}")
+    socket.link("del", index=bridge.index)
+
+
+def _remove_abandoned(socket: Socket, name: str) -> None:
+    """Remove what a killed ``create_bridge`` of this name left behind: a bridge that is down and has no ports."""
+    links = _links(socket.get_links(), ())
+    left = next((link for link in links if link.name == _passing_name(name)), None)
+    if left is not None and left.kind == "bridge" and not left.up and not any(li.master == left.name for li in links):
+        socket.link("del", index=left.index)
