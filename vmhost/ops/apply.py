@@ -1,0 +1,172 @@
+"""Applying a proposal: locks, a second look, the steps, the waiting, and a last look."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext, suppress
+from dataclasses import replace
+
+from vmhost.engine.context import Context
+from vmhost.engine.observe import observe
+from vmhost.engine.record import Record
+from vmhost.engine.recover import Recovered, recover
+from vmhost.engine.transaction import Transaction
+from vmhost.model.errors import AlreadyThere, Conflict, PermissionDenied, Refused, VerifyError
+from vmhost.model.events import Event, Notice
+from vmhost.model.outcome import Outcome
+from vmhost.model.plan import Plan
+from vmhost.ops.build import user_name
+from vmhost.ops.jobs import Job
+from vmhost.ops.proposals import Proposal
+from vmhost.ports import Ports
+
+Listener = Callable[[Event], None]
+
+
+def apply_proposal(
+    ports: Ports,
+    proposal: Proposal,
+    *,
+    on_event: Listener | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Outcome:
+    """Apply a proposal that was shown, if the host still is as it was.
+
+    Under the host's lock interrupted operations are settled first, then the plan is made again; when it differs from
+    the one shown, nothing is done.
+
+    :raises Conflict: the host changed, or another vmhost holds the lock; :raises ApplyError: a step failed and
+        everything
+        was undone (``leftovers`` names what could not be); :raises GuestError: applied, but a guest is not ready;
+        :raises VerifyError: applied, but what is there differs.
+    """
+    check_may_change(ports)
+    if proposal.empty and not ports.journals.any_open():
+        return Outcome(proposal.plan)
+    with Job(ports, proposal.operation, " ".join(proposal.plan.guests), on_event, cancelled) as job:
+        return _apply(ports, proposal, job)
+
+
+def check_may_change(ports: Ports) -> None:
+    """Refuse changes where they cannot be made safely.
+
+    :raises Refused: the hypervisor is another machine's; :raises PermissionDenied: not root on the system's hypervisor.
+    """
+    import os
+
+    host = ports.hypervisor.host()
+    if not host.local:
+        text = "this hypervisor is on another machine: read-only from here"
+        raise Refused(text, subject=host.uri, hint=f"ssh {host.hostname} vmhost ...")
+    if host.privileged and host.driver == "QEMU" and os.geteuid() != 0:
+        raise PermissionDenied("changing the system's hypervisor needs root", subject=host.uri, hint="sudo vmhost ...")
+
+
+def _apply(ports: Ports, proposal: Proposal, job: Job) -> Outcome:
+    clock = ports.clock
+    start = clock.monotonic()
+    context = _context(ports, proposal, job)
+    _settle_interrupted(ports, context)
+    with ExitStack() as guests:
+        with ports.locks.host() if proposal.locks_host else nullcontext():
+            plan = _plan_again(ports, proposal)
+            guests.enter_context(ports.locks.guests(_uuids(plan)))
+            _store_keys(ports, proposal)
+            ports.signals.make_room(str(ports.layout.logs))
+            record = _begin(ports, proposal, plan, job)
+            transaction = Transaction(plan, context, record)
+            transaction.run()
+        committed = clock.monotonic()
+        transaction.finish()
+    _verify(ports, proposal)
+    return Outcome(
+        plan=plan,
+        done=tuple(transaction.done),
+        seconds=committed - start,
+        total_seconds=clock.monotonic() - start,
+        verdicts=tuple(transaction.verdicts.items()),
+    )
+
+
+def _begin(ports: Ports, proposal: Proposal, plan: Plan, job: Job) -> Record:
+    """Write down what will be done; where that fails, nothing of it stays."""
+    record = Record(ports.journals.begin(job.id))
+    try:
+        record.begin(proposal.operation, plan, user=user_name(), time=ports.clock.now())
+    except BaseException:
+        record.close(done=True)
+        raise
+    return record
+
+
+def _settle_interrupted(ports: Ports, context: Context) -> None:
+    if ports.journals.any_open():
+        with ports.locks.host():
+            for settled in recover(context):
+                context.on_event(Notice(settled.operation, f"interrupted earlier: {settled}"))
+
+
+def _context(ports: Ports, proposal: Proposal, job: Job) -> Context:
+    site = proposal.plan.site
+    keys = {site: str(ports.keys.private_file(site))} if site else {}
+    return Context(ports, proposal.secrets, keys, job.tell, job.cancelled)
+
+
+def _plan_again(ports: Ports, proposal: Proposal) -> Plan:
+    plan = proposal.again(observe(ports))
+    if not plan.same_as(proposal.plan):
+        raise Conflict(
+            "the host changed since the plan was shown; nothing was done", subject=plan.site, hint="vmhost plan SITE"
+        )
+    return plan
+
+
+def _store_keys(ports: Ports, proposal: Proposal) -> None:
+    for site, pair in proposal.new_keys.items():
+        try:
+            ports.keys.store(site, pair)
+        except AlreadyThere as error:
+            text = "another vmhost made the site's SSH key meanwhile; nothing was done"
+            raise Conflict(text, subject=site, hint="vmhost plan SITE") from error
+
+
+def _uuids(plan: Plan) -> tuple[str, ...]:
+    steps = (item.do for item in (*plan.steps, *plan.after))
+    return tuple(dict.fromkeys(uuid for step in steps if (uuid := getattr(step, "uuid", ""))))
+
+
+def _verify(ports: Ports, proposal: Proposal) -> None:
+    """Read again. :raises VerifyError: with every difference."""
+    if proposal.drift is None:
+        return
+    differences = proposal.drift(observe(ports))
+    if differences:
+        texts = tuple(str(item) for item in differences)
+        raise VerifyError(
+            f"applied, but {len(texts)} fields differ",
+            subject=proposal.plan.site,
+            hint="vmhost drift SITE",
+            differences=texts,
+        )
+
+
+def recover_host(ports: Ports, *, on_event: Listener | None = None) -> tuple[Recovered, ...]:
+    """Settle every interrupted operation now; return what became of each.
+
+    :raises Conflict: another vmhost is at work; :raises DamagedData: a journal cannot be read.
+    """
+    check_may_change(ports)
+    if not ports.journals.any_open():
+        return ()
+    context = Context(ports)
+    if on_event is not None:
+        context = replace(context, on_event=on_event)
+    with ports.locks.host():
+        return recover(context)
+
+
+def warn_of_interrupted(ports: Ports) -> bool:
+    """Return whether an operation was interrupted and waits for ``vmhost recover``; never fails."""
+    with suppress(PermissionDenied):
+        return ports.journals.any_open()
+    return False

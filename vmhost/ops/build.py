@@ -1,0 +1,123 @@
+"""Builds the ports for a hypervisor, each on first use, so that a listing pays for nothing that it does not touch."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from vmhost.model.errors import Unreachable
+
+if TYPE_CHECKING:
+    from vmhost.drivers.images.store import ImageStore
+    from vmhost.drivers.libvirt.hypervisor import LibvirtHypervisor
+    from vmhost.model.layout import Layout
+    from vmhost.ports import Clock, Entropy, History, Journals, Ports
+
+FAKE = "fake:"
+
+
+class Builder:
+    """The drivers behind one connection.
+
+    :param uri: as for virsh's ``-c``; None: libvirt's own default; ``fake:demo``: the built-in fake host.
+    """
+
+    def __init__(self, uri: str | None) -> None:
+        self.uri = uri
+
+    @cached_property
+    def hypervisor(self) -> LibvirtHypervisor:
+        """The open connection. :raises Unreachable: libvirt does not answer."""
+        from vmhost.drivers.libvirt.hypervisor import connect
+
+        return connect(self.uri)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where things lie for this hypervisor; where none answers, for the one that this user would have.
+
+        So images can be built before libvirt is there.
+        """
+        from vmhost.drivers.layout import layout_for
+
+        try:
+            return layout_for(self.hypervisor.privileged)
+        except Unreachable:
+            return layout_for(os.geteuid() == 0)
+
+    @cached_property
+    def journals(self) -> Journals:
+        """The journals of this hypervisor."""
+        from vmhost.drivers.journals import FileJournals
+
+        return FileJournals(self.layout)
+
+    @cached_property
+    def clock(self) -> Clock:
+        """Time."""
+        from vmhost.drivers.clock import SystemClock
+
+        return SystemClock()
+
+    @cached_property
+    def entropy(self) -> Entropy:
+        """Chance."""
+        from vmhost.drivers.entropy import SystemEntropy
+
+        return SystemEntropy()
+
+    @cached_property
+    def history(self) -> History:
+        """Jobs of all processes."""
+        from vmhost.drivers.history import SqliteHistory
+
+        return SqliteHistory(self.layout)
+
+    @cached_property
+    def images(self) -> ImageStore:
+        """The image store."""
+        from vmhost.drivers.images.store import ImageStore
+
+        return ImageStore(self.layout.images)
+
+    @cached_property
+    def ports(self) -> Ports:
+        """Everything."""
+        from vmhost.drivers.keys import FileKeys
+        from vmhost.drivers.locks import FileLocks
+        from vmhost.drivers.netlink import Netlink
+        from vmhost.drivers.seediso import IsoSeedMaker
+        from vmhost.drivers.signals import GuestSignals
+        from vmhost.drivers.ssh.shell import SshShell
+        from vmhost.ports import Ports
+
+        return Ports(
+            hypervisor=self.hypervisor,
+            links=Netlink(),
+            shell=SshShell(),
+            signals=GuestSignals(),
+            seeds=IsoSeedMaker(),
+            images=self.images,
+            clock=self.clock,
+            entropy=self.entropy,
+            keys=FileKeys(self.layout),
+            locks=FileLocks(self.layout, on_wait=_told),
+            journals=self.journals,
+            history=self.history,
+            layout=self.layout,
+        )
+
+
+def _told(words: str) -> None:
+    """Pass on that somebody else holds a lock; without a handler of the application it appears on stderr."""
+    import logging
+
+    logging.getLogger("vmhost.locks").warning("%s", words)
+
+
+def user_name() -> str:
+    """Return the person who acts, also behind sudo."""
+    import getpass
+
+    return os.environ.get("SUDO_USER") or getpass.getuser()

@@ -1,0 +1,94 @@
+"""Guests as rows and in detail. The listing is the most used call: it touches libvirt only, and imports little."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vmhost.engine.observe import observe_domains
+from vmhost.model.errors import NotFound
+from vmhost.model.observed import ObservedDomain
+
+if TYPE_CHECKING:
+    from vmhost.model.observed import ObservedVolume
+    from vmhost.ports import Hypervisor, Ports
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRow:
+    """One line of the listing. ``site`` is empty for foreign guests; ``memory`` in bytes."""
+
+    name: str
+    uuid: str
+    state: str
+    vcpus: int
+    memory: int
+    addresses: tuple[str, ...]
+    site: str
+    autostart: bool
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GuestDetails:
+    """Everything about one guest."""
+
+    row: GuestRow
+    domain: ObservedDomain
+    volumes: tuple[ObservedVolume, ...]
+    console: tuple[str, ...]
+
+
+def list_guests(hypervisor: Hypervisor) -> tuple[GuestRow, ...]:
+    """Return all guests by name, ours and foreign."""
+    return tuple(row_of(domain) for domain in observe_domains(hypervisor))
+
+
+def row_of(domain: ObservedDomain) -> GuestRow:
+    """Return the listing's line for a domain."""
+    metadata = domain.metadata
+    nics = metadata.identity.nics if metadata else ()
+    flags = (
+        ("foreign",) if metadata is None else (),
+        ("protected",) if metadata and metadata.protect else (),
+        ("pending",) if metadata and metadata.pending else (),
+        ("saved",) if domain.raw.managed_save else (),
+    )
+    return GuestRow(
+        name=domain.name,
+        uuid=domain.uuid,
+        state=str(domain.raw.state),
+        vcpus=domain.facts.vcpus,
+        memory=domain.facts.memory,
+        addresses=tuple(
+            nic.address.partition("/")[0] or f"127.0.0.1:{nic.ssh_port}" for nic in nics if nic.address or nic.ssh_port
+        ),
+        site=metadata.site if metadata else "",
+        autostart=domain.raw.autostart,
+        flags=tuple(flag for group in flags for flag in group),
+    )
+
+
+def find_guest(hypervisor: Hypervisor, name: str) -> ObservedDomain:
+    """Return the guest of that name or UUID. :raises NotFound: with the nearest name."""
+    domains = observe_domains(hypervisor)
+    found = next((domain for domain in domains if name in (domain.name, domain.uuid)), None)
+    if found is None:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, [domain.name for domain in domains], 1)
+        text = "there is no such guest" + (f"; did you mean {near[0]}?" if near else "")
+        raise NotFound(text, subject=name, hint="vmhost guest list")
+    return found
+
+
+def show_guest(ports: Ports, name: str) -> GuestDetails:
+    """Return everything about one guest. :raises NotFound: there is none."""
+    from vmhost.engine.observe import observe_pools
+
+    domain = find_guest(ports.hypervisor, name)
+    sources = {disk.source for disk in domain.facts.disks}
+    volumes = tuple(
+        volume for pool in observe_pools(ports.hypervisor) for volume in pool.volumes if volume.path in sources
+    )
+    return GuestDetails(row_of(domain), domain, volumes, ports.signals.console_tail(domain.facts.serial_log, 10))

@@ -1,0 +1,229 @@
+"""One hypervisor, as scripts and faces see it: values in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from vmhost.model.permit import Permit
+from vmhost.ops.build import FAKE, Builder
+
+if TYPE_CHECKING:
+    from vmhost.engine.recover import Recovered
+    from vmhost.model.errors import VmhostError
+    from vmhost.model.events import Event
+    from vmhost.model.observed import Observed
+    from vmhost.model.outcome import Finding, JobRecord, Outcome
+    from vmhost.model.plan import Difference
+    from vmhost.model.shell import CommandResult, SshTarget
+    from vmhost.model.spec import Site
+    from vmhost.ops.guests import GuestDetails, GuestRow
+    from vmhost.ops.images import Images
+    from vmhost.ops.power import Action, PowerResult
+    from vmhost.ops.proposals import Proposal
+    from vmhost.ports import Hypervisor, Ports
+
+Listener = Callable[["Event"], None]
+
+
+class Host:
+    """A connection to one hypervisor; a context manager; safe to use from several threads.
+
+    :param uri: as for virsh's ``-c``; None: ``LIBVIRT_DEFAULT_URI``, libvirt's own default, ``qemu:///system`` if it
+        answers,
+        else ``qemu:///session``; ``fake:demo``: the built-in fake host, which needs no libvirt.
+    """
+
+    def __init__(self, uri: str | None = None, *, ports: Ports | None = None) -> None:
+        self._builder = Builder(uri)
+        self._given = ports
+
+    @cached_property
+    def ports(self) -> Ports:
+        """Everything that the engine may touch; built on first use."""
+        if self._given is not None:
+            return self._given
+        if self._builder.uri and self._builder.uri.startswith(FAKE):
+            from vmhost.testing.demo import demo_ports
+
+            return demo_ports(self._builder.uri)
+        return self._builder.ports
+
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """The libvirt connection alone, for listings that need nothing else."""
+        fake = self._builder.uri is not None and self._builder.uri.startswith(FAKE)
+        return self.ports.hypervisor if self._given is not None or fake else self._builder.hypervisor
+
+    def __enter__(self) -> Host:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; the host goes on as it is."""
+        for built in (self.__dict__.get("ports"), self._builder.__dict__.get("hypervisor")):
+            if built is not None:
+                getattr(built, "hypervisor", built).close()
+                return
+
+    def observe(self) -> Observed:
+        """Return the whole host as it is now. :raises Unreachable: libvirt does not answer."""
+        from vmhost.engine.observe import observe
+
+        return observe(self.ports)
+
+    def plan(self, site: Site, permit: Permit | None = None) -> Proposal:
+        """Return what would be done to bring this host to the site; nothing is changed.
+
+        :raises Refused: it cannot be done here, with every reason; :raises NotFound: an image, bridge or pool is
+            missing.
+        """
+        from vmhost.ops.proposals import propose_site
+
+        return propose_site(self.ports, site, permit or Permit())
+
+    def plan_delete(self, names: Iterable[str], permit: Permit | None = None) -> Proposal:
+        """Return what would be done to remove guests; nothing is changed.
+
+        :raises NotFound: no such guest; :raises Refused: foreign, protected, or running without
+            ``Permit(power_off=True)``.
+        """
+        from vmhost.ops.proposals import propose_delete
+
+        return propose_delete(self.ports, names, permit or Permit())
+
+    def apply(
+        self,
+        proposal: Proposal,
+        *,
+        on_event: Listener | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Outcome:
+        """Do what a proposal says, if the host still is as it was; ends when all its guests are ready.
+
+        :param on_event: called with every event, also from other threads.
+        :param cancelled: asked between steps; True undoes what was done and ends.
+        :raises Conflict: the host changed since; :raises ApplyError: a step failed, everything was undone;
+            :raises GuestError: applied, but a guest is not ready; :raises VerifyError: applied, yet it differs.
+        """
+        from vmhost.ops.apply import apply_proposal
+
+        return apply_proposal(self.ports, proposal, on_event=on_event, cancelled=cancelled)
+
+    def drift(self, site: Site) -> tuple[Difference, ...]:
+        """Return where this host differs from the site, on the fields that vmhost owns; empty when it does not."""
+        from vmhost.ops.proposals import find_drift
+
+        return find_drift(self.ports, site)
+
+    def recover(self, *, on_event: Listener | None = None) -> tuple[Recovered, ...]:
+        """Settle operations that were interrupted by a crash; return what became of each."""
+        from vmhost.ops.apply import recover_host
+
+        return recover_host(self.ports, on_event=on_event)
+
+    def interrupted(self) -> bool:
+        """Return whether an interrupted operation waits for :meth:`recover`; costs next to nothing."""
+        from vmhost.model.errors import PermissionDenied
+
+        fake = self._given is not None or (self._builder.uri or "").startswith(FAKE)
+        try:
+            return (self.ports.journals if fake else self._builder.journals).any_open()
+        except PermissionDenied:
+            return False
+
+    def guests(self) -> tuple[GuestRow, ...]:
+        """Return all guests, ours and foreign, by name, in one bulk read."""
+        from vmhost.ops.guests import list_guests
+
+        return list_guests(self.hypervisor)
+
+    def guest(self, name: str) -> GuestDetails:
+        """Return everything about one guest, by name or UUID. :raises NotFound: there is none."""
+        from vmhost.ops.guests import show_guest
+
+        return show_guest(self.ports, name)
+
+    def power(
+        self,
+        names: Sequence[str],
+        action: Action,
+        *,
+        timeout: float = 180.0,
+        discard_saved: bool = False,
+        on_event: Listener | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> tuple[PowerResult, ...]:
+        """Start, stop, restart or power off guests, eight at a time; one that fails does not stop the others.
+
+        :param timeout: seconds that a guest has to shut down; it is never powered off for being slow.
+        :param cancelled: asked every second; True ends the waiting, and guests go on as they are.
+        """
+        from vmhost.ops.power import power_all
+
+        return power_all(
+            self.ports,
+            names,
+            action,
+            timeout=timeout,
+            discard_saved=discard_saved,
+            on_event=on_event,
+            cancelled=cancelled,
+        )
+
+    def ssh_target(self, name: str) -> SshTarget:
+        """Return how a guest is reached over SSH, with its pinned host key."""
+        from vmhost.ops.shell import ssh_target_of
+
+        return ssh_target_of(self.ports, name)
+
+    def exec(
+        self,
+        names: Sequence[str],
+        argv: Sequence[str],
+        *,
+        timeout: float = 60.0,
+        sudo: bool = False,
+        input: bytes = b"",  # noqa: A002
+    ) -> dict[str, CommandResult | VmhostError]:
+        """Run one command in guests, eight at a time; return each guest's result or error."""
+        from vmhost.ops.shell import exec_in
+
+        return exec_in(self.ports, names, argv, timeout=timeout, sudo=sudo, input=input)
+
+    @cached_property
+    def images(self) -> Images:
+        """The images of this host: list, build, pull, verify, delete."""
+        from vmhost.ops.images import Images
+
+        return Images(self)
+
+    @property
+    def ledger(self) -> Ports | Builder:
+        """What needs no libvirt: history, clock, chance, layout, images."""
+        fake = self._builder.uri is not None and self._builder.uri.startswith(FAKE)
+        return self.ports if self._given is not None or fake else self._builder
+
+    def jobs(self, *, limit: int = 100) -> tuple[JobRecord, ...]:
+        """Return running and past operations of all processes, the newest first."""
+        return self.ledger.history.jobs(limit=limit)
+
+    def doctor(self, *, only: str | None = None) -> tuple[Finding, ...]:
+        """Examine the host; ``only`` limits it to one area (``kvm``, ``storage``, ``versions``, ...)."""
+        from vmhost.ops.doctor import examine
+
+        return examine(self.ports, only=only)
+
+
+def connect(uri: str | None = None) -> Host:
+    """Return a :class:`Host`; libvirt is contacted at the first call that needs it.
+
+    :param uri: see :class:`Host`.
+    """
+    return Host(uri)

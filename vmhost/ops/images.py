@@ -1,0 +1,90 @@
+"""Images as jobs, with the guests that use each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vmhost.engine.observe import observe_domains, observe_pools
+from vmhost.model.errors import NotFound
+from vmhost.model.events import Event, Progress
+from vmhost.model.image import ImageRecord
+from vmhost.ops.jobs import Job
+
+if TYPE_CHECKING:
+    from vmhost.drivers.images.store import ImageStore
+    from vmhost.ops.host import Host
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUse:
+    """An image and the names of the guests whose disks lie on it."""
+
+    image: ImageRecord
+    guests: tuple[str, ...]
+
+
+class Images:
+    """The images of one host."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    @property
+    def _store(self) -> ImageStore:
+        from vmhost.drivers.images.store import ImageStore
+
+        return ImageStore(self._host.ledger.layout.images)
+
+    def list(self) -> tuple[ImageUse, ...]:
+        """Return all images, each with the guests that use it."""
+        users = self._users()
+        images = self._host.ledger.images.list()
+        return tuple(ImageUse(image, tuple(sorted(users.get(str(image.path), ())))) for image in images)
+
+    def build(self, name: str, *, on_event: Callable[[Event], None] | None = None) -> ImageRecord:
+        """Build a Debian image (``debian-12``) from the machine's own mirrors; an image of the same recipe is kept.
+
+        :raises NotFound: the mirrors do not hold it; :raises DriverError: a tool failed. Nothing half is left.
+        """
+        return self._job("image build", name, on_event, lambda tell: self._store.build(name, on_progress=tell))
+
+    def pull(self, name: str, *, on_event: Callable[[Event], None] | None = None) -> ImageRecord:
+        """Download a distribution's cloud image; it is visible only after its checksum held.
+
+        :raises NotFound: the catalogue has no such image; :raises DamagedData: the checksum or its signature is wrong.
+        """
+        return self._job("image pull", name, on_event, lambda tell: self._store.pull(name, on_progress=tell))
+
+    def verify(self, name: str) -> ImageRecord:
+        """Hash an image and inspect its header anew. :raises DamagedData: it is not what it was."""
+        return self._store.verify(name)
+
+    def delete(self, name: str) -> ImageRecord:
+        """Delete an image. :raises Refused: guests use it; :raises NotFound: there is none."""
+        image = self._store.find(name)
+        if image is None:
+            raise NotFound("there is no such image", subject=name, hint="vmhost image list")
+        self._store.delete(name, used_by=self._users().get(str(image.path), ()))
+        return image
+
+    def _users(self) -> dict[str, tuple[str, ...]]:
+        hypervisor = self._host.hypervisor
+        owners = {disk.source: domain.name for domain in observe_domains(hypervisor) for disk in domain.facts.disks}
+        users: dict[str, tuple[str, ...]] = {}
+        for pool in observe_pools(hypervisor):
+            for volume in pool.volumes:
+                if volume.backing:
+                    users[volume.backing] = (*users.get(volume.backing, ()), owners.get(volume.path, volume.name))
+        return users
+
+    def _job(
+        self,
+        kind: str,
+        name: str,
+        on_event: Callable[[Event], None] | None,
+        work: Callable[[Callable[[str, float | None], None]], ImageRecord],
+    ) -> ImageRecord:
+        with Job(self._host.ledger, kind, name, on_event, None) as job:
+            return work(lambda text, share: job.tell(Progress(name, text, (share or 0.0) * 100, 100)))

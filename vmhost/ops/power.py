@@ -1,0 +1,154 @@
+"""Starting and stopping guests: one small plan for each, many side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vmhost.engine.observe import observe
+from vmhost.model.errors import ApplyError, Cancelled, GuestError, NotFound, PartlyDone, Refused, VmhostError
+from vmhost.model.events import Event
+from vmhost.model.observed import Observed, ObservedDomain
+from vmhost.model.plan import Change, Note, Plan, Planned
+from vmhost.model.steps import DiscardManagedSave, PowerOff, SetAutostart, ShutDown, StartDomain, Step
+from vmhost.ops.apply import apply_proposal
+from vmhost.ops.proposals import Proposal
+from vmhost.plan.delete import find
+from vmhost.ports import Ports
+
+Action = Literal["start", "stop", "restart", "power-off", "autostart", "no-autostart"]
+AT_ONCE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PowerResult:
+    """What became of one guest: ``error`` None means that it went well, ``text`` says what was done."""
+
+    name: str
+    text: str
+    error: VmhostError | None = field(default=None, compare=False)
+
+
+def plan_power(name: str, action: Action, observed: Observed, *, timeout: float, discard_saved: bool) -> Plan:
+    """Return the plan of one action on one guest; an empty one, with a note why, when there is nothing to do.
+
+    :raises NotFound: no such guest; :raises Refused: it is foreign.
+    """
+    domain = _ours(name, observed)
+    planned, text = _steps(domain, action, timeout, discard_saved)
+    site = domain.metadata.site if domain.metadata else ""
+    return Plan(site, tuple(planned), notes=() if planned else (Note(domain.name, text),))
+
+
+def power_all(
+    ports: Ports,
+    names: Sequence[str],
+    action: Action,
+    *,
+    timeout: float = 180.0,
+    discard_saved: bool = False,
+    on_event: Callable[[Event], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> tuple[PowerResult, ...]:
+    """Do one action on many guests, eight at a time; a guest that fails does not stop the others.
+
+    :raises NotFound: one of the names is unknown; :raises Refused: one is foreign; nothing was done then.
+    """
+    observed = observe(ports)
+    proposals = [(name, _proposal(name, action, observed, timeout, discard_saved)) for name in dict.fromkeys(names)]
+
+    def one(pair: tuple[str, Proposal]) -> PowerResult:
+        name, proposal = pair
+        if proposal.empty:
+            return PowerResult(name, proposal.plan.notes[0].text)
+        try:
+            outcome = apply_proposal(ports, proposal, on_event=on_event, cancelled=cancelled)
+        except VmhostError as error:
+            plain = _plain(error)
+            return PowerResult(name, str(plain), plain)
+        return PowerResult(name, f"{action} done in {outcome.total_seconds:.1f} s")
+
+    with ThreadPoolExecutor(min(AT_ONCE, len(proposals) or 1), thread_name_prefix="power") as pool:
+        return tuple(pool.map(one, proposals))
+
+
+def _plain(error: VmhostError) -> VmhostError:
+    """Return what a guest did or did not do where that is all: it runs on, and nothing had to be undone."""
+    if isinstance(error, ApplyError) and isinstance(error.__cause__, GuestError) and not error.leftovers:
+        return error.__cause__
+    return error
+
+
+def raise_failures(results: Sequence[PowerResult]) -> None:
+    """Return when all went well.
+
+    :raises VmhostError: the only failure; :raises Cancelled: some were cancelled; :raises PartlyDone: some failed.
+    """
+    failures = {result.name: result.error for result in results if result.error}
+    if not failures:
+        return
+    if any(isinstance(error, Cancelled) for error in failures.values()):
+        text = f"cancelled; {len(failures)} of {len(results)} guests stay as they were: {', '.join(failures)}"
+        raise Cancelled(text, hint="vmhost guest list")
+    if len(results) == 1:
+        raise next(iter(failures.values()))
+    raise PartlyDone(f"{len(failures)} of {len(results)} guests failed", failures=failures, hint="vmhost guest list")
+
+
+def _proposal(name: str, action: Action, observed: Observed, timeout: float, discard_saved: bool) -> Proposal:
+    def again(fresh: Observed) -> Plan:
+        return plan_power(name, action, fresh, timeout=timeout, discard_saved=discard_saved)
+
+    return Proposal(f"{action} {name}", again(observed), again, locks_host=False)
+
+
+def _ours(name: str, observed: Observed) -> ObservedDomain:
+    domain = find(name, observed)
+    if domain is None:
+        raise NotFound("there is no such guest", subject=name, hint="vmhost guest list")
+    if domain.metadata is None:
+        raise Refused(
+            "this guest is foreign: vmhost does not change it", subject=name, hint=f"virsh dominfo {domain.name}"
+        )
+    if not domain.metadata.readable:
+        raise Refused("its metadata is newer than this vmhost", subject=name, hint="vmhost --version")
+    return domain
+
+
+def _steps(domain: ObservedDomain, action: Action, timeout: float, discard_saved: bool) -> tuple[list[Planned], str]:
+    uuid, name = domain.uuid, domain.name
+    start, stop, off = StartDomain(uuid, name), ShutDown(uuid, name, timeout), PowerOff(uuid, name)
+    match action:
+        case "start" if domain.active:
+            return [], "it runs already"
+        case "start":
+            discard = DiscardManagedSave(uuid, name)
+            saved = discard_saved and domain.raw.managed_save
+            first = [_planned(discard, None, Change.NEEDS_STOP, name, "discard its saved memory")] if saved else []
+            return [*first, _planned(start, stop, Change.LIVE, name, "start")], ""
+        case "stop" | "power-off" if not domain.active:
+            return [], "it does not run"
+        case "stop":
+            return [_planned(stop, start, Change.NEEDS_STOP, name, "shut down")], ""
+        case "power-off":
+            return [_planned(off, start, Change.NEEDS_STOP, name, "power off")], ""
+        case "restart":
+            first = [_planned(stop, start, Change.NEEDS_STOP, name, "shut down")] if domain.active else []
+            return [*first, _planned(start, stop, Change.NEEDS_STOP, name, "start")], ""
+        case "autostart" | "no-autostart":
+            return _autostart(domain, action == "autostart")
+
+
+def _autostart(domain: ObservedDomain, on: bool) -> tuple[list[Planned], str]:
+    uuid, name = domain.uuid, domain.name
+    if domain.raw.autostart == on:
+        return [], f"autostart is {'on' if on else 'off'} already"
+    text = "starts with the host" if on else "no longer starts with the host"
+    do, undo = SetAutostart(uuid, name, on), SetAutostart(uuid, name, not on)
+    return [_planned(do, undo, Change.LIVE, name, text)], ""
+
+
+def _planned(do: Step, undo: Step | None, change: Change, name: str, text: str) -> Planned:
+    return Planned(do, undo, change, name, f"{name}: {text}")

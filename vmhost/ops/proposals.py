@@ -1,0 +1,163 @@
+"""A proposal: a plan together with all that is needed to plan it again under the lock and to apply it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from vmhost.engine.observe import observe
+from vmhost.model.observed import Observed
+from vmhost.model.permit import Permit
+from vmhost.model.plan import Difference, Plan
+from vmhost.model.spec import GuestSpec, Site
+from vmhost.model.steps import CreateSeed
+from vmhost.ops.build import user_name
+from vmhost.ops.cloudinit import check_seeds
+from vmhost.ops.secrets import read_secrets
+from vmhost.ops.templates import load_templates
+from vmhost.plan.delete import plan_delete
+from vmhost.plan.request import Drawn, Request
+from vmhost.plan.site import drift, plan_site
+from vmhost.ports import KeyPair, Ports
+from vmhost.render.seed import host_key_secret
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What :meth:`vmhost.Host.plan` returns: print it, look at ``plan``, hand it to :meth:`vmhost.Host.apply`.
+
+    ``again`` plans anew from a fresh observation with the same identities; ``secrets`` stays in this process;
+    ``locks_host`` False: the plan touches single guests only, so that many such plans may run side by side.
+    """
+
+    operation: str
+    plan: Plan
+    again: Callable[[Observed], Plan] = field(repr=False)
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    new_keys: Mapping[str, KeyPair] = field(default_factory=dict, repr=False)
+    drift: Callable[[Observed], tuple[Difference, ...]] | None = field(default=None, repr=False)
+    locks_host: bool = True
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.plan.empty
+
+    def as_json(self) -> Any:
+        """Return the plan as JSON values."""
+        from vmhost.engine.record import plan_to_json
+
+        return plan_to_json(self.plan)
+
+    def __str__(self) -> str:
+        return str(self.plan)
+
+
+def propose_site(ports: Ports, site: Site, permit: Permit, *, secrets: bool = True) -> Proposal:
+    """Observe the host and plan a site.
+
+    :param secrets: False leaves the site's secrets unread; such a proposal is for looking only.
+    :raises Refused: it cannot be done here; :raises NotFound: an image, bridge or pool is missing.
+    """
+    observed = observe(ports)
+    request, keys, drawn_secrets = _request(ports, site, observed, permit)
+    plan = plan_site(request)
+    check_seeds(plan)
+    seeded = {item.subject for item in plan.steps if isinstance(item.do, CreateSeed)}
+    found = {**drawn_secrets, **read_secrets(site, seeded)} if secrets else drawn_secrets
+    return Proposal(
+        operation=f"apply {site.name}",
+        plan=plan,
+        again=lambda fresh: plan_site(_seen(request, fresh)),
+        secrets=found,
+        new_keys=keys,
+        drift=lambda fresh: drift(_seen(request, fresh)),
+    )
+
+
+def find_drift(ports: Ports, site: Site) -> tuple[Difference, ...]:
+    """Return where the host differs from the site, on the fields that vmhost owns."""
+    observed = observe(ports)
+    request, _, _ = _request(ports, site, observed, Permit())
+    return drift(request)
+
+
+def propose_delete(ports: Ports, names: Iterable[str], permit: Permit) -> Proposal:
+    """Plan the removal of guests.
+
+    :raises NotFound: no such guest; :raises Refused: foreign, protected or running without leave.
+    """
+    wanted = tuple(dict.fromkeys(names))
+    disks = str(ports.layout.disks)
+
+    def again(fresh: Observed) -> Plan:
+        return plan_delete(wanted, fresh, permit, disks_directory=disks)
+
+    return Proposal(operation=f"delete {' '.join(wanted)}", plan=again(observe(ports)), again=again)
+
+
+def _request(
+    ports: Ports, site: Site, observed: Observed, permit: Permit
+) -> tuple[Request, dict[str, KeyPair], dict[str, str]]:
+    drawn, secrets = _draw(ports, site, observed, permit)
+    login = ports.keys.public(site.name)
+    new = {} if login else {site.name: ports.entropy.keypair(f"vmhost:{site.name}")}
+    request = Request(
+        site=site,
+        observed=observed,
+        drawn=drawn,
+        login_key=login or new[site.name].public,
+        domain_templates=load_templates("domain_templates", ports.layout.config),
+        seed_templates=load_templates("cloud-init", ports.layout.config),
+        disks=str(ports.layout.disks),
+        logs=str(ports.layout.logs),
+        applied=datetime.fromtimestamp(int(ports.clock.now()), UTC).isoformat().replace("+00:00", "Z"),
+        user=user_name(),
+        permit=permit,
+    )
+    return request, new, secrets
+
+
+def _seen(request: Request, observed: Observed) -> Request:
+    return replace(request, observed=observed)
+
+
+def _draw(ports: Ports, site: Site, observed: Observed, permit: Permit) -> tuple[dict[str, Drawn], dict[str, str]]:
+    """Draw the identities of all guests that would be new; private halves are returned apart, as secrets."""
+    drawn: dict[str, Drawn] = {}
+    secrets: dict[str, str] = {}
+    taken = {
+        nic.ssh_port for domain in observed.domains if domain.metadata for nic in domain.metadata.identity.nics
+    } | {0}
+    for spec in site.guests:
+        if spec.name not in permit.replace and not _lacks_nics(spec, observed):
+            continue
+        uuid = ports.entropy.uuid()
+        pair = ports.entropy.keypair(spec.name)
+        forwarded = _ports(ports, spec, site, taken)
+        drawn[spec.name] = Drawn(uuid, pair.public, tuple(ports.entropy.mac() for _ in spec.nics), forwarded)
+        secrets[host_key_secret(uuid)] = pair.private
+    return drawn, secrets
+
+
+def _lacks_nics(spec: GuestSpec, observed: Observed) -> bool:
+    """Whether a guest is new, or gets NICs that it does not have yet, which need MACs and perhaps ports."""
+    domain = observed.domain(spec.name)
+    if domain is None:
+        return True
+    have = {nic.id for nic in domain.metadata.identity.nics} if domain.metadata else set()
+    return any((nic.id or nic.network) not in have for nic in spec.nics)
+
+
+def _ports(ports: Ports, spec: GuestSpec, site: Site, taken: set[int]) -> tuple[int, ...]:
+    chosen = []
+    for nic in spec.nics:
+        if site.networks[nic.network].type != "user":
+            chosen.append(0)
+            continue
+        port = ports.entropy.port(frozenset(taken))
+        taken.add(port)
+        chosen.append(port)
+    return tuple(chosen)

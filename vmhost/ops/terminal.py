@@ -1,0 +1,42 @@
+"""A person's terminal inside a guest: the system's ssh with the pinned host key, and the serial console."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from vmhost.model.errors import Unreachable
+from vmhost.ops.guests import find_guest
+
+if TYPE_CHECKING:
+    from vmhost.ops.host import Host
+
+
+def run_ssh(host: Host, name: str, command: Sequence[str]) -> NoReturn:
+    """Become the system's ssh client in a guest; the process is replaced.
+
+    :raises NotFound: no such guest; :raises Unreachable: it does not run.
+    """
+    from vmhost.drivers.command import replace
+    from vmhost.drivers.files import make_directory, make_private_directory, write_atomically
+    from vmhost.drivers.ssh.openssh import known_hosts_line, ssh_argv
+
+    target = host.ssh_target(name)
+    directory = make_private_directory(make_directory(host.ports.layout.runtime) / "known_hosts")
+    path = directory / target.guest
+    lines = "".join(known_hosts_line(target.host, target.port, key) + "\n" for key in target.host_keys)
+    write_atomically(path, lines.encode("ascii"), mode=0o600)
+    replace(ssh_argv(target, path, command))
+
+
+def run_console(host: Host, name: str) -> NoReturn:
+    """Become virsh on a guest's serial console; the process is replaced.
+
+    :raises NotFound: no such guest; :raises Unreachable: it does not run.
+    """
+    from vmhost.drivers.command import replace
+
+    domain = find_guest(host.hypervisor, name)
+    if not domain.active:
+        raise Unreachable("it does not run", subject=name, hint=f"vmhost guest start {name}")
+    replace(("virsh", "--connect", host.hypervisor.host().uri, "console", domain.uuid))
