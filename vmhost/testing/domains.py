@@ -1,0 +1,201 @@
+"""Domains of the fake host, as libvirt 9.0 treats them; its messages are libvirt's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vmhost.model.errors import Absent, AlreadyThere, DriverError
+from vmhost.model.identity import NAMESPACE
+from vmhost.model.observed import DomainState, RawDomain
+from vmhost.render.parse.domain import parse_domain
+from vmhost.testing import guests
+from vmhost.testing.chance import drawn_uuid
+from vmhost.testing.machine import Machine
+from vmhost.testing.normal import live_form, normal_form, with_metadata
+from vmhost.testing.world import Domain, World
+from vmhost.testing.xml import write
+
+
+class FakeDomains:
+    """The domains of a fake host."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def all(self) -> tuple[RawDomain, ...]:
+        """Return all domains."""
+        with self._machine.at_work() as world:
+            return tuple(_raw(world, domain) for domain in world.domains.values())
+
+    def one(self, uuid: str) -> RawDomain:
+        """Return one domain. :raises Absent: there is none of that UUID."""
+        with self._machine.at_work() as world:
+            return _raw(world, _find(world, uuid))
+
+    def define(self, xml: str) -> None:
+        """Define or redefine. :raises AlreadyThere: the name or the UUID is another domain's."""
+        with self._machine.at_work(changing=True) as world:
+            root = normal_form(xml, drawn_uuid(world))
+            name, uuid = root.findtext("name", "").strip(), root.findtext("uuid", "").strip().lower()
+            _refuse_taken(world, name, uuid)
+            known = world.domains.get(uuid)
+            if known is None:
+                known = world.domains[uuid] = Domain(uuid=uuid, name=name, xml=write(root))
+                self._machine.emit(known, "defined", "added")
+            else:
+                known.xml, known.persistent = write(root), True
+                self._machine.emit(known, "defined", "updated")
+
+    def undefine(self, uuid: str) -> None:
+        """Undefine; a domain that runs goes on without its definition."""
+        with self._machine.at_work(changing=True) as world:
+            domain = _find(world, uuid)
+            domain.saved_xml, domain.autostart, domain.snapshots = "", False, 0
+            self._machine.emit(domain, "undefined", "removed")
+            if domain.state.active:
+                domain.persistent = False
+            else:
+                del world.domains[uuid]
+
+    def start(self, uuid: str) -> None:
+        """Start. :raises AlreadyThere: it runs."""
+        with self._machine.at_work(changing=True) as world:
+            domain = _find(world, uuid)
+            if domain.state.active:
+                raise AlreadyThere("it runs already", subject=domain.name, hint=f"vmhost guest show {domain.name}")
+            saved = domain.saved_xml
+            _check_start(world, domain, saved or domain.xml)
+            world.started += 1
+            domain.number, domain.state, domain.saved_xml = world.started, DomainState.RUNNING, ""
+            domain.live_xml = live_form(saved or domain.xml, domain.number, connected=False)
+            self._begin(world, domain, restored=bool(saved))
+
+    def _begin(self, world: World, domain: Domain, *, restored: bool) -> None:
+        self._machine.emit(domain, "resumed", "unpaused")
+        self._machine.emit(domain, "started", "restored" if restored else "booted")
+        behaviour = world.behaviour(domain.name)
+        if behaviour.boots:
+            domain.up_at = world.now + (0.0 if restored else behaviour.boot_seconds)
+            self._machine.advance(0)
+
+    def shut_down(self, uuid: str) -> None:
+        """Ask the guest to shut down; it does if it is up and obeys. :raises Absent: it does not run."""
+        with self._running(uuid) as (world, domain):
+            behaviour = world.behaviour(domain.name)
+            if domain.up and behaviour.obeys and not domain.down_at:
+                domain.down_at = world.now + behaviour.shutdown_seconds
+                self._machine.advance(0)
+
+    def power_off(self, uuid: str) -> None:
+        """Take the power away. :raises Absent: it does not run."""
+        with self._running(uuid) as (_, domain):
+            self._machine.emit(domain, "shutdown", "by the host")
+            self._machine.stop(domain, "destroyed")
+
+    def save(self, uuid: str) -> None:
+        """Save its memory and stop it, as ``virsh managedsave`` does."""
+        with self._running(uuid) as (_, domain):
+            domain.saved_xml = domain.xml
+            self._machine.emit(domain, "suspended", "paused")
+            self._machine.stop(domain, "saved")
+
+    def crash(self, uuid: str) -> None:
+        """Let its QEMU die."""
+        with self._running(uuid) as (_, domain):
+            self._machine.stop(domain, "crashed")
+
+    def discard_managed_save(self, uuid: str) -> None:
+        """Remove the saved memory. :raises Absent: there is none."""
+        with self._machine.at_work(changing=True) as world:
+            domain = _find(world, uuid)
+            if not domain.saved_xml:
+                hint = f"vmhost guest show {domain.name}"
+                raise Absent("there is no saved memory", subject=domain.name, hint=hint)
+            domain.saved_xml = ""
+
+    def set_autostart(self, uuid: str, on: bool) -> None:
+        """Start it with the host, or not."""
+        with self._machine.at_work(changing=True) as world:
+            domain = _find(world, uuid)
+            if not domain.persistent:
+                text = "Requested operation is not valid: cannot set autostart for transient domain"
+                raise DriverError(text, subject=domain.name)
+            domain.autostart = on
+
+    def set_metadata(self, uuid: str, xml: str) -> None:
+        """Replace our metadata wherever the domain exists."""
+        with self._machine.at_work(changing=True) as world:
+            domain = _find(world, uuid)
+            if domain.persistent:
+                domain.xml = with_metadata(domain.xml, xml, NAMESPACE)
+            if domain.live_xml:
+                domain.live_xml = with_metadata(domain.live_xml, xml, NAMESPACE)
+
+    def resize_disk(self, uuid: str, source: str, capacity: int) -> None:
+        """Resize a disk of a running guest, named by its source or target. :raises Absent: it does not run."""
+        with self._running(uuid) as (world, domain):
+            disks = guests.facts_of(domain).disks
+            path = next((disk.source for disk in disks if source in (disk.source, disk.target)), "")
+            volume = world.volume_at(path)
+            if volume is None:
+                text = f"invalid argument: disk '{source}' was not found in the domain config"
+                raise DriverError(text, subject=domain.name)
+            volume.capacity = capacity
+
+    @contextmanager
+    def _running(self, uuid: str) -> Iterator[tuple[World, Domain]]:
+        """Give the world and a domain that runs. :raises Absent: it does not."""
+        with self._machine.at_work(changing=True) as world:
+            domain = _find(world, uuid)
+            if not domain.state.active:
+                raise Absent("it does not run", subject=domain.name, hint=f"vmhost guest start {domain.name}")
+            yield world, domain
+
+
+def _find(world: World, uuid: str) -> Domain:
+    if uuid not in world.domains:
+        text = f"Domain not found: no domain with matching uuid '{uuid}'"
+        raise Absent(text, subject=uuid, hint="vmhost guest list")
+    return world.domains[uuid]
+
+
+def _refuse_taken(world: World, name: str, uuid: str) -> None:
+    for other in world.domains.values():
+        if (other.name == name) != (other.uuid == uuid):
+            text = f"there is a domain {other.name} with UUID {other.uuid}"
+            raise AlreadyThere(text, subject=name, hint=f"virsh dominfo {other.uuid}")
+
+
+def _check_start(world: World, domain: Domain, xml: str) -> None:
+    """Refuse what libvirt refuses: files, bridges and forwarded ports that are not there, names of taps that are."""
+    facts = parse_domain(xml)
+    for disk in facts.disks:
+        if disk.source.startswith("/") and not world.file_exists(disk.source):
+            text = f"Cannot access storage file '{disk.source}' (as uid:64055, gid:64055): No such file or directory"
+            raise DriverError(text, subject=domain.name)
+    taps = {
+        nic.tap for other in world.domains.values() if other.live_xml for nic in guests.facts_of(other).nics if nic.tap
+    }
+    for nic in facts.nics:
+        if nic.type == "bridge" and nic.source not in world.links:
+            raise DriverError(f"Cannot get interface MTU on '{nic.source}': No such device", subject=domain.name)
+        if nic.tap in taps:
+            text = f"Requested operation is not valid: The {nic.tap} interface already exists"
+            raise DriverError(text, subject=domain.name)
+
+
+def _raw(world: World, domain: Domain) -> RawDomain:
+    connected = domain.up and world.behaviour(domain.name).agent
+    live = domain.live_xml.replace('state="disconnected"', 'state="connected"') if connected else domain.live_xml
+    return RawDomain(
+        uuid=domain.uuid,
+        name=domain.name,
+        state=domain.state,
+        xml=domain.xml,
+        live_xml=live,
+        persistent=domain.persistent,
+        autostart=domain.autostart,
+        managed_save=bool(domain.saved_xml),
+        snapshots=domain.snapshots,
+    )

@@ -1,0 +1,119 @@
+"""``ports.Hypervisor`` on a fake host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+
+from vmhost.model.observed import RawDomain
+from vmhost.ports import DomainEvent, RawHost, RawPool
+from vmhost.testing.agent import FakeAgents
+from vmhost.testing.domains import FakeDomains
+from vmhost.testing.machine import Machine
+from vmhost.testing.storage import FakePools
+from vmhost.testing.xml import E, read, write
+
+
+class FakeHypervisor:
+    """One connection to a fake host; safe to use from several threads."""
+
+    def __init__(self, machine: Machine, domains: FakeDomains, pools: FakePools, agents: FakeAgents) -> None:
+        self._machine = machine
+        self._domains = domains
+        self._pools = pools
+        self._agents = agents
+
+    def host(self) -> RawHost:
+        with self._machine.at_work() as world:
+            return RawHost(
+                uri=world.uri,
+                driver="fake",
+                hostname=world.hostname,
+                libvirt_version=9_000_000,
+                hypervisor_version=7_002_000,
+                capabilities=_capabilities(world.cpus, world.memory),
+                domain_capabilities=_captured("domain-capabilities.xml").replace(
+                    "<domain>qemu<", "<domain>kvm<" if world.kvm else "<domain>qemu<"
+                ),
+                local=True,
+                privileged=True,
+                kvm=world.kvm,
+            )
+
+    def domains(self) -> tuple[RawDomain, ...]:
+        return self._domains.all()
+
+    def domain(self, uuid: str) -> RawDomain:
+        return self._domains.one(uuid)
+
+    def pools(self) -> tuple[RawPool, ...]:
+        return self._pools.all()
+
+    def define(self, xml: str) -> None:
+        self._domains.define(xml)
+
+    def undefine(self, uuid: str) -> None:
+        self._domains.undefine(uuid)
+
+    def start(self, uuid: str) -> None:
+        self._domains.start(uuid)
+
+    def shut_down(self, uuid: str) -> None:
+        self._domains.shut_down(uuid)
+
+    def power_off(self, uuid: str) -> None:
+        self._domains.power_off(uuid)
+
+    def discard_managed_save(self, uuid: str) -> None:
+        self._domains.discard_managed_save(uuid)
+
+    def set_autostart(self, uuid: str, on: bool) -> None:
+        self._domains.set_autostart(uuid, on)
+
+    def set_metadata(self, uuid: str, xml: str) -> None:
+        self._domains.set_metadata(uuid, xml)
+
+    def resize_disk(self, uuid: str, source: str, capacity: int) -> None:
+        self._domains.resize_disk(uuid, source, capacity)
+
+    def create_pool(self, name: str, path: str) -> None:
+        self._pools.create(name, path)
+
+    def delete_pool(self, name: str) -> None:
+        self._pools.delete(name)
+
+    def create_volume(self, pool: str, xml: str) -> None:
+        self._pools.create_volume(pool, xml)
+
+    def upload_volume(self, pool: str, name: str, data: bytes) -> None:
+        self._pools.upload(pool, name, data)
+
+    def resize_volume(self, pool: str, name: str, capacity: int) -> None:
+        self._pools.resize(pool, name, capacity)
+
+    def delete_volume(self, pool: str, name: str) -> None:
+        self._pools.delete_volume(pool, name)
+
+    def agent(self, uuid: str, command: str, timeout: float) -> str:
+        return self._agents.ask(uuid, command, timeout)
+
+    def subscribe(self, listener: Callable[[DomainEvent], None]) -> Callable[[], None]:
+        return self._machine.events.subscribe(listener)
+
+    def close(self) -> None:
+        self._machine.events.close()
+
+
+def _captured(name: str) -> str:
+    return (files("vmhost.testing") / "captured" / name).read_text(encoding="utf-8")
+
+
+def _capabilities(cpus: int, memory: int) -> str:
+    """Return the capabilities of a real host with other numbers of CPUs and bytes of memory."""
+    root = read(_captured("capabilities.xml"))
+    for size in root.iterfind("host/topology/cells/cell/memory"):
+        size.text = str(memory // 1024)
+    for found in root.iterfind("host/topology/cells/cell/cpus"):
+        found.set("num", str(cpus))
+        found[:] = [E.cpu(id=n, socket_id="0", die_id="0", core_id=n, siblings=n) for n in map(str, range(cpus))]
+    return write(root)

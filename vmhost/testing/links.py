@@ -1,0 +1,84 @@
+"""``ports.Links`` on a fake host."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+from vmhost.model.errors import Absent, AlreadyThere
+from vmhost.model.observed import Neighbour, ObservedLink
+from vmhost.testing import guests
+from vmhost.testing.machine import Machine
+from vmhost.testing.world import Link, World
+
+
+class FakeLinks:
+    """The links of a fake host: what the world lists, and a tap for each NIC of a running domain on a bridge."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+
+    def links(self) -> tuple[ObservedLink, ...]:
+        with self._machine.at_work() as world:
+            taps = _taps(world)
+            ports = {link.master for link in (*world.links.values(), *taps) if link.up}
+            found = (_loopback(), *world.links.values(), *taps)
+            return tuple(_observed(link, index, link.name in ports) for index, link in enumerate(found, 1))
+
+    def neighbours(self) -> tuple[Neighbour, ...]:
+        with self._machine.at_work() as world:
+            up = (reached for domain in world.domains.values() for reached in domain.reached)
+            return (*world.neighbours, *(Neighbour(address, mac, bridge) for mac, address, bridge in up if bridge))
+
+    def create_bridge(self, name: str, *, alias: str, mtu: int, address: str) -> None:
+        with self._machine.at_work(changing=True) as world:
+            if any(link.name == name for link in (*world.links.values(), *_taps(world), _loopback())):
+                hint = f"ip -details link show {name}"
+                raise AlreadyThere("there is a link of that name", subject=name, hint=hint)
+            mac = f"02:{crc32(name.encode()).to_bytes(4).hex(':')}:01"
+            world.links[name] = Link(name, mac=mac, mtu=mtu, alias=alias, addresses=[address] if address else [])
+
+    def delete_bridge(self, name: str, *, alias: str) -> None:
+        with self._machine.at_work(changing=True) as world:
+            hint = f"ip -details link show {name}"
+            link = next((one for one in (_loopback(), *world.links.values(), *_taps(world)) if one.name == name), None)
+            if link is None:
+                raise Absent("there is no link of that name", subject=name, hint="ip link")
+            if link.kind != "bridge" or link.alias != alias:
+                what = f"a {link.kind or 'hardware'} link with alias {link.alias!r}"
+                raise AlreadyThere(f"it is {what}, not the bridge {alias!r}", subject=name, hint=hint)
+            ports = [port.name for port in (*world.links.values(), *_taps(world)) if port.master == name]
+            if ports:
+                hint = f"ip link show master {name}"
+                raise AlreadyThere(f"it has ports: {', '.join(ports)}", subject=name, hint=hint)
+            del world.links[name]
+
+
+def _loopback() -> Link:
+    return Link("lo", kind="", mac="00:00:00:00:00:00", mtu=65536, addresses=["127.0.0.1/8"])
+
+
+def _taps(world: World) -> list[Link]:
+    """Return the taps of running domains; libvirt gives them the guest's MAC with a first octet of fe."""
+    found: list[Link] = []
+    for domain in world.domains.values():
+        for nic in guests.facts_of(domain).nics if domain.live_xml else ():
+            if nic.type == "bridge":
+                mtu = world.links[nic.source].mtu if nic.source in world.links else 1500
+                name = nic.tap or f"vnet{domain.number}"
+                found.append(Link(name, kind="tun", mac=f"fe{nic.mac[2:]}", mtu=mtu, master=nic.source))
+    return found
+
+
+def _observed(link: Link, index: int, has_ports: bool) -> ObservedLink:
+    return ObservedLink(
+        name=link.name,
+        index=index,
+        kind=link.kind,
+        mac=link.mac,
+        mtu=link.mtu,
+        up=link.up,
+        carrier=link.up and (link.kind != "bridge" or has_ports),
+        master=link.master,
+        alias=link.alias,
+        addresses=tuple(link.addresses),
+    )

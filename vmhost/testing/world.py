@@ -1,0 +1,192 @@
+"""Everything that a fake host is, as plain data that can be written to a file and read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from vmhost.model.image import ImageRecord
+from vmhost.model.observed import DomainState, Neighbour
+from vmhost.model.outcome import JobRecord
+
+BEGINNING: Final = 1_767_225_600.0
+"""When a fake host's time begins: 2026-01-01 in UTC."""
+
+
+@dataclass(slots=True)
+class Behaviour:
+    """How a guest of some name behaves; all times in seconds of the fake host's clock.
+
+    ``boots`` False: it never comes up. ``host_key`` another key than its seed's, when it is somebody else's machine.
+    ``verdict`` is cloud-init's, with its ``errors`` and ``warnings``. ``obeys`` False: it does not shut down.
+    """
+
+    boots: bool = True
+    boot_seconds: float = 20.0
+    cloud_init_seconds: float = 10.0
+    agent: bool = True
+    ssh: bool = True
+    host_key: str = ""
+    verdict: str = "done"
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    obeys: bool = True
+    shutdown_seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class System:
+    """What is installed on a root disk: it was configured by the seed of that instance-id, once.
+
+    ``accounts`` maps users to the public keys that let them in; ``addresses`` maps MACs to addresses with prefix, or to
+    ``dhcp``. ``last_words`` are what cloud-init says on the console when it ends.
+    """
+
+    instance_id: str
+    hostname: str
+    host_key: str
+    accounts: dict[str, list[str]] = field(default_factory=dict)
+    addresses: dict[str, list[str]] = field(default_factory=dict)
+    files: dict[str, bytes] = field(default_factory=dict)
+    last_words: str = ""
+    boots: int = 0
+
+
+@dataclass(slots=True)
+class Volume:
+    """A file of a storage pool. ``data`` is what was uploaded; ``system`` what a guest has made of a root disk."""
+
+    name: str
+    capacity: int
+    format: str
+    backing: str = ""
+    backing_format: str = ""
+    mode: str = "0600"
+    data: bytes = b""
+    system: System | None = None
+
+
+@dataclass(slots=True)
+class Pool:
+    """A directory pool and its volumes by name."""
+
+    name: str
+    uuid: str
+    path: str
+    active: bool = True
+    autostart: bool = True
+    capacity: int = 200 << 30
+    volumes: dict[str, Volume] = field(default_factory=dict)
+
+    def path_of(self, volume: str) -> str:
+        """Return the path of a volume."""
+        return f"{self.path}/{volume}"
+
+
+@dataclass(slots=True)
+class Domain:
+    """A domain. ``xml`` is its definition, ``live_xml`` what runs, ``saved_xml`` what a managed save would start again.
+
+    ``up_at``, ``done_at`` and ``down_at`` are moments of the world at which its guest comes up, its cloud-init ends and
+    it goes down, 0 for none. ``reached`` holds the address of each MAC and its bridge while the guest is up.
+    """
+
+    uuid: str
+    name: str
+    xml: str
+    state: DomainState = DomainState.SHUTOFF
+    live_xml: str = ""
+    saved_xml: str = ""
+    persistent: bool = True
+    autostart: bool = False
+    snapshots: int = 0
+    number: int = 0
+    up: bool = False
+    up_at: float = 0.0
+    done_at: float = 0.0
+    down_at: float = 0.0
+    reached: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Link:
+    """A link of the host that is not a guest's tap."""
+
+    name: str
+    kind: str = "bridge"
+    mac: str = ""
+    mtu: int = 1500
+    up: bool = True
+    master: str = ""
+    alias: str = ""
+    addresses: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Journal:
+    """A journal: its records as JSON texts. ``damaged`` says why it cannot be read, empty when it can."""
+
+    id: str
+    begun: float
+    records: list[str] = field(default_factory=list)
+    damaged: str = ""
+
+
+@dataclass(slots=True)
+class Job:
+    """A job with its log."""
+
+    record: JobRecord
+    lines: list[str] = field(default_factory=list)
+    cancelled: bool = False
+
+
+@dataclass(slots=True)
+class SiteKey:
+    """A site's SSH key."""
+
+    public: str
+    private: str = field(repr=False)
+
+
+@dataclass(slots=True)
+class World:
+    """A whole host. ``now`` is its time, in seconds since the epoch; ``drawn`` counts what was drawn by chance."""
+
+    now: float = BEGINNING
+    drawn: int = 0
+    started: int = 0
+    hostname: str = "fake"
+    uri: str = "fake:demo"
+    kvm: bool = False
+    cpus: int = 8
+    memory: int = 32 << 30
+    domains: dict[str, Domain] = field(default_factory=dict)
+    pools: dict[str, Pool] = field(default_factory=dict)
+    links: dict[str, Link] = field(default_factory=dict)
+    neighbours: list[Neighbour] = field(default_factory=list)
+    images: list[ImageRecord] = field(default_factory=list)
+    consoles: dict[str, list[str]] = field(default_factory=dict)
+    behaviours: dict[str, Behaviour] = field(default_factory=dict)
+    keys: dict[str, SiteKey] = field(default_factory=dict)
+    journals: dict[str, Journal] = field(default_factory=dict)
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    def behaviour(self, guest: str) -> Behaviour:
+        """Return how a guest behaves; what nobody set is the default."""
+        return self.behaviours.get(guest, Behaviour())
+
+    def volumes(self) -> Iterator[tuple[Pool, Volume]]:
+        """Yield every volume with its pool."""
+        for pool in self.pools.values():
+            for volume in pool.volumes.values():
+                yield pool, volume
+
+    def volume_at(self, path: str) -> Volume | None:
+        """Return the volume at a path, or None."""
+        return next((volume for pool, volume in self.volumes() if pool.path_of(volume.name) == path), None)
+
+    def file_exists(self, path: str) -> bool:
+        """Whether a volume or an image lies at a path."""
+        return self.volume_at(path) is not None or any(str(image.path) == path for image in self.images)
