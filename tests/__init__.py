@@ -1,0 +1,1 @@
+"""The tests of vmhost, one folder for each room."""

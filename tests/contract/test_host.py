@@ -1,0 +1,27 @@
+"""The hypervisor itself."""
+
+from __future__ import annotations
+
+from xml.etree.ElementTree import fromstring
+
+from tests.contract.backends import Backend
+
+
+def test_it_says_who_it_is(backend: Backend) -> None:
+    host = backend.hypervisor.host()
+    assert host.uri
+    assert host.driver
+    assert host.hostname
+    assert host.libvirt_version >= 9_000_000
+    assert host.local
+    assert fromstring(host.capabilities).findtext("host/cpu/arch")
+
+
+def test_it_says_what_guests_can_have_or_nothing(backend: Backend) -> None:
+    capabilities = backend.hypervisor.host().domain_capabilities
+    if backend.lacks("domain capabilities"):
+        assert capabilities == ""
+    else:
+        root = fromstring(capabilities)
+        assert "q35" in (root.findtext("machine") or "")
+        assert root.findtext("domain") == ("kvm" if backend.hypervisor.host().kvm else "qemu")

@@ -1,0 +1,111 @@
+"""Operations on a fake host that the engine's tests run whole, with faults, and with kills."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vmhost.model.permit import Permit
+from vmhost.model.spec import Site
+from vmhost.ops.host import Host
+from vmhost.ops.proposals import Proposal
+from vmhost.ops.sites import parse_site
+from vmhost.testing import FakeHost
+
+HEAD = """
+apiVersion: vmhost/v1
+name: shop
+bridges: {br0: {address: 10.0.0.1/24}}
+networks: {lan: {bridge: br0, subnet: 10.0.0.0/24}}
+guests:
+"""
+WEB = """
+  web-01:
+    image: debian-12
+    memory: {size: 512M, max: 1G}
+    disks: [{size: 4G}]
+    nics: [{network: lan}]
+"""
+BIGGER = """
+  web-01:
+    image: debian-12
+    cpus: 2
+    memory: {size: 768M, max: 1G}
+    disks: [{size: 6G}, {size: 1G}]
+    nics: [{network: lan}]
+    autostart: true
+    labels: {tier: front}
+"""
+OTHER = WEB.replace("web-01", "db-01")
+HARM = Permit(power_off=True, disks=True)
+PRUNE = Permit(power_off=True, disks=True, prune=frozenset({"web-01"}))
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is there before, and the operation that is proposed."""
+
+    before: str
+    propose: Callable[[Host], Proposal]
+
+
+def site(*guests: str) -> Site:
+    """Return the site with these guests."""
+    return parse_site(HEAD + ("".join(guests) or " {}"))
+
+
+SCENES: Mapping[str, Scene] = {
+    "create": Scene("", lambda host: host.plan(site(WEB))),
+    "create beside another": Scene(OTHER, lambda host: host.plan(site(OTHER, WEB))),
+    "change": Scene(WEB, lambda host: host.plan(site(BIGGER))),
+    "change with a restart": Scene(WEB, lambda host: host.plan(site(BIGGER), Permit(stop=True))),
+    "replace": Scene(WEB, lambda host: host.plan(site(BIGGER), Permit(replace=frozenset({"web-01"})))),
+    "prune": Scene(WEB + OTHER, lambda host: host.plan(site(OTHER), PRUNE)),
+    "delete": Scene(WEB + OTHER, lambda host: host.plan_delete(["web-01"], HARM)),
+    "delete the last": Scene(WEB, lambda host: host.plan_delete(["web-01"], HARM)),
+}
+
+
+def stage(scene: Scene) -> FakeHost:
+    """Return a fake host as the scene begins; equal calls give equal hosts."""
+    fake = FakeHost(seed=7)
+    fake.add_image("debian-12")
+    if scene.before:
+        host = Host(ports=fake.ports)
+        host.apply(host.plan(site(scene.before)))
+    return fake
+
+
+def shape(state: Mapping[str, Any]) -> Any:
+    """Return a state without what every run draws anew, so that a second try can be compared with a first one."""
+    names = {uuid: domain["name"] for uuid, domain in state["domains"].items()}
+
+    def named(text: str) -> str:
+        for uuid, name in names.items():
+            text = text.replace(uuid, name)
+        return text
+
+    return {
+        "domains": sorted(
+            (domain["name"], domain["state"], domain["persistent"], domain["autostart"], bool(domain["saved"]))
+            for domain in state["domains"].values()
+        ),
+        "volumes": sorted(
+            (pool, named(name), volume["capacity"], volume["format"], volume["backing"])
+            for pool, content in state["pools"].items()
+            for name, volume in content["volumes"].items()
+        ),
+        "pools": sorted(state["pools"]),
+        "links": sorted(name for name in state["links"] if not name.startswith("vh")),
+        "taps": sum(name.startswith("vh") for name in state["links"]),
+        "journals": state["journals"],
+        "locks": state["locks"],
+        "orphaned consoles": sum(not any(uuid in path for uuid in names) for path in state["consoles"]),
+    }
+
+
+def strict(state: Mapping[str, Any]) -> Any:
+    """Return a whole state without what a guest that was stopped and started again cannot have as it was."""
+    domains = {uuid: {key: domain[key] for key in domain if key != "live"} for uuid, domain in state["domains"].items()}
+    return {**state, "domains": domains}

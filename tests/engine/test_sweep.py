@@ -1,0 +1,89 @@
+"""Every call into the outside world, of every operation, fails or is the last one of its process: nothing is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+
+from tests.engine.scenes import SCENES, Scene, shape, stage, strict
+from vmhost.model.errors import NotFound, VmhostError
+from vmhost.ops.apply import recover_host
+from vmhost.ops.host import Host
+from vmhost.testing import FakeHost, FaultPlan, FaultyPorts, SimulatedKill
+from vmhost.testing.faults import Call, driver_error
+
+pytestmark = pytest.mark.timeout(600)
+
+READING = frozenset(
+    {"host", "domain", "domains", "pools", "links", "neighbours", "list", "public", "private_file", "any_open"}
+    | {"subscribe", "console_tail", "wait", "make", "agent"}
+)
+
+
+def run(fake: FakeHost, scene: Scene, plan: FaultPlan | None = None) -> FaultyPorts:
+    """Do the scene's operation through ports that may go wrong."""
+    faulty = FaultyPorts(fake.ports, plan)
+    host = Host(ports=faulty.ports)
+    with suppress(VmhostError):
+        host.apply(scene.propose(host))
+    return faulty
+
+
+def whole(scene: Scene) -> tuple[FakeHost, list[Call]]:
+    """Do it without any fault; return the host afterwards and the calls that were made."""
+    fake = stage(scene)
+    faulty = FaultyPorts(fake.ports)
+    host = Host(ports=faulty.ports)
+    host.apply(scene.propose(host))
+    return fake, faulty.calls
+
+
+def faults(calls: list[Call]) -> Iterator[FaultPlan]:
+    """Every call fails; every call that has an effect fails after it, too, and is the last one before and after it.
+
+    A call that only reads has no effect, so the moments before and after it are one.
+    """
+    for call in calls:
+        yield FaultPlan(call.number, "before", error=driver_error)
+        if call.method in READING:
+            continue
+        yield FaultPlan(call.number, "after", error=driver_error)
+        yield FaultPlan(call.number, "before")
+        yield FaultPlan(call.number, "after")
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_the_host_is_as_before_or_as_after(name: str) -> None:
+    scene = SCENES[name]
+    reference, calls = whole(scene)
+    before, after = stage(scene).state(), reference.state()
+    assert shape(before) != shape(after), "the scene changes something"
+    for plan in faults(calls):
+        fake = stage(scene)
+        where = f"{name}, call {plan.at} of {len(calls)} {plan.place}, {'fault' if plan.error else 'kill'}"
+        try:
+            struck = run(fake, scene, plan).struck()
+        except SimulatedKill as kill:
+            struck = kill
+        fake.die()  # a command that failed ends its process, too
+        recover_host(fake.ports)
+        settled = fake.state()
+        assert shape(settled) in (shape(before), shape(after)), f"{where}: {struck}"
+        if shape(settled) == shape(before):
+            assert strict(settled) == strict(before), f"{where}: {struck}"
+        _again(fake, scene, where)
+        assert shape(fake.state()) == shape(after), f"{where}: {struck}"
+
+
+def _again(fake: FakeHost, scene: Scene, where: str) -> None:
+    """The same operation then succeeds, or finds that it is done."""
+    host = Host(ports=fake.ports)
+    try:
+        proposal = scene.propose(host)
+    except NotFound:
+        present = [domain.name for domain in fake.hypervisor.domains()]
+        assert "web-01" not in present, f"{where}: it is there, so it can be found"
+        return
+    host.apply(proposal)

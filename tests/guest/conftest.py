@@ -1,0 +1,49 @@
+"""Two real Debian guests, booted once for all tests of this room, through the command line as a person types it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.labfixture import InLab
+from vmhost.drivers.command import Completed, run
+from vmhost.lab.cache import images as image_cache
+
+ROOT = Path(__file__).parents[2]
+SITE = ROOT / "examples" / "two-guests.yaml"
+VMHOST = str(Path(sys.executable).with_name("vmhost"))
+GUESTS = ("db-01", "web-01")
+
+
+def vmhost(*words: str, check: bool = True, timeout: float = 60, stdin: bytes = b"") -> Completed:
+    """Run the command line; ``check`` False returns whatever its exit code is."""
+    return run([VMHOST, *words], timeout=timeout, check=check, input=stdin)
+
+
+@dataclass(frozen=True)
+class Booted:
+    """The two guests after ``vmhost apply``: its outcome and what it said."""
+
+    talk: str
+    site: Path = SITE
+
+
+@pytest.fixture(scope="session")
+def image() -> str:
+    """The image that the examples use; it is built before the lab is entered (tests/plugins/inlab.py)."""
+    if not any(image_cache().glob("debian-12-*.json")):
+        pytest.fail("there is no image debian-12: vmhost image build debian-12, outside of the lab")
+    return "debian-12"
+
+
+@pytest.fixture(scope="session")
+def booted(lab: InLab, image: str) -> Iterator[Booted]:
+    """Apply the example once, and remove its guests at the end."""
+    del lab, image
+    done = vmhost("apply", str(SITE), "--yes", timeout=900)
+    yield Booted(done.stderr.decode())
+    vmhost("guest", "delete", *GUESTS, "--power-off", "--disks", "--yes", check=False, timeout=120)

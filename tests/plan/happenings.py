@@ -1,0 +1,139 @@
+"""What else happened on the host of a case after before.yaml: a line of its ``world.txt`` each, ``WORD ARGUMENTS``."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from vmhost.model.observed import Neighbour
+from vmhost.model.units import parse_size
+from vmhost.testing import FakeHost, builders
+from vmhost.testing.world import Link, Volume
+
+
+def happen(fake: FakeHost, text: str) -> None:
+    """Let everything in a text happen."""
+    for line in text.splitlines():
+        word, *arguments = shlex.split(line, comments=True) or [""]
+        if word:
+            HAPPENINGS[word](fake, *arguments)
+
+
+def _edit(fake: FakeHost, name: str, pattern: str, text: str) -> None:
+    """Somebody changed a definition with virsh edit."""
+
+    def change(xml: str) -> str:
+        changed = re.sub(pattern, text, xml, flags=re.DOTALL)
+        assert changed != xml, f"{pattern} is not in the definition of {name}"
+        return changed
+
+    fake.edit(name, change)
+
+
+def _foreign(fake: FakeHost, name: str, mac: str = "52:54:00:00:00:99") -> None:
+    """Somebody made a guest with other tools."""
+    spec = builders.guest(name, nics=[{"network": "lan", "id": "lan", "mac": mac}])
+    xml = builders.domain_xml(spec, builders.identity(spec), None)
+    fake.hypervisor.define(re.sub(r"<alias [^>]*>", "", xml))
+
+
+def _other_site(fake: FakeHost, name: str, number: str = "77") -> None:
+    """Another site has a guest, with 10.20.0.NUMBER."""
+    spec = builders.guest(name)
+    who = builders.identity(spec, number=int(number))
+    fake.hypervisor.define(builders.domain_xml(spec, who, builders.metadata(spec, who, site_name="lab")))
+
+
+def _command(fake: FakeHost, name: str, command: str) -> None:
+    """A command changed a guest past its site file."""
+    _edit(fake, name, r"(<vmhost:applied [^>]*?)(/?>)", rf'\1 command="{command}"\2')
+
+
+def _newer(fake: FakeHost, name: str) -> None:
+    """A newer vmhost wrote a guest's metadata."""
+    _edit(fake, name, r'(<vmhost:guest [^>]*version=)"1"', r'\1"2"')
+
+
+def _stop(fake: FakeHost, name: str) -> None:
+    """Somebody powered a guest off."""
+    fake.hypervisor.power_off(fake.domain(name).uuid)
+
+
+def _autostart(fake: FakeHost, name: str) -> None:
+    """Somebody let a guest start with the host."""
+    fake.hypervisor.set_autostart(fake.domain(name).uuid, True)
+
+
+def _snapshots(fake: FakeHost, name: str, count: str) -> None:
+    """Somebody made snapshots."""
+    fake.world.domains[fake.domain(name).uuid].snapshots = int(count)
+
+
+def _grow(fake: FakeHost, name: str, disk: str, size: str) -> None:
+    """Somebody grew a disk."""
+    domain = fake.domain(name)
+    fake.hypervisor.resize_volume("vmhost", f"{domain.uuid}-{disk}.qcow2", parse_size(size))
+
+
+def _lose(fake: FakeHost, name: str, disk: str) -> None:
+    """Somebody deleted a volume."""
+    fake.hypervisor.delete_volume("vmhost", f"{fake.domain(name).uuid}-{disk}.qcow2")
+
+
+def _link(fake: FakeHost, name: str, kind: str, alias: str = "", *addresses: str) -> None:
+    """There is a link that vmhost did not make now."""
+    fake.add_link(Link(name, kind="" if kind == "hardware" else kind, alias=alias, addresses=list(addresses)))
+
+
+def _link_down(fake: FakeHost, name: str) -> None:
+    fake.world.links[name].up = False
+
+
+def _pool(fake: FakeHost, name: str) -> None:
+    """Somebody made a storage pool."""
+    fake.hypervisor.create_pool(name, f"/srv/{name}")
+
+
+def _pool_stopped(fake: FakeHost, name: str) -> None:
+    """Somebody stopped a storage pool."""
+    fake.world.pools[name].active = False
+
+
+def _volume(fake: FakeHost, pool: str, name: str, size: str) -> None:
+    """Somebody made a volume."""
+    fake.add_volume(pool, Volume(name, parse_size(size), "qcow2"))
+
+
+def _neighbour(fake: FakeHost, address: str, mac: str, link: str) -> None:
+    """A machine on the wire was seen."""
+    fake.world.neighbours.append(Neighbour(address, mac, link))
+
+
+def _image(fake: FakeHost, name: str, size: str = "2G", firmware: str = "bios,uefi") -> None:
+    """There is another image."""
+    fake.add_image(name, virtual_size=parse_size(size))
+    fake.world.images[-1] = replace(fake.world.images[-1], firmware=frozenset(firmware.split(",")))
+
+
+HAPPENINGS: Mapping[str, Callable[..., None]] = {
+    "edit": _edit,
+    "foreign": _foreign,
+    "other-site": _other_site,
+    "command": _command,
+    "newer": _newer,
+    "power-off": _stop,
+    "autostart": _autostart,
+    "snapshots": _snapshots,
+    "managed-save": lambda fake, name: fake.save_memory(name),
+    "grow": _grow,
+    "lose": _lose,
+    "link": _link,
+    "link-down": _link_down,
+    "pool": _pool,
+    "pool-stopped": _pool_stopped,
+    "volume": _volume,
+    "neighbour": _neighbour,
+    "image": _image,
+}
