@@ -232,7 +232,7 @@ def _ready(pair: Pair, request: Request, *, started: bool) -> list[Planned]:
     if spec.state != "running":
         return []
     known = _known(pair)
-    if spec.ready.by == "ssh" and not known.nics:
+    if spec.ready.by == "ssh" and not any(nic.address or nic.ssh_port for nic in known.nics):
         spec = spec.model_copy(update={"ready": spec.ready.model_copy(update={"by": "agent"})})
     if metadata and metadata.pending:
         pending = _pending(pair, request)
