@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -43,7 +43,11 @@ def _scalar(key: str) -> Any:
 
 
 Address = Annotated[str, AfterValidator(_address)]
-VcpuCount = Annotated[Count, Field(ge=1, le=710)]
+MOST_VCPUS: Final = 255
+"""More need an interrupt remapping IOMMU (``eim``; https://libvirt.org/formatdomain.html#iommu-devices), which the
+templates do not have."""
+
+VcpuCount = Annotated[Count, Field(ge=1, le=MOST_VCPUS)]
 Firmware = Literal["bios", "uefi"]
 
 
