@@ -59,7 +59,10 @@ class DiskFacts:
 
 @dataclass(frozen=True, slots=True)
 class NicFacts:
-    """An ``<interface>``; ``source`` is the bridge, network or device, ``tap`` its ``<target dev>``."""
+    """An ``<interface>``; ``source`` is the bridge, network or device, ``tap`` its ``<target dev>``.
+
+    ``mtu`` is what the guest is told in bytes; 0: nothing, the NIC takes its bridge's.
+    """
 
     type: str
     source: str
@@ -67,6 +70,7 @@ class NicFacts:
     model: str
     tap: str = ""
     alias: str = ""
+    mtu: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,12 +124,16 @@ def _nics(pair: Pair) -> Iterator[Delta]:
         found: NicFacts | None = present.pop(f"ua-nic-{nic.id}", None)
         was = before.get(nic.id)
         name = f"nics.{nic.id}"
-        if network.type == "user":
-            continue
         if found is None:
             yield Delta(name, nic.network, "", Change.NEXT_BOOT, was is not None)
             continue
         yield from _delta(pair, f"{name}.mac", nic.mac, found.mac, Change.NEXT_BOOT, was and was.mac)
+        yield from _delta(pair, f"{name}.mtu", _mtu(network.mtu), _mtu(found.mtu), Change.NEXT_BOOT, None)
+        if network.type == "user":
+            forwarded, before_port = _forwarded(nic.ssh_port), was and _forwarded(was.ssh_port)
+            have = found.source or _forwarded(0)
+            yield from _delta(pair, f"{name}.forward", forwarded, have, Change.NEXT_BOOT, before_port)
+            continue
         yield from _delta(pair, f"{name}.bridge", network.bridge, found.source, Change.NEXT_BOOT, None)
         yield from _delta(pair, f"{name}.tap", nic.tap, found.tap, Change.NEXT_BOOT, was and was.tap)
         if was:
@@ -137,6 +141,15 @@ def _nics(pair: Pair) -> Iterator[Delta]:
     for alias in present:
         nic_id = alias.removeprefix("ua-nic-")
         yield Delta(f"nics.{nic_id}", "", "attached", Change.NEXT_BOOT, nic_id not in before)
+
+
+def _mtu(size: int | None) -> str:
+    return str(size) if size else "its network's"
+
+
+def _forwarded(port: int) -> str:
+    """Return where a NIC on a user network is reached, as its definition says it."""
+    return f"127.0.0.1:{port}" if port else "none"
 
 
 def _settings(pair: Pair) -> Iterator[Delta]:

@@ -34,8 +34,6 @@ __all__ = ["DiskPath", "DomainContext", "render_domain"]
 GUEST: Final = "guest.xml.j2"
 MEMORY_SLOTS: Final = 16
 SPARE_PORTS: Final = 8
-MOST_VCPUS: Final = 255
-"""More need an interrupt remapping IOMMU (``eim``), which the templates do not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +74,6 @@ def _check(spec: GuestSpec, identity: GuestIdentity, context: DomainContext) -> 
     if not _is_test(context.host) and architecture not in ("x86_64", ""):
         text = f"guests are x86_64, this host is {architecture}"
         raise Refused(text, subject=spec.name, hint="virsh capabilities")
-    if (spec.cpus.max or spec.cpus.count) > MOST_VCPUS:
-        raise Refused(f"at most {MOST_VCPUS} vCPUs", subject=spec.name, hint="vmhost plan SITE")
     if [disk.id for disk in spec.disks] != [disk.id for disk in context.disks]:
         raise UsageError("the paths are not those of its disks", subject=spec.name)
     if [nic.id for nic in identity.nics] != [nic.id or nic.network for nic in spec.nics]:
@@ -165,8 +161,8 @@ def _expected_nic(nic: NicIdentity, network: NetworkSpec) -> NicFacts:
     alias = f"{NIC_ALIAS}{nic.id}"
     if network.type == "user":
         source = f"127.0.0.1:{nic.ssh_port}" if nic.ssh_port else ""
-        return NicFacts("user", source, nic.mac, "virtio", "", alias)
-    return NicFacts("bridge", network.bridge or "", nic.mac, "virtio", nic.tap, alias)
+        return NicFacts("user", source, nic.mac, "virtio", "", alias, network.mtu or 0)
+    return NicFacts("bridge", network.bridge or "", nic.mac, "virtio", nic.tap, alias, network.mtu or 0)
 
 
 def _check_kept(root: etree._Element, want: DomainFacts, metadata: GuestMetadata) -> None:

@@ -93,6 +93,7 @@ def _disk(element: etree._Element) -> DiskFacts:
 
 def _nic(element: etree._Element) -> NicFacts:
     mac, model, target = element.find("mac"), element.find("model"), element.find("target")
+    mtu = element.find("mtu")
     return NicFacts(
         type=element.get("type", ""),
         source=_source(element.find("source")),
@@ -100,6 +101,7 @@ def _nic(element: etree._Element) -> NicFacts:
         model="" if model is None else model.get("type", ""),
         tap="" if target is None else target.get("dev", ""),
         alias=alias_of(element),
+        mtu=0 if mtu is None else int_of(mtu.get("size")),
     )
 
 
@@ -124,6 +126,7 @@ def _user_nics(root: etree._Element) -> tuple[NicFacts, ...]:
             mac=found.get("mac", "").lower(),
             model="virtio" if found[""].startswith("virtio-net") else found[""],
             alias=found.get("id", ""),
+            mtu=int_of(found.get("host_mtu")),
         )
         for option, found in options
         if option == "-device" and found.get("netdev") in backends
