@@ -102,6 +102,29 @@ def test_a_volume_grows(backend: Backend) -> None:
     assert int(fromstring(backend.volumes(pool)["disk"]).findtext("capacity") or 0) == size
 
 
+@pytest.mark.parametrize(("form", "refused"), [("qcow2", True), ("raw", False)])
+def test_a_volume_that_a_running_guest_has_open_grows_only_if_nothing_locks_it(
+    backend: Backend, form: str, refused: bool
+) -> None:
+    pool = backend.pool()
+    backend.hypervisor.create_volume(pool, volume_xml("disk", MIB, format=form))
+    path = fromstring(backend.volumes(pool)["disk"]).findtext("target/path")
+    disk = f"<driver name='qemu' type='{form}'/><source file='{path}'/><target dev='vda' bus='virtio'/>"
+    uuid = backend.defined(devices=f"<disk type='file' device='disk'>{disk}</disk>").uuid
+    backend.hypervisor.start(uuid)
+    with backend.can("resize_volume") as able:
+        if refused and able:
+            with pytest.raises(DriverError):
+                backend.hypervisor.resize_volume(pool, "disk", 4 * MIB)
+        else:
+            backend.hypervisor.resize_volume(pool, "disk", 4 * MIB)
+    grown = MIB if refused or not able else 4 * MIB
+    assert int(fromstring(backend.volumes(pool)["disk"]).findtext("capacity") or 0) == grown
+    backend.hypervisor.power_off(uuid)
+    with backend.can("resize_volume"):
+        backend.hypervisor.resize_volume(pool, "disk", 8 * MIB)
+
+
 def test_a_volume_is_written(backend: Backend) -> None:
     pool = backend.pool()
     data = bytes(range(256)) * 8192

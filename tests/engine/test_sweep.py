@@ -17,8 +17,8 @@ from vmhost.testing.faults import Call, driver_error
 pytestmark = pytest.mark.timeout(600)
 
 READING = frozenset(
-    {"host", "domain", "domains", "pools", "links", "neighbours", "list", "public", "private_file", "any_open"}
-    | {"subscribe", "console_tail", "wait", "make", "agent"}
+    {"host", "domain", "domains", "pools", "links", "neighbours", "list", "damaged", "public", "private_file"}
+    | {"any_open", "subscribe", "console_tail", "wait", "make", "agent"}
 )
 
 

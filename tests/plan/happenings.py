@@ -72,9 +72,13 @@ def _snapshots(fake: FakeHost, name: str, count: str) -> None:
 
 
 def _grow(fake: FakeHost, name: str, disk: str, size: str) -> None:
-    """Somebody grew a disk."""
+    """Somebody grew a disk, with virsh blockresize while the guest runs."""
     domain = fake.domain(name)
-    fake.hypervisor.resize_volume("vmhost", f"{domain.uuid}-{disk}.qcow2", parse_size(size))
+    volume = f"{domain.uuid}-{disk}.qcow2"
+    if domain.state.active:
+        fake.hypervisor.resize_disk(domain.uuid, fake.world.pools["vmhost"].path_of(volume), parse_size(size))
+    else:
+        fake.hypervisor.resize_volume("vmhost", volume, parse_size(size))
 
 
 def _lose(fake: FakeHost, name: str, disk: str) -> None:

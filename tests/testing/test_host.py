@@ -360,7 +360,7 @@ class TestState:
             lambda: host.hypervisor.set_autostart(uuid, True),
             lambda: host.hypervisor.set_metadata(uuid, f"<x:guest xmlns:x='{builders.NAMESPACE}' version='1'/>"),
             lambda: host.hypervisor.upload_volume(builders.POOL, f"{uuid}-seed.iso", b"x"),
-            lambda: host.hypervisor.resize_volume(builders.POOL, f"{uuid}-root.qcow2", 2 << 30),
+            lambda: host.hypervisor.resize_disk(uuid, "vda", 2 << 30),
             lambda: host.hypervisor.create_pool("p", "/p"),
             lambda: host.links.create_bridge("br9", alias="", mtu=1500, address=""),
             lambda: host.journals.begin("op"),

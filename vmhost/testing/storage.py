@@ -8,6 +8,7 @@ from lxml import etree
 
 from vmhost.model.errors import Absent, AlreadyThere, DriverError
 from vmhost.ports import RawPool
+from vmhost.render.parse.domain import parse_domain
 from vmhost.render.parse.units import size_of
 from vmhost.testing.chance import drawn_uuid
 from vmhost.testing.machine import Machine
@@ -73,9 +74,10 @@ class FakePools:
             volume.data = data
 
     def resize(self, pool: str, name: str, capacity: int) -> None:
-        """Grow a volume."""
+        """Grow a volume that no running guest has open."""
         with self._machine.at_work(changing=True) as world:
             volume = _volume(world, pool, name)
+            _refuse_open(world, pool, volume)
             if capacity < volume.capacity:
                 text = "Can't shrink capacity below current capacity unless shrink flag explicitly specified"
                 raise DriverError(f"invalid argument: {text}", subject=f"{pool}/{name}")
@@ -109,6 +111,17 @@ def _volume(world: World, pool: str, name: str) -> Volume:
         text = f"Storage volume not found: no storage vol with matching name '{name}'"
         raise Absent(text, subject=f"{pool}/{name}", hint="vmhost pool list")
     return volumes[name]
+
+
+def _refuse_open(world: World, pool: str, volume: Volume) -> None:
+    """Refuse as qemu-img does, which libvirt calls for what is not raw: a running QEMU locks the images it has open."""
+    if volume.format == "raw":
+        return
+    path = world.pools[pool].path_of(volume.name)
+    for domain in world.domains.values():
+        if domain.live_xml and any(disk.source == path for disk in parse_domain(domain.live_xml).disks):
+            text = f"qemu-img: Could not open '{path}': Failed to get \"write\" lock; is {domain.name} using the image?"
+            raise DriverError(f"internal error: {text}", subject=f"{pool}/{volume.name}")
 
 
 def _described(root: etree._Element) -> Volume:
