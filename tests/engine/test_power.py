@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.engine.scenes import OTHER, WEB, site
-from vmhost.model.errors import ApplyError, Cancelled, GuestError, NotFound, PartlyDone, Refused
+from vmhost.model.errors import ApplyError, Cancelled, GuestError, NotFound, PartlyDone, Protected, Refused
 from vmhost.ops.host import Host
 from vmhost.ops.power import raise_failures
 from vmhost.testing import FakeHost
@@ -57,6 +57,18 @@ def test_power_off_is_its_own_word() -> None:
     fake.behave("web-01", obeys=False)
     raise_failures(host.power(["web-01"], "power-off"))
     assert states(host)["web-01"] == "shut off"
+
+
+def test_a_protected_guest_is_shut_down_but_not_powered_off() -> None:
+    fake = FakeHost(seed=6)
+    fake.add_image("debian-12")
+    host = Host(ports=fake.ports)
+    host.apply(host.plan(site(f"{WEB}    protect: true\n", OTHER)))
+    with pytest.raises(Protected, match="it is protected"):
+        host.power(["db-01", "web-01"], "power-off")
+    assert states(host) == {"web-01": "running", "db-01": "running"}
+    raise_failures(host.power(["web-01"], "stop"))
+    assert [result.text for result in host.power(["web-01"], "power-off")] == ["it does not run"]
 
 
 def test_autostart_on_and_off() -> None:

@@ -26,7 +26,8 @@ class Outcome:
         if not self.done:
             return f"{self.plan.site}: nothing to do"
         ready = "".join(f"; {guest}: cloud-init {verdict}" for guest, verdict in self.verdicts)
-        return f"{self.plan.site}: {len(self.done)} steps done in {self.total_seconds:.1f} s{ready}"
+        steps = f"{len(self.done)} step{'' if len(self.done) == 1 else 's'}"
+        return f"{self.plan.site}: {steps} done in {self.total_seconds:.1f} s{ready}"
 
 
 JobState = Literal["running", "done", "failed", "cancelled", "interrupted"]

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from vmhost.engine.observe import observe
-from vmhost.model.errors import ApplyError, Cancelled, GuestError, NotFound, PartlyDone, Refused, VmhostError
+from vmhost.model.errors import (
+    ApplyError,
+    Cancelled,
+    GuestError,
+    NotFound,
+    PartlyDone,
+    Protected,
+    Refused,
+    VmhostError,
+)
 from vmhost.model.events import Event
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Note, Plan, Planned
@@ -34,9 +43,13 @@ class PowerResult:
 def plan_power(name: str, action: Action, observed: Observed, *, timeout: float, discard_saved: bool) -> Plan:
     """Return the plan of one action on one guest; an empty one, with a note why, when there is nothing to do.
 
-    :raises NotFound: no such guest; :raises Refused: it is foreign.
+    :raises NotFound: no such guest; :raises Refused: it is foreign; :raises Protected: it runs, is protected, and would
+        be powered off.
     """
     domain = _ours(name, observed)
+    if action == "power-off" and domain.active and domain.metadata and domain.metadata.protect:
+        hint = f"vmhost guest stop {domain.name}, or take 'protect: true' out of its site, then vmhost apply SITE"
+        raise Protected("it is protected", subject=name, hint=hint)
     planned, text = _steps(domain, action, timeout, discard_saved)
     site = domain.metadata.site if domain.metadata else ""
     return Plan(site, tuple(planned), notes=() if planned else (Note(domain.name, text),))
