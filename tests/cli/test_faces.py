@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -126,6 +127,22 @@ def test_hostile_guests_cannot_speak_to_the_terminal(terminal: Terminal, monkeyp
         code, out, err = terminal.run(*arguments)
         assert not CONTROL.search(out + err), arguments
         assert code in (0, 2, 3)
+
+
+@pytest.mark.parametrize("name", ["$(touch x)", "a;b", "-rf 'x'"])
+def test_a_hint_can_be_typed_whatever_others_call_their_guests(
+    name: str, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = demo_host()
+    domain = host.world.domains[host.domain("jenkins").uuid]
+    domain.name = name
+    monkeypatch.setattr("vmhost.testing.demo.demo_ports", lambda _uri: host.ports)
+    for words in (("stop",), ("delete", "--yes"), ("exec",)):
+        rest = ("true",) if words == ("exec",) else ()
+        code, _, told = terminal.run("guest", *words, "--", name, *rest)
+        hint = next(line for line in told.splitlines() if line.startswith("  try: "))
+        assert shlex.split(hint)[-1] == name, (words, told)
+        assert code in (4, 255)
 
 
 def test_documents_have_stable_keys(terminal: Terminal) -> None:

@@ -86,7 +86,7 @@ def read_past(journal: OpenJournal) -> Past | None:
         theirs = {item["step"] for item in rest if item["type"] == "failed" and item["theirs"]}
     except (KeyError, TypeError, ValidationError) as error:
         raise DamagedData(
-            f"the journal cannot be read: {error}", subject=journal.id, hint="vmhost recover --list"
+            f"the journal cannot be read: {error}", subject=journal.id, hint=f"vmhost job show {journal.id}"
         ) from error
     touched = marks["intent"] - marks["undone"] - theirs
     count = len(plan.steps)

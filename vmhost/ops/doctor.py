@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from shlex import quote
 from typing import Final
 
 from vmhost.engine.observe import observe
@@ -73,7 +74,7 @@ def _storage(examined: Examined) -> Iterator[Finding]:
                 "warning",
                 f"pool {pool.name} is not active",
                 why,
-                f"virsh pool-start {pool.name}",
+                f"virsh pool-start {quote(pool.name)}",
             )
             continue
         if not pool.capacity:
@@ -82,10 +83,12 @@ def _storage(examined: Examined) -> Iterator[Finding]:
         title = f"pool {pool.name}: {format_size(pool.available)} free of {format_size(pool.capacity)}"
         if used > STORAGE_ERROR or pool.available < SMALLEST_FREE:
             why = "a full pool pauses its running guests"
-            yield Finding("pool-full", "storage", "error", title, why, f"virsh vol-list --details {pool.name}")
+            yield Finding("pool-full", "storage", "error", title, why, f"virsh vol-list --details {quote(pool.name)}")
         elif used > STORAGE_WARNING:
             why = f"more than {STORAGE_WARNING:.0%} is used; thin disks still grow"
-            yield Finding("pool-filling", "storage", "warning", title, why, f"virsh vol-list --details {pool.name}")
+            yield Finding(
+                "pool-filling", "storage", "warning", title, why, f"virsh vol-list --details {quote(pool.name)}"
+            )
         else:
             yield Finding("pool", "storage", "ok", title)
 

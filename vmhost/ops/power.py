@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from shlex import quote
 from typing import Literal
 
 from vmhost.engine.observe import observe
@@ -123,7 +124,7 @@ def _ours(name: str, observed: Observed) -> ObservedDomain:
         raise NotFound("there is no such guest", subject=name, hint="vmhost guest list")
     if domain.metadata is None:
         raise Refused(
-            "this guest is foreign: vmhost does not change it", subject=name, hint=f"virsh dominfo {domain.name}"
+            "this guest is foreign: vmhost does not change it", subject=name, hint=f"virsh dominfo {quote(domain.name)}"
         )
     if not domain.metadata.readable:
         raise Refused("its metadata is newer than this vmhost", subject=name, hint="vmhost --version")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from shlex import quote
 
 from vmhost.engine.reach import address_of
 from vmhost.model.errors import Refused, Unreachable, VmhostError
@@ -22,13 +23,15 @@ def ssh_target_of(ports: Ports, name: str) -> SshTarget:
     """
     domain = find_guest(ports.hypervisor, name)
     if domain.metadata is None:
-        raise Refused("this guest is foreign: vmhost does not know its host key", subject=name, hint=f"ssh {name}")
+        raise Refused(
+            "this guest is foreign: vmhost does not know its host key", subject=name, hint=f"ssh {quote(name)}"
+        )
     if not domain.active:
-        raise Unreachable("it does not run", subject=name, hint=f"vmhost guest start {name}")
+        raise Unreachable("it does not run", subject=name, hint=f"vmhost guest start {quote(name)}")
     identity = domain.metadata.identity
     reach = address_of(identity, ports)
     if reach is None:
-        raise Unreachable("nobody knows its address", subject=name, hint=f"vmhost guest console {name}")
+        raise Unreachable("nobody knows its address", subject=name, hint=f"vmhost guest console {quote(name)}")
     return SshTarget(
         guest=domain.name,
         host=reach.host,

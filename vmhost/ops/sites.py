@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 from vmhost.model.errors import DriverError, Fault, NotFound, PermissionDenied, SpecError
@@ -45,11 +46,15 @@ def load_site(path: str | Path) -> Site:
     except FileNotFoundError:
         raise NotFound("there is no such file", subject=str(path), hint="ls *.yaml") from None
     except PermissionError:
-        raise PermissionDenied("this file may not be read", subject=str(path), hint=f"ls -l {path}") from None
+        raise PermissionDenied(
+            "this file may not be read", subject=str(path), hint=f"ls -l {quote(str(path))}"
+        ) from None
     except OSError as error:
-        raise DriverError(f"cannot be read: {error.strerror}", subject=str(path), hint=f"ls -l {path}") from None
+        raise DriverError(
+            f"cannot be read: {error.strerror}", subject=str(path), hint=f"ls -l {quote(str(path))}"
+        ) from None
     except TextFault as fault:
-        raise SpecError([Fault("", str(fault))], subject=str(path)) from None
+        raise SpecError([Fault("", str(fault))], subject=str(path), hint=f"file {quote(str(path))}") from None
     return parse_site(text, str(path), base=path.parent)
 
 

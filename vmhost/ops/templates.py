@@ -6,6 +6,7 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
+from shlex import quote
 
 from vmhost.model.errors import DriverError, NotFound
 from vmhost.render.templates import Templates
@@ -64,8 +65,12 @@ def _overrides(directory: Path) -> dict[str, str]:
     for path in sorted(directory.rglob(f"*{SUFFIX}")) if directory.is_dir() else ():
         try:
             if path.stat().st_size > LARGEST:
-                raise DriverError("this template is larger than 1 MiB", subject=str(path), hint=f"ls -l {path}")
+                raise DriverError(
+                    "this template is larger than 1 MiB", subject=str(path), hint=f"ls -l {quote(str(path))}"
+                )
             texts[str(path.relative_to(directory))] = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise DriverError(f"cannot read this template: {error}", subject=str(path), hint=f"ls -l {path}") from error
+            raise DriverError(
+                f"cannot read this template: {error}", subject=str(path), hint=f"ls -l {quote(str(path))}"
+            ) from error
     return texts

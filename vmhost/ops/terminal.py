@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from shlex import quote
 from typing import TYPE_CHECKING, NoReturn
 
 from vmhost.model.errors import Unreachable
@@ -38,5 +39,5 @@ def run_console(host: Host, name: str) -> NoReturn:
 
     domain = find_guest(host.hypervisor, name)
     if not domain.active:
-        raise Unreachable("it does not run", subject=name, hint=f"vmhost guest start {name}")
+        raise Unreachable("it does not run", subject=name, hint=f"vmhost guest start {quote(name)}")
     replace(("virsh", "--connect", host.hypervisor.host().uri, "console", domain.uuid))

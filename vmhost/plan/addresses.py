@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from shlex import quote
 
 from vmhost.model.identity import GuestIdentity
 from vmhost.model.observed import Observed, ObservedDomain
@@ -72,7 +73,7 @@ class AddressBook:
     def _look_up(self, address: str, holder: str) -> str:
         """Return the command that shows who has an address."""
         if holder in self._macs.values():
-            return f"vmhost guest show {holder}"
+            return f"vmhost guest show {quote(holder)}"
         return "ip address show" if holder.startswith("the host") else f"ip neighbour show {address}"
 
     def _lowest_free(self, guest: str, name: str, network: NetworkSpec) -> str | Refusal:

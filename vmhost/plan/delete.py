@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.steps import (
@@ -63,7 +65,7 @@ def against(name: str, domain: ObservedDomain | None, permit: Permit) -> list[Re
         return [Refusal(name, "there is no such guest", "vmhost guest list", NotFound)]
     if domain.metadata is None:
         text = "this guest is foreign: vmhost did not make it and does not delete it"
-        return [Refusal(name, text, f"virsh undefine {domain.name}", Refused)]
+        return [Refusal(name, text, f"virsh undefine {quote(domain.name)}", Refused)]
     if not domain.metadata.readable:
         return [
             Refusal(

@@ -35,7 +35,7 @@ class FakePools:
         """Make a directory pool. :raises AlreadyThere: the name is taken."""
         with self._machine.at_work(changing=True) as world:
             if name in world.pools:
-                hint = f"vmhost pool show {name}"
+                hint = f"virsh pool-info {name}"
                 raise AlreadyThere("there is a storage pool of that name", subject=name, hint=hint)
             other = next((pool.name for pool in world.pools.values() if pool.path == path), None)
             if other:
@@ -93,7 +93,7 @@ class FakePools:
 def _pool(world: World, name: str) -> Pool:
     if name not in world.pools:
         text = f"Storage pool not found: no storage pool with matching name '{name}'"
-        raise Absent(text, subject=name, hint="vmhost pool list")
+        raise Absent(text, subject=name, hint="virsh pool-list --all")
     return world.pools[name]
 
 
@@ -109,7 +109,7 @@ def _volume(world: World, pool: str, name: str) -> Volume:
     volumes = _active(world, pool).volumes
     if name not in volumes:
         text = f"Storage volume not found: no storage vol with matching name '{name}'"
-        raise Absent(text, subject=f"{pool}/{name}", hint="vmhost pool list")
+        raise Absent(text, subject=f"{pool}/{name}", hint="virsh pool-list --all")
     return volumes[name]
 
 

@@ -45,7 +45,9 @@ class Domains:
         label = label_of(xml)
         if label.name in (".", ".."):
             # libvirt 9.0 removes the snapshot metadata of every other domain before it refuses these names.
-            raise DriverError("libvirt would harm other guests for this name", subject=label.name, hint="vmhost plan")
+            raise DriverError(
+                "libvirt would harm other guests for this name", subject=label.name, hint="vmhost guest list"
+            )
 
         def call(handle: Handle) -> None:
             _refuse_taken(handle, label.name, label.uuid)

@@ -17,8 +17,8 @@ from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDen
 
 _ABSENT: Final = {
     libvirt.VIR_ERR_NO_DOMAIN: "vmhost guest list",
-    libvirt.VIR_ERR_NO_STORAGE_POOL: "vmhost pool list",
-    libvirt.VIR_ERR_NO_STORAGE_VOL: "vmhost pool list",
+    libvirt.VIR_ERR_NO_STORAGE_POOL: "virsh pool-list --all",
+    libvirt.VIR_ERR_NO_STORAGE_VOL: "virsh pool-list --all",
 }
 _THERE: Final = frozenset({libvirt.VIR_ERR_DOM_EXIST, libvirt.VIR_ERR_STORAGE_VOL_EXIST})
 _DENIED: Final = frozenset(

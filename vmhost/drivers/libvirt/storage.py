@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from errno import ENOENT, ENOTEMPTY
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import libvirt
@@ -90,7 +91,7 @@ class Pools:
             capacity = raw_capacity(volume.XMLDesc(0))
             if capacity and len(data) > capacity:
                 message = f"{len(data)} bytes do not fit into a volume of {capacity}"
-                raise DriverError(message, subject=name, hint=f"virsh vol-info --pool {pool} {name}")
+                raise DriverError(message, subject=name, hint=f"virsh vol-info --pool {quote(pool)} {quote(name)}")
             _send(handle, volume, data, max(capacity, len(data)))
 
         self._change_volume(pool, name, call)
@@ -175,14 +176,14 @@ def _refuse_taken(handle: Handle, name: str) -> None:
     """:raises AlreadyThere: a pool has the name."""
     with skipping(libvirt.VIR_ERR_NO_STORAGE_POOL):
         handle.storagePoolLookupByName(name)
-        raise AlreadyThere("there is a storage pool of that name", subject=name, hint=f"vmhost pool show {name}")
+        raise AlreadyThere("there is a storage pool of that name", subject=name, hint=f"virsh pool-info {quote(name)}")
 
 
 def _refuse_taken_volume(pool: Pool, name: str) -> None:
     """:raises AlreadyThere: a volume has the name."""
     with skipping(libvirt.VIR_ERR_NO_STORAGE_VOL):
         pool.storageVolLookupByName(name)
-        hint = f"virsh vol-info --pool {pool.name()} {name}"
+        hint = f"virsh vol-info --pool {quote(pool.name())} {quote(name)}"
         raise AlreadyThere("there is a volume of that name", subject=name, hint=hint)
 
 
@@ -201,7 +202,7 @@ def _delete_pool(pool: Pool) -> None:
     name = pool.name()
     if not pool.XMLDesc(0).startswith("<pool type='dir'>"):
         # Deleting a pool of another type may delete a volume group or a disk's partitions.
-        raise AlreadyThere("it is not a directory pool", subject=name, hint=f"virsh pool-dumpxml {name}")
+        raise AlreadyThere("it is not a directory pool", subject=name, hint=f"virsh pool-dumpxml {quote(name)}")
     active = bool(pool.isActive())
     if active:
         _refresh(pool)
@@ -222,7 +223,7 @@ def _delete_pool(pool: Pool) -> None:
 
 
 def _not_empty(name: str, why: str) -> AlreadyThere:
-    return AlreadyThere(f"the storage pool is not empty: {why}", subject=name, hint=f"virsh vol-list {name}")
+    return AlreadyThere(f"the storage pool is not empty: {why}", subject=name, hint=f"virsh vol-list {quote(name)}")
 
 
 def _delete_volume(_: Handle, volume: Volume) -> None:
