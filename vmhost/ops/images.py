@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmhost.engine.observe import observe_domains, observe_pools
-from vmhost.model.errors import NotFound
+from vmhost.model.errors import NotFound, Refused
 from vmhost.model.events import Event, Progress
 from vmhost.model.image import ImageRecord
 from vmhost.ops.jobs import Job
@@ -33,9 +33,13 @@ class Images:
 
     @property
     def _store(self) -> ImageStore:
+        """The store on the disk. :raises Refused: the host is a fake one, whose images are made up."""
         from vmhost.drivers.images.store import ImageStore
 
-        return ImageStore(self._host.ledger.layout.images)
+        images = self._host.ledger.images
+        if not isinstance(images, ImageStore):
+            raise Refused("the images of a fake host are no files", subject="image", hint="vmhost image list")
+        return images
 
     def list(self) -> tuple[ImageUse, ...]:
         """Return all images, each with the guests that use it."""
