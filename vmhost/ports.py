@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from vmhost.model.layout import Layout as Layout
 
@@ -239,13 +239,42 @@ class Keys(Protocol):
         """Keep a site's first key. :raises AlreadyThere: it has one."""
 
 
+def _never() -> bool:
+    return False
+
+
+def _silent(_words: str) -> None:
+    """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How a call waits for a lock that another holds.
+
+    ``seconds`` at most, None: as long as these locks have patience; ``cancelled`` is asked while it waits; ``told`` is
+    called once, with who holds it.
+    """
+
+    seconds: float | None = None
+    cancelled: Callable[[], bool] = _never
+    told: Callable[[str], None] = _silent
+
+
+PATIENT: Final = Waiting()
+NOT_AT_ALL: Final = Waiting(seconds=0.0)
+
+
 class Locks(Protocol):
     """Locks across processes (flock), taken in the order host, then guests by UUID; a lock dies with its owner."""
 
-    def host(self) -> AbstractContextManager[None]:
-        """The host's links, storage and allocations. :raises Conflict: when another vmhost holds it for too long."""
+    def host(self, waiting: Waiting = PATIENT) -> AbstractContextManager[None]:
+        """The host's links, storage and allocations.
 
-    def guests(self, uuids: Sequence[str]) -> AbstractContextManager[None]: ...
+        :raises Conflict: another vmhost holds it for too long; :raises Cancelled: the waiting was cancelled.
+        """
+
+    def guests(self, uuids: Sequence[str], waiting: Waiting = PATIENT) -> AbstractContextManager[None]:
+        """All of these guests, taken together or not at all. Errors: as :meth:`host`."""
 
 
 class JournalWriter(Protocol):

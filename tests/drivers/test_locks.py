@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from vmhost.drivers.locks import FileLocks, read_holder
-from vmhost.model.errors import Conflict, PermissionDenied, VmhostError
-from vmhost.ports import Layout
+from vmhost.model.errors import Cancelled, Conflict, PermissionDenied, VmhostError
+from vmhost.ports import NOT_AT_ALL, Layout, Waiting
 
 ONE = "11111111-1111-4111-8111-111111111111"
 TWO = "22222222-2222-4222-8222-222222222222"
@@ -133,7 +133,7 @@ def test_a_waiter_is_told_once_and_gets_the_lock(layout: Layout) -> None:
     told: list[str] = []
     with held_elsewhere(layout, uuid=ONE) as pid:
         threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
-        with FileLocks(layout, timeout=10, on_wait=told.append).guests([ONE]):
+        with FileLocks(layout, timeout=10).guests([ONE], Waiting(told=told.append)):
             pass
     assert len(told) == 1
     assert f"pid {pid}" in told[0]
@@ -142,8 +142,32 @@ def test_a_waiter_is_told_once_and_gets_the_lock(layout: Layout) -> None:
 
 def test_nobody_waits_when_it_is_free(layout: Layout) -> None:
     told: list[str] = []
-    with FileLocks(layout, on_wait=told.append).host():
+    with FileLocks(layout).host(Waiting(told=told.append)):
         pass
+    assert told == []
+
+
+def test_who_gives_up_waiting_is_heard_at_once(layout: Layout) -> None:
+    asked = threading.Event()
+    with held_elsewhere(layout, uuid=ONE) as pid:
+        threading.Timer(0.2, asked.set).start()
+        began = time.monotonic()
+        with pytest.raises(Cancelled) as caught, FileLocks(layout).guests([TWO, ONE], Waiting(cancelled=asked.is_set)):
+            pass
+        assert time.monotonic() - began < 2
+        assert f"pid {pid}" in caught.value.message
+        assert caught.value.subject == f"lock of guest {ONE}"
+        with FileLocks(layout).guests([TWO], NOT_AT_ALL):
+            pass  # what it had taken before is free
+
+
+def test_who_does_not_want_to_wait_is_refused_at_once_and_told_nothing(layout: Layout) -> None:
+    told: list[str] = []
+    with held_elsewhere(layout):
+        began = time.monotonic()
+        with pytest.raises(Conflict), FileLocks(layout).host(Waiting(seconds=0.0, told=told.append)):
+            pass
+        assert time.monotonic() - began < 1
     assert told == []
 
 

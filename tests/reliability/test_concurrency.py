@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -109,13 +110,33 @@ def test_two_sites_on_one_bridge_never_share_an_address(
     remove(real, "left-1", "left-2", "right-1", "right-2")
 
 
-def test_six_guests_by_six_processes(real: Host, pool: None, lab: InLab, tmp_path: Path) -> None:
+def test_six_guests_by_six_processes_on_a_host_without_anything(real: Host, lab: InLab, tmp_path: Path) -> None:
+    """One of them makes the pool; to the others, that is no change."""
     sites = [site_file(tmp_path, f"site-{number}", f"guest-{number}") for number in range(6)]
     done = at_once(sites)
     assert [item.code for item in done] == [0] * 6, [told(item) for item in done]
-    assert names(lab) == [*(f"guest-{number}" for number in range(6)), "keeper"]
+    assert names(lab) == [f"guest-{number}" for number in range(6)]
     assert len(lab.virsh("list", "--state-running", "--name").text.split()) == 6
     remove(real, *(f"guest-{number}" for number in range(6)))
+
+
+@pytest.mark.parametrize("what", ["host", "guest"])
+def test_ctrl_c_ends_the_waiting_for_a_lock(real: Host, tmp_path: Path, what: str) -> None:
+    apply(real, site_file(tmp_path, "shop", "web"))
+    before = look(real)
+    locks = FileLocks(real.ports.layout, command="vmhost nightly run")
+    uuid = real.guest("web").row.uuid
+    changed = site_file(tmp_path, "shop", "web", memory="80M")
+    with locks.host() if what == "host" else locks.guests([uuid]), started("apply", str(changed), "--yes") as command:
+        command.until("waiting")
+        command.send(signal.SIGINT)
+        sent = time.monotonic()
+        assert command.end() == diagnostics.INTERRUPTED, command.talk
+        assert time.monotonic() - sent < 5
+    assert f"is held by vmhost nightly run, pid {os.getpid()}" in command.talk
+    assert "nothing was done" in command.talk
+    assert look(real) == before
+    remove(real, "web")
 
 
 def test_sigkill_of_one_apply_does_not_harm_another(real: Host, pool: None, lab: InLab, tmp_path: Path) -> None:

@@ -8,17 +8,20 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vmhost.drivers.files import os_errors
 from vmhost.drivers.layout import lock_directory
 from vmhost.drivers.processes import process_is_alive
-from vmhost.model.errors import Conflict, VmhostError
-from vmhost.ports import Layout
+from vmhost.model.errors import Cancelled, Conflict, VmhostError
+from vmhost.ports import PATIENT, Layout, Waiting
+
+if TYPE_CHECKING:
+    from filelock import FileLock
 
 PATIENCE: Final = 30.0
 _POLL: Final = 0.05
@@ -50,8 +53,7 @@ class FileLocks:
     Threads of one process exclude each other as processes do. Lock files stay: removing one while another process waits
     for it would let two processes hold the same lock.
 
-    :param timeout: seconds that one call waits for all the locks that it asks for.
-    :param on_wait: told once, in words, when a call has to wait.
+    :param timeout: seconds that one call waits for all the locks that it asks for, unless it says otherwise.
     :param command: what others are told about us; the words of the command line when it is empty.
     """
 
@@ -60,48 +62,41 @@ class FileLocks:
         layout: Layout,
         *,
         timeout: float = PATIENCE,
-        on_wait: Callable[[str], None] | None = None,
         command: str = "",
     ) -> None:
         self._layout = layout
         self._timeout = timeout
-        self._on_wait = on_wait
         self._command = command or _command_line()
 
-    def host(self) -> AbstractContextManager[None]:
-        return self._hold([(0, "")])
+    def host(self, waiting: Waiting = PATIENT) -> AbstractContextManager[None]:
+        return self._hold([(0, "")], waiting)
 
-    def guests(self, uuids: Sequence[str]) -> AbstractContextManager[None]:
-        return self._hold(sorted({(1, uuid) for uuid in uuids}))
+    def guests(self, uuids: Sequence[str], waiting: Waiting = PATIENT) -> AbstractContextManager[None]:
+        return self._hold(sorted({(1, uuid) for uuid in uuids}), waiting)
 
     @contextmanager
-    def _hold(self, keys: Sequence[_Key]) -> Iterator[None]:
+    def _hold(self, keys: Sequence[_Key], waiting: Waiting) -> Iterator[None]:
         directory = lock_directory(self._layout)
         owner = (directory, threading.get_ident())
-        deadline = time.monotonic() + self._timeout
+        seconds = self._timeout if waiting.seconds is None else waiting.seconds
+        deadline = time.monotonic() + seconds
         with ExitStack() as stack:
             for key in keys:
                 _check_order(owner, key)
-                stack.enter_context(self._one(directory, key, deadline))
+                stack.enter_context(self._one(directory, key, replace(waiting, seconds=seconds), deadline))
                 stack.enter_context(_noted(owner, key))
             yield
 
     @contextmanager
-    def _one(self, directory: Path, key: _Key, deadline: float) -> Iterator[None]:
+    def _one(self, directory: Path, key: _Key, waiting: Waiting, deadline: float) -> Iterator[None]:
         # Imported here: only commands that change something take locks, and it costs more than a listing may.
-        from filelock import FileLock, Timeout
+        from filelock import FileLock
 
         path = directory / _file_name(key)
         lock = FileLock(path, mode=0o600, thread_local=False)
         with os_errors(path, "lock"):
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                self._tell(path, key)
-                try:
-                    lock.acquire(timeout=max(0.0, deadline - time.monotonic()), poll_interval=_POLL)
-                except Timeout:
-                    raise self._conflict(path, key) from None
+            if not _taken(lock):
+                _wait(lock, path, key, waiting, deadline)
         try:
             _write_holder(path, Holder(os.getpid(), self._command, time.time()))
             yield
@@ -109,17 +104,38 @@ class FileLocks:
             _write_holder(path, None)
             lock.release()
 
-    def _tell(self, path: Path, key: _Key) -> None:
-        if self._on_wait is not None:
-            self._on_wait(f"{_words(key)} is held by {_holder_words(path)}; waiting")
 
-    def _conflict(self, path: Path, key: _Key) -> Conflict:
-        holder = read_holder(path)
-        return Conflict(
-            f"held by {_holder_words(path)}; gave up after {self._timeout:.0f} s",
-            subject=_words(key),
-            hint=f"ps -fp {holder.pid}" if holder else f"fuser -v {shlex.quote(str(path))}",
-        )
+def _taken(lock: FileLock) -> bool:
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    return True
+
+
+def _wait(lock: FileLock, path: Path, key: _Key, waiting: Waiting, deadline: float) -> None:
+    """Wait for a lock. :raises Conflict: the time is up; :raises Cancelled: the person does not want it any more."""
+    if waiting.seconds:
+        waiting.told(f"{_words(key)} is held by {_holder_words(path)}; waiting")
+    while not _taken(lock):
+        if waiting.cancelled():
+            text = f"cancelled; nothing was done: it was held by {_holder_words(path)}"
+            raise Cancelled(text, subject=_words(key), hint="vmhost job list")
+        if time.monotonic() >= deadline:
+            raise _conflict(path, key, waiting)
+        time.sleep(_POLL)
+
+
+def _conflict(path: Path, key: _Key, waiting: Waiting) -> Conflict:
+    holder = read_holder(path)
+    patience = f"; gave up after {waiting.seconds:.0f} s" if waiting.seconds else ""
+    return Conflict(
+        f"held by {_holder_words(path)}{patience}",
+        subject=_words(key),
+        hint=f"ps -fp {holder.pid}" if holder else f"fuser -v {shlex.quote(str(path))}",
+    )
 
 
 def _command_line() -> str:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from vmhost.model.errors import Cancelled
-from vmhost.model.events import Event
-from vmhost.ports import Ports
+from vmhost.model.events import Event, Notice
+from vmhost.ports import Ports, Waiting
 
 
 def _silent(_event: Event) -> None:
@@ -32,6 +32,10 @@ class Context:
     private_keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     on_event: Callable[[Event], None] = _silent
     cancelled: Callable[[], bool] = _never
+
+    def waiting(self, subject: str) -> Waiting:
+        """Return how this operation waits for a lock: until it is cancelled, and saying for whom."""
+        return Waiting(cancelled=self.cancelled, told=lambda words: self.on_event(Notice(subject, words)))
 
     def check(self) -> None:
         """Return, or raise when the operation should end.

@@ -56,7 +56,7 @@ def _settle(journal: OpenJournal, context: Context) -> Recovered | None:
     if past is None:
         record.close(done=True)
         return None
-    with context.ports.locks.guests(guest_uuids(past)):
+    with context.ports.locks.guests(guest_uuids(past), context.waiting(past.operation)):
         settled = _finish(past, context, record) if past.committed else _undo(past, context, record)
     record.close(done=not settled.leftovers)
     return settled

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from vmhost.model.steps import Step
+from vmhost.model.steps import EnsurePool, Step
 
 
 class Change(StrEnum):
@@ -69,6 +69,21 @@ class Plan:
         return tuple(i.do for i in self.steps) == tuple(i.do for i in other.steps) and tuple(
             i.do for i in self.after
         ) == tuple(i.do for i in other.after)
+
+    def without_pools(self, other: Plan) -> Plan:
+        """Return this plan without the pools that ``other`` does not make: all sites share them, so somebody has."""
+        made = {item.do for item in other.steps}
+        rest = (item for item in self.steps if not isinstance(item.do, EnsurePool) or item.do in made)
+        return replace(self, steps=tuple(rest))
+
+    def news(self, other: Plan) -> str:
+        """Return in one sentence what this plan does that ``other`` did not, or the other way round."""
+        mine, theirs = (*self.steps, *self.after), (*other.steps, *other.after)
+        if not mine:
+            return "now there is nothing to do"
+        dos, before = {item.do for item in mine}, {item.do for item in theirs}
+        more = next((f"now also: {item.why}" for item in mine if item.do not in before), "")
+        return more or next((f"no longer: {item.why}" for item in theirs if item.do not in dos), "in another order")
 
     def __str__(self) -> str:
         lines = [f"{n:3} {item.change:10}  {item.why}" for n, item in enumerate(self.steps, 1)]

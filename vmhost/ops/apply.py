@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from vmhost.engine.context import Context
@@ -18,7 +18,10 @@ from vmhost.model.plan import Plan
 from vmhost.ops.build import user_name
 from vmhost.ops.jobs import Job
 from vmhost.ops.proposals import Proposal
-from vmhost.ports import Ports
+from vmhost.ports import NOT_AT_ALL, Ports
+
+PATIENCE = 60.0
+"""Seconds that an operation tries to have the locks of the host and its guests at the same time."""
 
 Listener = Callable[[Event], None]
 
@@ -68,9 +71,9 @@ def _apply(ports: Ports, proposal: Proposal, job: Job) -> Outcome:
     context = _context(ports, proposal, job)
     _settle_interrupted(ports, context)
     with ExitStack() as guests:
-        with ports.locks.host() if proposal.locks_host else nullcontext():
+        with ExitStack() as host:
+            _lock(proposal, context, host, guests)
             plan = _plan_again(ports, proposal)
-            guests.enter_context(ports.locks.guests(_uuids(plan)))
             _store_keys(ports, proposal)
             ports.signals.make_room(str(ports.layout.logs))
             record = _begin(ports, proposal, plan, job)
@@ -88,6 +91,31 @@ def _apply(ports: Ports, proposal: Proposal, job: Job) -> Outcome:
     )
 
 
+def _lock(proposal: Proposal, context: Context, host: ExitStack, guests: ExitStack) -> None:
+    """Take the host's lock and those of the plan's guests.
+
+    Nobody is kept from the host's lock while we wait for a guest: then it is given back, and taken again afterwards.
+
+    :raises Conflict: others hold them for too long; :raises Cancelled: the person gave up.
+    """
+    locks, clock = context.ports.locks, context.ports.clock
+    uuids, waiting = _uuids(proposal.plan), context.waiting(proposal.operation)
+    deadline = clock.monotonic() + PATIENCE
+    while True:
+        if proposal.locks_host:
+            host.enter_context(locks.host(waiting))
+        try:
+            guests.enter_context(locks.guests(uuids, NOT_AT_ALL))
+        except Conflict:
+            host.close()
+            if clock.monotonic() >= deadline:
+                raise
+        else:
+            return
+        with locks.guests(uuids, waiting):
+            context.check()
+
+
 def _begin(ports: Ports, proposal: Proposal, plan: Plan, job: Job) -> Record:
     """Write down what will be done; where that fails, nothing of it stays."""
     record = Record(ports.journals.begin(job.id))
@@ -101,7 +129,7 @@ def _begin(ports: Ports, proposal: Proposal, plan: Plan, job: Job) -> Record:
 
 def _settle_interrupted(ports: Ports, context: Context) -> None:
     if ports.journals.any_open():
-        with ports.locks.host():
+        with ports.locks.host(context.waiting("recover")):
             for settled in recover(context):
                 context.on_event(Notice(settled.operation, f"interrupted earlier: {settled}"))
 
@@ -114,11 +142,10 @@ def _context(ports: Ports, proposal: Proposal, job: Job) -> Context:
 
 def _plan_again(ports: Ports, proposal: Proposal) -> Plan:
     plan = proposal.again(observe(ports))
-    if not plan.same_as(proposal.plan):
-        raise Conflict(
-            "the host changed since the plan was shown; nothing was done", subject=plan.site, hint="vmhost plan SITE"
-        )
-    return plan
+    if plan.same_as(proposal.plan) or plan.same_as(proposal.plan.without_pools(plan)):
+        return plan
+    text = f"the host changed since the plan was shown; nothing was done ({plan.news(proposal.plan)})"
+    raise Conflict(text, subject=plan.site, hint="vmhost plan SITE")
 
 
 def _store_keys(ports: Ports, proposal: Proposal) -> None:
@@ -161,7 +188,7 @@ def recover_host(ports: Ports, *, on_event: Listener | None = None) -> tuple[Rec
     context = Context(ports)
     if on_event is not None:
         context = replace(context, on_event=on_event)
-    with ports.locks.host():
+    with ports.locks.host(context.waiting("recover")):
         return recover(context)
 
 

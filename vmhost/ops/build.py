@@ -102,18 +102,11 @@ class Builder:
             clock=self.clock,
             entropy=self.entropy,
             keys=FileKeys(self.layout),
-            locks=FileLocks(self.layout, on_wait=_told),
+            locks=FileLocks(self.layout),
             journals=self.journals,
             history=self.history,
             layout=self.layout,
         )
-
-
-def _told(words: str) -> None:
-    """Pass on that somebody else holds a lock; without a handler of the application it appears on stderr."""
-    import logging
-
-    logging.getLogger("vmhost.locks").warning("%s", words)
 
 
 def user_name() -> str:

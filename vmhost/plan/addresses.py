@@ -19,6 +19,7 @@ class AddressBook:
         self._site = site
         self._owners: dict[str, str] = {}
         self._macs: dict[str, str] = {}
+        self._ports: dict[int, str] = {}
         for network in site.networks.values():
             if network.gateway:
                 self._owners[network.gateway] = "the gateway"
@@ -41,6 +42,8 @@ class AddressBook:
                 self._macs[nic.mac] = domain.name
                 if nic.address:
                     self._owners[_plain(nic.address)] = domain.name
+                if nic.ssh_port:
+                    self._ports[nic.ssh_port] = domain.name
 
     def _reserve_fixed(self, guests: Iterable[GuestSpec]) -> None:
         for spec in guests:
@@ -51,6 +54,11 @@ class AddressBook:
     def mac_holder(self, mac: str, guest: str) -> str:
         """Return who else has a MAC, or an empty text."""
         holder = self._macs.get(mac, guest)
+        return "" if holder == guest else holder
+
+    def port_holder(self, port: int, guest: str) -> str:
+        """Return who else has a forwarded port of the host, or an empty text."""
+        holder = self._ports.get(port, guest)
         return "" if holder == guest else holder
 
     def settle(self, guest: str, nic: NicSpec, old: GuestIdentity | None) -> str | Refusal:

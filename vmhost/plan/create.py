@@ -78,6 +78,9 @@ def settle_identity(
         network = request.site.networks[nic.network]
         if network.type == "user":
             port = before.ssh_port if before else drawn.ssh_ports[index] if drawn else 0
+            if taker := book.port_holder(port, spec.name):
+                text = f"port {port} of the host was taken meanwhile by {taker}"
+                refusals.append(Refusal(spec.name, text, "vmhost plan SITE"))
             nics.append(NicIdentity(nic_id, nic.network, mac, "", "", port))
         else:
             tap = before.tap if before else tap_name(uuid, _take_index(index, taps))

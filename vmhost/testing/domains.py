@@ -168,18 +168,23 @@ def _refuse_taken(world: World, name: str, uuid: str) -> None:
 
 
 def _check_start(world: World, domain: Domain, xml: str) -> None:
-    """Refuse what libvirt refuses: files, bridges and forwarded ports that are not there, names of taps that are."""
+    """Refuse what libvirt and QEMU refuse: files and bridges that are not there, taps and forwarded ports that are."""
     facts = parse_domain(xml)
     for disk in facts.disks:
         if disk.source.startswith("/") and not world.file_exists(disk.source):
             text = f"Cannot access storage file '{disk.source}' (as uid:64055, gid:64055): No such file or directory"
             raise DriverError(text, subject=domain.name)
-    taps = {
-        nic.tap for other in world.domains.values() if other.live_xml for nic in guests.facts_of(other).nics if nic.tap
-    }
+    running = [nic for other in world.domains.values() if other.live_xml for nic in guests.facts_of(other).nics]
+    taps = {nic.tap for nic in running if nic.tap}
+    forwarded = {nic.source for nic in running if nic.type == "user" and nic.source}
     for nic in facts.nics:
         if nic.type == "bridge" and nic.source not in world.links:
             raise DriverError(f"Cannot get interface MTU on '{nic.source}': No such device", subject=domain.name)
+        if nic.type == "user" and nic.source in forwarded:
+            text = f"Could not set up host forwarding rule 'tcp:{nic.source}-:22'"
+            raise DriverError(
+                f"internal error: process exited while connecting to monitor: {text}", subject=domain.name
+            )
         if nic.tap in taps:
             text = f"Requested operation is not valid: The {nic.tap} interface already exists"
             raise DriverError(text, subject=domain.name)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from vmhost.model.errors import Conflict, VmhostError
+from vmhost.model.errors import Cancelled, Conflict, VmhostError
+from vmhost.ports import PATIENT, Waiting
 
 _Key = tuple[int, str]
+_POLL = 0.02
 
 
 class FakeLocks:
@@ -22,11 +25,11 @@ class FakeLocks:
         self._changed = threading.Condition()
         self._holders: dict[_Key, tuple[int, object]] = {}
 
-    def host(self) -> AbstractContextManager[None]:
-        return self._hold([(0, "")])
+    def host(self, waiting: Waiting = PATIENT) -> AbstractContextManager[None]:
+        return self._hold([(0, "")], waiting)
 
-    def guests(self, uuids: Sequence[str]) -> AbstractContextManager[None]:
-        return self._hold(sorted({(1, uuid) for uuid in uuids}))
+    def guests(self, uuids: Sequence[str], waiting: Waiting = PATIENT) -> AbstractContextManager[None]:
+        return self._hold(sorted({(1, uuid) for uuid in uuids}), waiting)
 
     def held(self) -> tuple[str, ...]:
         """Return what is locked: ``host``, and UUIDs of guests."""
@@ -40,11 +43,11 @@ class FakeLocks:
             self._changed.notify_all()
 
     @contextmanager
-    def _hold(self, keys: Sequence[_Key]) -> Iterator[None]:
+    def _hold(self, keys: Sequence[_Key], waiting: Waiting) -> Iterator[None]:
         token = object()
         try:
             for key in keys:
-                self._take(key, token)
+                self._take(key, token, waiting)
             yield
         finally:
             with self._changed:
@@ -53,14 +56,25 @@ class FakeLocks:
                         del self._holders[key]
                 self._changed.notify_all()
 
-    def _take(self, key: _Key, token: object) -> None:
+    def _take(self, key: _Key, token: object, waiting: Waiting) -> None:
         thread = threading.get_ident()
         words = f"lock of guest {key[1]}" if key[0] else "lock of the host"
         with self._changed:
             mine = [other for other, (owner, _) in self._holders.items() if owner == thread]
             if mine and key <= max(mine):
                 raise VmhostError("asked for out of order: host, then guests by UUID, each once", subject=words)
-            if not self._changed.wait_for(lambda: key not in self._holders, self.timeout):
-                text = f"held by another thread; gave up after {self.timeout:.0f} s"
-                raise Conflict(text, subject=words, hint="vmhost job list")
+            if key in self._holders:
+                self._wait(key, words, waiting)
             self._holders[key] = (thread, token)
+
+    def _wait(self, key: _Key, words: str, waiting: Waiting) -> None:
+        seconds = self.timeout if waiting.seconds is None else waiting.seconds
+        if seconds:
+            waiting.told(f"{words} is held by another thread; waiting")
+        deadline = time.monotonic() + seconds
+        while not self._changed.wait_for(lambda: key not in self._holders, min(_POLL, seconds)):
+            if waiting.cancelled():
+                raise Cancelled("cancelled; nothing was done", subject=words, hint="vmhost job list")
+            if time.monotonic() >= deadline:
+                patience = f"; gave up after {seconds:.0f} s" if seconds else ""
+                raise Conflict(f"held by another thread{patience}", subject=words, hint="vmhost job list")
