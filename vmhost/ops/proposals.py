@@ -15,6 +15,7 @@ from vmhost.model.spec import GuestSpec, Site
 from vmhost.model.steps import CreateSeed
 from vmhost.ops.build import user_name
 from vmhost.ops.cloudinit import check_seeds
+from vmhost.ops.definitions import check_definitions
 from vmhost.ops.secrets import read_secrets
 from vmhost.ops.templates import load_templates
 from vmhost.plan.delete import plan_delete
@@ -65,6 +66,7 @@ def propose_site(ports: Ports, site: Site, permit: Permit, *, secrets: bool = Tr
     request, keys, drawn_secrets = _request(ports, site, observed, permit)
     plan = plan_site(request)
     check_seeds(plan)
+    plan = check_definitions(plan, observed.host)
     seeded = {item.subject for item in plan.steps if isinstance(item.do, CreateSeed)}
     found = {**drawn_secrets, **read_secrets(site, seeded)} if secrets else drawn_secrets
     return Proposal(
