@@ -44,9 +44,8 @@ def show_(ctx: click.Context, output: str) -> None:
         sys.stdout.write(f"pool:         {sanitize(pool.name)}  {sanitize(pool.path)}  {free}\n")
     for link in observed.links:
         if link.kind == "bridge":
-            sys.stdout.write(
-                f"bridge:       {sanitize(link.name)}  {' '.join(link.addresses)}  {sanitize(link.alias)}\n"
-            )
+            line = f"bridge:       {sanitize(link.name)}  {' '.join(link.addresses)}  {sanitize(link.alias)}"
+            sys.stdout.write(f"{line.rstrip()}\n")
 
 
 def _facts(value: ObservedHost) -> tuple[tuple[str, str], ...]:

@@ -17,9 +17,9 @@ class FileKeys:
 
     def public(self, site: str) -> str | None:
         path = self._public_file(site)
-        if not (path.exists() and self.private_file(site).exists()):
-            return None
         with os_errors(path, "read"):
+            if not (path.exists() and self.private_file(site).exists()):
+                return None
             return path.read_text(encoding="ascii").strip()
 
     def private_file(self, site: str) -> Path:

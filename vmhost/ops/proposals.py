@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vmhost.engine.observe import observe
+from vmhost.model.errors import PermissionDenied
 from vmhost.model.observed import Observed
 from vmhost.model.permit import Permit
 from vmhost.model.plan import Difference, Plan
@@ -104,7 +105,10 @@ def _request(
     ports: Ports, site: Site, observed: Observed, permit: Permit
 ) -> tuple[Request, dict[str, KeyPair], dict[str, str]]:
     drawn, secrets = _draw(ports, site, observed, permit)
-    login = ports.keys.public(site.name)
+    try:
+        login = ports.keys.public(site.name)
+    except PermissionDenied:
+        login = None  # who may not read it may look only: a key that nobody will use stands in for it
     new = {} if login else {site.name: ports.entropy.keypair(f"vmhost:{site.name}")}
     request = Request(
         site=site,
