@@ -19,4 +19,7 @@ html_theme = "furo"
 html_title = f"vmhost {release}"
 html_copy_source = False
 
-man_pages = [("manual/commands", "vmhost", "libvirt guests from a site file", "", 1)]
+man_pages = [
+    ("manual/commands", "vmhost", "libvirt guests from a site file", "", 1),
+    ("manual/site-keys", "vmhost-site", "site files of vmhost", "", 5),
+]

@@ -29,6 +29,25 @@ def test_a_dead_link_is_found(tmp_path: Path) -> None:
     assert _dead_links(tmp_path, [page]) == ["page.md: gone.md"]
 
 
+def _lost_pages(index: str, pages: set[str]) -> list[str]:
+    """Return the pages that the index does not lead to, and the entries that lead nowhere."""
+    listed = re.findall(r"^(manual/[a-z-]+)$", index, re.MULTILINE)
+    return sorted({*pages} ^ {*listed}) + sorted(entry for entry in set(listed) if listed.count(entry) > 1)
+
+
+def test_the_index_leads_to_every_page_of_the_manual(root: Path) -> None:
+    index = (root / "docs" / "index.md").read_text(encoding="utf-8")
+    pages = {f"manual/{page.stem}" for page in (root / "docs" / "manual").glob("*.md")}
+    assert len(pages) > 15
+    assert _lost_pages(index, pages) == []
+    assert _lost_pages("manual/a\nmanual/a\n", {"manual/a", "manual/c"}) == ["manual/c", "manual/a"]
+
+
+def test_links_have_words(root: Path, tree: tuple[Path, ...]) -> None:
+    empty = [path.name for path in tree if path.suffix == ".md" and "[](" in path.read_text(encoding="utf-8")]
+    assert empty == []
+
+
 def test_decisions_are_numbered_and_listed(root: Path) -> None:
     folder = root / "docs" / "decisions"
     pages = sorted(path.name for path in folder.glob("[0-9]*.md"))
