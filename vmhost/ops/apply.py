@@ -11,12 +11,13 @@ from vmhost.engine.observe import observe
 from vmhost.engine.record import Record
 from vmhost.engine.recover import Recovered, recover
 from vmhost.engine.transaction import Transaction
-from vmhost.model.errors import AlreadyThere, Conflict, PermissionDenied, Refused, VerifyError
+from vmhost.model.errors import AlreadyThere, Conflict, PermissionDenied, VerifyError
 from vmhost.model.events import Event, Notice
 from vmhost.model.outcome import Outcome
 from vmhost.model.plan import Plan
 from vmhost.ops.build import user_name
 from vmhost.ops.jobs import Job
+from vmhost.ops.permission import check_may_change
 from vmhost.ops.proposals import Proposal
 from vmhost.ports import NOT_AT_ALL, Ports
 
@@ -43,26 +44,11 @@ def apply_proposal(
         was undone (``leftovers`` names what could not be); :raises GuestError: applied, but a guest is not ready;
         :raises VerifyError: applied, but what is there differs.
     """
-    check_may_change(ports)
+    check_may_change(ports.hypervisor)
     if proposal.empty and not ports.journals.any_open():
         return Outcome(proposal.plan)
     with Job(ports, proposal.operation, " ".join(proposal.plan.guests), on_event, cancelled) as job:
         return _apply(ports, proposal, job)
-
-
-def check_may_change(ports: Ports) -> None:
-    """Refuse changes where they cannot be made safely.
-
-    :raises Refused: the hypervisor is another machine's; :raises PermissionDenied: not root on the system's hypervisor.
-    """
-    import os
-
-    host = ports.hypervisor.host()
-    if not host.local:
-        text = "this hypervisor is on another machine: read-only from here"
-        raise Refused(text, subject=host.uri, hint=f"ssh {host.hostname} vmhost ...")
-    if host.privileged and host.driver == "QEMU" and os.geteuid() != 0:
-        raise PermissionDenied("changing the system's hypervisor needs root", subject=host.uri, hint="sudo vmhost ...")
 
 
 def _apply(ports: Ports, proposal: Proposal, job: Job) -> Outcome:
@@ -182,7 +168,7 @@ def recover_host(ports: Ports, *, on_event: Listener | None = None) -> tuple[Rec
 
     :raises Conflict: another vmhost is at work; :raises DamagedData: a journal cannot be read.
     """
-    check_may_change(ports)
+    check_may_change(ports.hypervisor)
     if not ports.journals.any_open():
         return ()
     context = Context(ports)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmhost.engine.observe import observe_domains, observe_pools
-from vmhost.model.errors import NotFound, Refused
+from vmhost.model.errors import NotFound, PermissionDenied, Refused, Unreachable
 from vmhost.model.events import Event, Progress
 from vmhost.model.image import ImageRecord
 from vmhost.ops.jobs import Job
+from vmhost.ops.permission import check_may_change
 
 if TYPE_CHECKING:
     from vmhost.drivers.images.store import ImageStore
@@ -52,6 +54,7 @@ class Images:
 
         :raises NotFound: the mirrors do not hold it; :raises DriverError: a tool failed. Nothing half is left.
         """
+        self._check_ours()
         return self._job("image build", name, on_event, lambda tell: self._store.build(name, on_progress=tell))
 
     def pull(self, name: str, *, on_event: Callable[[Event], None] | None = None) -> ImageRecord:
@@ -59,6 +62,7 @@ class Images:
 
         :raises NotFound: the catalogue has no such image; :raises DamagedData: the checksum or its signature is wrong.
         """
+        self._check_ours()
         return self._job("image pull", name, on_event, lambda tell: self._store.pull(name, on_progress=tell))
 
     def verify(self, name: str) -> ImageRecord:
@@ -67,11 +71,18 @@ class Images:
 
     def delete(self, name: str) -> ImageRecord:
         """Delete an image. :raises Refused: guests use it; :raises NotFound: there is none."""
-        image = self._store.find(name)
+        store = self._store
+        check_may_change(self._host.hypervisor)  # whose guests may use it
+        image = store.find(name)
         if image is None:
             raise NotFound("there is no such image", subject=name, hint="vmhost image list")
-        self._store.delete(name, used_by=self._users().get(str(image.path), ()))
+        store.delete(name, used_by=self._users().get(str(image.path), ()))
         return image
+
+    def _check_ours(self) -> None:
+        """Return when new images are for the guests of this hypervisor, or for none that runs yet. Errors: Refused."""
+        with suppress(Unreachable, PermissionDenied):
+            check_may_change(self._host.hypervisor)
 
     def _users(self) -> dict[str, tuple[str, ...]]:
         hypervisor = self._host.hypervisor

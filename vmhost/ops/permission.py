@@ -1,0 +1,33 @@
+"""Whether this process may change a hypervisor, and what lies beside it on this machine."""
+
+from __future__ import annotations
+
+import os
+from shlex import quote
+from typing import TYPE_CHECKING
+
+from vmhost.model.errors import PermissionDenied, Refused
+
+if TYPE_CHECKING:
+    from vmhost.ports import Hypervisor
+
+HYPERVISOR = "QEMU"
+
+
+def check_may_change(hypervisor: Hypervisor) -> None:
+    """Return when changes can be made safely: links, locks, images and keys are those of this machine.
+
+    :raises Refused: the hypervisor is another machine's, or only simulated; :raises PermissionDenied: not root on the
+        system's hypervisor.
+    """
+    host = hypervisor.host()
+    if not host.local:
+        text = "this hypervisor is on another machine: read-only from here"
+        raise Refused(text, subject=host.uri, hint=f"ssh {quote(host.hostname)} vmhost ...")
+    if host.driver.upper() != HYPERVISOR:
+        text = f"{host.driver} is not QEMU: such a hypervisor is for looking only"
+        if host.driver.upper() == "TEST":
+            text = "a simulated hypervisor is for looking only: bridges and images would be real"
+        raise Refused(text, subject=host.uri, hint="vmhost lab up")
+    if host.privileged and os.geteuid() != 0:
+        raise PermissionDenied("changing the system's hypervisor needs root", subject=host.uri, hint="sudo vmhost ...")
