@@ -71,10 +71,11 @@ def test_every_class_of_error_has_its_code() -> None:
 
 
 @pytest.mark.parametrize("name", CODES)
-def test_an_error_becomes_its_exit_code(name: str) -> None:
+def test_an_error_becomes_its_exit_code_and_says_what_to_type(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     kind = getattr(errors, name)
     error = kind([errors.Fault("a", "b")]) if name == "SpecError" else kind("x", **_more(name))
-    assert diagnostics.exit_code(error) == CODES[name]
+    assert diagnostics.report(error) == CODES[name]
+    assert "\n  try: vmhost " in capsys.readouterr().err
     assert CODES[name] in diagnostics.EXIT_CODES
 
 

@@ -44,6 +44,20 @@ _CODES: tuple[tuple[type[errors.VmhostError], int], ...] = (
 )
 
 
+_LAST_RESORT: tuple[tuple[type[errors.VmhostError], str], ...] = (
+    (errors.SpecError, "vmhost schema"),
+    (errors.UsageError, "vmhost --help"),
+    (errors.NotFound, "vmhost guest list"),
+    (errors.DamagedData, "vmhost image list"),
+    (errors.GuestError, "vmhost guest list"),
+    (errors.PartlyDone, "vmhost guest list"),
+    (errors.Cancelled, "vmhost job list"),
+    (errors.ApplyError, "vmhost job list"),
+    (errors.VmhostError, "vmhost host doctor"),
+)
+"""What to type after an error that knows nothing better: where one looks next."""
+
+
 def exit_code(error: errors.VmhostError) -> int:
     """Return the exit code of an error (docs/manual/exit-codes.md)."""
     if isinstance(error, errors.ApplyError):
@@ -93,8 +107,8 @@ def _lines(error: errors.VmhostError) -> Iterable[str]:
     elif isinstance(error, errors.ApplyError):
         details = (*(f"undone: {text}" for text in error.undone), *(f"left over: {text}" for text in error.leftovers))
     yield from (f"  {sanitize(line)}" for line in details)
-    if error.hint:
-        yield f"  try: {sanitize(error.hint)}"
+    hint = error.hint or next(text for kind, text in _LAST_RESORT if isinstance(error, kind))
+    yield f"  try: {sanitize(hint)}"
 
 
 def _first(text: str) -> str:

@@ -20,6 +20,10 @@ from vmhost.model.errors import Absent, AlreadyThere, DamagedData, DriverError, 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
+def _look(path: Path) -> str:
+    return f"ls -ld {shlex.quote(str(path.parent))}"
+
+
 @contextmanager
 def os_errors(path: Path, doing: str) -> Iterator[None]:
     """Turn every ``OSError`` of the block into the error of ours that fits; ``doing`` is a verb: ``write``, ``read``.
@@ -32,15 +36,15 @@ def os_errors(path: Path, doing: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise Absent(f"cannot {doing}: no such file", subject=str(path)) from error
+        raise Absent(f"cannot {doing}: no such file", subject=str(path), hint=_look(path)) from error
     except FileExistsError as error:
-        raise AlreadyThere(f"cannot {doing}: it is there already", subject=str(path)) from error
+        raise AlreadyThere(f"cannot {doing}: it is there already", subject=str(path), hint=_look(path)) from error
     except PermissionError as error:
-        hint = f"ls -ld {shlex.quote(str(path.parent))}"
+        hint = _look(path)
         raise PermissionDenied(f"cannot {doing}: permission denied", subject=str(path), hint=hint) from error
     except OSError as error:
         full = error.errno in _FULL
-        hint = f"df -h {shlex.quote(str(path.parent))}" if full else ""
+        hint = f"df -h {shlex.quote(str(path.parent))}" if full else _look(path)
         reason = f"no space left ({error.strerror})" if full else str(error.strerror or error)
         raise DriverError(f"cannot {doing}: {reason}", subject=str(path), hint=hint) from error
 

@@ -18,6 +18,7 @@ from vmhost.model.spec import CommandRef, CredentialRef, EnvRef, FileRef, Secret
 
 LARGEST: Final = 1 << 20
 TIMEOUT: Final = 30.0
+SHORTER: Final = "keep it as one short text in UTF-8, then try again"
 """Seconds that a program may take to print a secret."""
 
 
@@ -121,12 +122,12 @@ def _quoted(path: Path) -> str:
 
 def _text(data: bytes, subject: str) -> str:
     if len(data) > LARGEST:
-        raise DriverError("is larger than 1 MiB", subject=subject)
+        raise DriverError("is larger than 1 MiB", subject=subject, hint=SHORTER)
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        raise DriverError("is not UTF-8 text", subject=subject) from None
+        raise DriverError("is not UTF-8 text", subject=subject, hint=SHORTER) from None
     text = text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
     if not text or "\0" in text:
-        raise DriverError("is empty" if not text else "holds a NUL character", subject=subject)
+        raise DriverError("is empty" if not text else "holds a NUL character", subject=subject, hint=SHORTER)
     return text

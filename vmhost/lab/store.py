@@ -18,6 +18,7 @@ from pathlib import Path
 
 from vmhost.drivers.command import ProcessWatch
 from vmhost.model.errors import AlreadyThere, NotFound, PermissionDenied, UsageError
+from vmhost.model.units import shown
 
 _VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -106,7 +107,8 @@ def check_name(name: str) -> str:
     :raises UsageError: it may not.
     """
     if not _NAME.fullmatch(name):
-        raise UsageError("not a name for a lab: letters, digits, '.', '_' and '-', at most 63", subject=repr(name))
+        text = "not a name for a lab: letters, digits, '.', '_' and '-', at most 63"
+        raise UsageError(text, subject=shown(name), hint="vmhost lab up lab")
     return name
 
 
@@ -202,11 +204,11 @@ def locked(directory: Path) -> Iterator[int]:
     try:
         lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError as error:
-        raise NotFound("no such lab", subject=directory.name) from error
+        raise NotFound("no such lab", subject=directory.name, hint="vmhost lab list") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not directory.exists() or not os.path.samestat(os.fstat(lock), directory.stat()):
-            raise NotFound("no such lab", subject=directory.name)
+            raise NotFound("no such lab", subject=directory.name, hint="vmhost lab list")
         yield lock
     finally:
         os.close(lock)

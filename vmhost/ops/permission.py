@@ -11,7 +11,8 @@ from vmhost.model.errors import PermissionDenied, Refused
 if TYPE_CHECKING:
     from vmhost.ports import Hypervisor
 
-HYPERVISOR = "QEMU"
+QEMU = "QEMU"
+FAKE = "fake"
 
 
 def check_may_change(hypervisor: Hypervisor) -> None:
@@ -24,10 +25,9 @@ def check_may_change(hypervisor: Hypervisor) -> None:
     if not host.local:
         text = "this hypervisor is on another machine: read-only from here"
         raise Refused(text, subject=host.uri, hint=f"ssh {quote(host.hostname)} vmhost ...")
-    if host.driver.upper() != HYPERVISOR:
-        text = f"{host.driver} is not QEMU: such a hypervisor is for looking only"
-        if host.driver.upper() == "TEST":
-            text = "a simulated hypervisor is for looking only: bridges and images would be real"
+    if host.driver not in (QEMU, FAKE):
+        what = "a simulated hypervisor" if host.driver.upper() == "TEST" else f"{host.driver}, which is not QEMU,"
+        text = f"{what} is for looking only: bridges and images would be real"
         raise Refused(text, subject=host.uri, hint="vmhost lab up")
-    if host.privileged and os.geteuid() != 0:
+    if host.driver == QEMU and host.privileged and os.geteuid() != 0:
         raise PermissionDenied("changing the system's hypervisor needs root", subject=host.uri, hint="sudo vmhost ...")
