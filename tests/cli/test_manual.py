@@ -55,6 +55,11 @@ def test_what_differs_from_run_to_run_is_equal() -> None:
     assert same("vmhost apply a", "[ 1/2] b: start  (3.1 s)\n[ 2/2] c\n", "[ 2/2] c\n[ 1/2] b: start  (0.2 s)\n")
     assert same("vmhost apply a", "...\n[ 2/2] c\n", "[ 1/2] b: start  (0.2 s)\n[ 2/2] c\n")
     assert same("vmhost job list", "x\n...\n", "x\n20260101T000000-abcdef  y\nz\n")
+    assert same(
+        "vmhost plan a",
+        "a: 2 steps done in 1.0 s; x: cloud-init done; y: cloud-init done\n",
+        "a: 2 steps done in 2.0 s; y: cloud-init done; x: cloud-init done\n",
+    )
     assert not same("vmhost apply a", "...\n[ 2/2] d\n", "[ 1/2] b\n[ 2/2] c\n")
     assert not same("vmhost job list", "x\n...\ny\n", "x\nz\n")
     assert not same("vmhost job list", "x\n", "x\nz\n")

@@ -23,6 +23,7 @@ from vmhost.testing import FakeHost, savefile
 from vmhost.testing.demo import STATE, demo_host
 
 LEFT_OUT = "..."
+VERDICTS = re.compile(r"(?m)(; \S+: cloud-init \w+)+$")
 SIDE_BY_SIDE = re.compile(r"vmhost (apply|guest (start|stop|restart)) ")
 
 
@@ -90,6 +91,7 @@ def masked(text: str) -> str:
     """Return a text without what differs from run to run."""
     for pattern, mask in MASKS:
         text = pattern.sub(mask, text)
+    text = VERDICTS.sub(lambda found: "".join(sorted(re.findall(r"; [^;]+", found.group()))), text)
     return re.sub(r"(?m) +$", "", re.sub(r"(JOB|ID) +", r"\1 ", text))
 
 
