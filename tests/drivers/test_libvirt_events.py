@@ -6,7 +6,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -40,16 +39,6 @@ if sys.argv[3] == "close":
 if sys.argv[3] == "raise":
     raise SystemExit(7)
 """
-
-
-@pytest.fixture
-def real(lab: InLab, tmp_path: Path) -> Iterator[Backend]:
-    backend = real_libvirt(tmp_path)
-    try:
-        yield backend
-        backend.clean()
-    finally:
-        backend.hypervisor.close()
 
 
 @pytest.mark.lab

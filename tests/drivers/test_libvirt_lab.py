@@ -6,7 +6,7 @@ import os
 import signal
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Thread
@@ -32,16 +32,6 @@ UEFI = """\
   <loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>
   <nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'/>
 </os>"""
-
-
-@pytest.fixture
-def real(lab: InLab, tmp_path: Path) -> Iterator[Backend]:
-    backend = real_libvirt(tmp_path)
-    try:
-        yield backend
-        backend.clean()
-    finally:
-        backend.hypervisor.close()
 
 
 def disk_xml(path: Path, kind: str = "qcow2") -> str:

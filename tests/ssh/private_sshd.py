@@ -10,7 +10,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from vmhost.drivers.ssh.keys import generate_keypair
+from vmhost.drivers.entropy import SystemEntropy
 from vmhost.model.shell import SshTarget
 
 SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
@@ -48,11 +48,11 @@ class PrivateSshd:
         (directory / "authorized_keys").write_text(self._key("identity") + "\n")
 
     def _key(self, name: str) -> str:
-        private, public = generate_keypair(name)
+        pair = SystemEntropy().keypair(name)
         path = self.directory / name
         path.touch(mode=0o600)
-        path.write_text(private)
-        return public
+        path.write_text(pair.private)
+        return pair.public
 
     def __enter__(self) -> PrivateSshd:
         if os.getuid() == 0:

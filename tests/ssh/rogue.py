@@ -12,7 +12,7 @@ from pathlib import Path
 import paramiko
 from paramiko.common import cMSG_CHANNEL_DATA, cMSG_CHANNEL_SUCCESS
 
-from vmhost.drivers.ssh.keys import generate_keypair
+from vmhost.drivers.entropy import SystemEntropy
 from vmhost.model.shell import SshTarget
 
 Deed = Callable[[paramiko.Channel], None]
@@ -115,7 +115,7 @@ def _key(private: str) -> paramiko.PKey:
 @contextlib.contextmanager
 def rogue(deed: Deed, identity: Path) -> Iterator[SshTarget]:
     """A server with a deed, and the way to it; it takes any key."""
-    host_private, host_public = generate_keypair("rogue")
+    host = SystemEntropy().keypair("rogue")
     OVER.clear()
     listener = socket.create_server(("127.0.0.1", 0))
     transports: list[paramiko.Transport] = []
@@ -127,14 +127,14 @@ def rogue(deed: Deed, identity: Path) -> Iterator[SshTarget]:
             except OSError:
                 return
             transport = paramiko.Transport(connection)
-            transport.add_server_key(_key(host_private))
+            transport.add_server_key(_key(host.private))
             transport.start_server(event=threading.Event(), server=_Server(deed))
             transports.append(transport)
 
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     port = listener.getsockname()[1]
-    yield SshTarget("web-01", "127.0.0.1", (host_public,), port=port, private_key_files=(identity,))
+    yield SshTarget("web-01", "127.0.0.1", (host.public,), port=port, private_key_files=(identity,))
     OVER.set()
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()

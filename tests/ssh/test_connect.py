@@ -128,7 +128,7 @@ def test_sudo_never_asks_and_keeps_the_mark() -> None:
 
 
 def test_importing_what_faces_need_loads_no_paramiko() -> None:
-    modules = "vmhost.drivers.ssh.openssh, vmhost.drivers.ssh.banner, vmhost.drivers.ssh.keys"
+    modules = "vmhost.drivers.ssh.openssh, vmhost.drivers.ssh.banner, vmhost.drivers.ssh.wire"
     code = f"import sys, {modules}; print('paramiko' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "False\n"

@@ -11,8 +11,8 @@ import pytest
 
 from tests.ssh import hostile
 from tests.ssh.private_sshd import PrivateSshd, free_port
+from vmhost.drivers.entropy import SystemEntropy
 from vmhost.drivers.ssh.banner import banner_probe
-from vmhost.drivers.ssh.keys import generate_keypair
 from vmhost.drivers.ssh.openssh import parse_public_key
 from vmhost.drivers.ssh.shell import SshShell
 from vmhost.model.errors import DriverError, HostKeyMismatch, PermissionDenied, Unreachable, UsageError
@@ -21,7 +21,7 @@ from vmhost.model.shell import SshTarget
 LIMIT = 0.5
 """Seconds that each stage may take in these tests."""
 
-HOST_KEY = generate_keypair("somebody")[1]
+HOST_KEY = SystemEntropy().keypair("somebody").public
 
 
 @pytest.fixture(autouse=True)
@@ -170,14 +170,14 @@ def key_file(directory: Path, text: str, mode: int = 0o600) -> Path:
 
 
 def test_a_key_that_is_not_authorised(sshd: PrivateSshd, shell: SshShell, area: Path) -> None:
-    path = key_file(area, generate_keypair("stranger")[0])
+    path = key_file(area, SystemEntropy().keypair("stranger").private)
     with pytest.raises(PermissionDenied, match="does not accept the key for") as caught:
         shell.connect(sshd.target(private_key_files=(path,)), deadline=time.monotonic() + 10)
     assert caught.value.subject == "web-01"
 
 
 def test_the_second_key_is_tried_when_the_first_is_refused(sshd: PrivateSshd, shell: SshShell, area: Path) -> None:
-    path = key_file(area, generate_keypair("stranger")[0])
+    path = key_file(area, SystemEntropy().keypair("stranger").private)
     keys = (path, sshd.identity)
     session = shell.connect(sshd.target(private_key_files=keys), deadline=time.monotonic() + 10)
     assert session.run(("true",), timeout=5).exit_code == 0
@@ -187,7 +187,7 @@ def test_too_many_keys_end_in_words(sshd: PrivateSshd, shell: SshShell, area: Pa
     keys = []
     for number in range(8):
         (area / str(number)).mkdir()
-        keys.append(key_file(area / str(number), generate_keypair("stranger")[0]))
+        keys.append(key_file(area / str(number), SystemEntropy().keypair("stranger").private))
     with pytest.raises(DriverError, match=r"closed the connection while|does not accept any of"):
         shell.connect(sshd.target(private_key_files=tuple(keys)), deadline=time.monotonic() + 10)
 
@@ -203,7 +203,9 @@ def passphrase_key() -> str:
 @pytest.mark.parametrize(
     ("text", "mode", "words", "hint"),
     [
-        pytest.param(lambda: generate_keypair("")[0], 0o644, "others may read", "chmod 600", id="readable by others"),
+        pytest.param(
+            lambda: SystemEntropy().keypair("").private, 0o644, "others may read", "chmod 600", id="readable by others"
+        ),
         pytest.param(passphrase_key, 0o600, "has a passphrase", "ssh-add", id="passphrase"),
         pytest.param(lambda: "no key at all", 0o600, "no private key", "ssh-keygen", id="not a key"),
         pytest.param(lambda: "", 0o600, "no private key", "ssh-keygen", id="empty"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.ssh.private_sshd import PrivateSshd
-from vmhost.drivers.ssh.keys import generate_keypair
+from vmhost.drivers.entropy import SystemEntropy
 from vmhost.drivers.ssh.openssh import known_hosts_line, parse_public_key, ssh_argv
 from vmhost.model.errors import UsageError
 from vmhost.model.shell import SshTarget
@@ -18,23 +18,15 @@ def keygen(*words: str) -> str:
     return subprocess.run(["ssh-keygen", *words], check=True, capture_output=True, text=True).stdout.strip()
 
 
-def test_a_key_pair_is_one_that_ssh_keygen_reads(area: Path) -> None:
-    private, public = generate_keypair("site\tshop\n")
+def test_our_key_pair_is_one_that_openssh_reads(area: Path) -> None:
+    pair = SystemEntropy().keypair("shop")
     path = area / "key"
     path.touch(mode=0o600)
-    path.write_text(private)
-    assert public.endswith(" siteshop")
-    assert keygen("-y", "-f", str(path)) == str(parse_public_key(public))
-    (area / "key.pub").write_text(public)
-    assert keygen("-l", "-f", str(area / "key.pub")).split()[:3] == [
-        "256",
-        parse_public_key(public).fingerprint,
-        "siteshop",
-    ]
-
-
-def test_two_key_pairs_differ() -> None:
-    assert generate_keypair("a") != generate_keypair("a")
+    path.write_text(pair.private)
+    assert keygen("-y", "-f", str(path)) == str(parse_public_key(pair.public))
+    (area / "key.pub").write_text(pair.public)
+    told = keygen("-l", "-f", str(area / "key.pub")).split()
+    assert told[:3] == ["256", parse_public_key(pair.public).fingerprint, "shop"]
 
 
 @pytest.mark.parametrize("kind", [("rsa", "ssh-rsa"), ("ecdsa", "ecdsa-sha2-nistp256"), ("ed25519", "ssh-ed25519")])
@@ -56,7 +48,7 @@ def test_what_is_no_key_is_refused(line: str) -> None:
 
 
 def test_a_key_that_claims_another_type_is_refused() -> None:
-    blob = generate_keypair("x")[1].split()[1]
+    blob = SystemEntropy().keypair("x").public.split()[1]
     with pytest.raises(UsageError):
         parse_public_key(f"ecdsa-sha2-nistp256 {blob}")
 
@@ -65,7 +57,7 @@ def test_a_key_that_claims_another_type_is_refused() -> None:
     ("host", "port"), [("10.20.0.11", 22), ("127.0.0.1", 2222), ("fd00::1", 22), ("fd00::1", 2022)]
 )
 def test_ssh_keygen_finds_the_line(area: Path, host: str, port: int) -> None:
-    key = generate_keypair("web-01")[1]
+    key = SystemEntropy().keypair("web-01").public
     path = area / "known_hosts"
     path.write_text(known_hosts_line(host, port, key) + "\n")
     name = host if port == 22 else f"[{host}]:{port}"
@@ -87,7 +79,7 @@ def test_the_systems_ssh_runs_a_command(sshd: PrivateSshd, area: Path) -> None:
 
 
 def test_the_systems_ssh_refuses_another_host_key(sshd: PrivateSshd, area: Path) -> None:
-    done = run_ssh(sshd.target(host_keys=(generate_keypair("other")[1],)), area, "true")
+    done = run_ssh(sshd.target(host_keys=(SystemEntropy().keypair("other").public,)), area, "true")
     assert done.returncode == 255
     assert b"Host key verification failed" in done.stderr or b"IDENTIFICATION HAS CHANGED" in done.stderr
 
