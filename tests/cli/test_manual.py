@@ -13,6 +13,8 @@ import pytest
 
 from tests.cli.transcript import Player, same
 from tests.manual import blocks, pages
+from vmhost.model.errors import SpecError
+from vmhost.ops.sites import parse_site
 
 REPLAYED = [page for page in pages() if "<!-- replay -->" in page.read_text(encoding="utf-8")]
 PYTHON = [page for page in pages() if "```python" in page.read_text(encoding="utf-8")]
@@ -63,6 +65,24 @@ def test_what_differs_from_run_to_run_is_equal() -> None:
     assert not same("vmhost apply a", "...\n[ 2/2] d\n", "[ 1/2] b\n[ 2/2] c\n")
     assert not same("vmhost job list", "x\n...\ny\n", "x\nz\n")
     assert not same("vmhost job list", "x\n", "x\nz\n")
+
+
+def test_whole_site_files_of_the_manual_are_valid() -> None:
+    """The faulty one shows what a fault looks like, and its session is replayed."""
+    sites = [
+        (page.stem, block.text)
+        for page in pages()
+        for block in blocks(page.read_text(encoding="utf-8"))
+        if block.language == "yaml" and block.text.startswith("apiVersion")
+    ]
+    assert len(sites) > 10
+    faulty = []
+    for name, text in sites:
+        try:
+            parse_site(text)
+        except SpecError:
+            faulty.append(name)
+    assert faulty == ["site-file"]
 
 
 @pytest.mark.parametrize("page", PYTHON, ids=lambda page: page.stem)
