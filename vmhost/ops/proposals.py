@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+from vmhost.drivers.directio import takes_direct
 from vmhost.engine.observe import observe
 from vmhost.model.errors import PermissionDenied
 from vmhost.model.observed import Observed
@@ -17,6 +19,7 @@ from vmhost.model.steps import CreateSeed
 from vmhost.ops.build import user_name
 from vmhost.ops.cloudinit import check_seeds
 from vmhost.ops.definitions import check_definitions
+from vmhost.ops.permission import QEMU
 from vmhost.ops.secrets import read_secrets
 from vmhost.ops.templates import load_templates
 from vmhost.plan.delete import plan_delete
@@ -122,8 +125,20 @@ def _request(
         applied=datetime.fromtimestamp(int(ports.clock.now()), UTC).isoformat().replace("+00:00", "Z"),
         user=user_name(),
         permit=permit,
+        direct=_direct(ports, observed),
     )
     return request, new, secrets
+
+
+def _direct(ports: Ports, observed: Observed) -> frozenset[str]:
+    """Return the directories of disks, of pools that are and of the one that we make, where O_DIRECT works.
+
+    QEMU opens a disk and the image below it alike, so none counts where the images' file system does not take it.
+    """
+    if observed.host.driver != QEMU or not observed.host.local or not takes_direct(ports.layout.images):
+        return frozenset()
+    places = {str(ports.layout.disks), *(pool.path for pool in observed.pools if pool.active and pool.path)}
+    return frozenset(place for place in places if takes_direct(Path(place)))
 
 
 def _seen(request: Request, observed: Observed) -> Request:

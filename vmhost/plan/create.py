@@ -145,7 +145,11 @@ def _parts(spec: GuestSpec, identity: GuestIdentity, image: ImageRecord, request
         host=request.observed.host,
         networks=request.site.networks,
         disks=tuple(
-            DiskPath(disk.id or "root", pools.path(pools.pool_of(disk), disk_volume(identity.uuid, disk)))
+            DiskPath(
+                disk.id or "root",
+                pools.path(pools.pool_of(disk), disk_volume(identity.uuid, disk)),
+                direct=pools.direct(pools.pool_of(disk)),
+            )
             for disk in spec.disks
         ),
         seed=pools.path(pools.pool_of(), seed_volume(identity.uuid)),

@@ -34,8 +34,9 @@ def _with_disk(xml: str, disk_id: str, pair: Pair, templates: Templates) -> str:
     disk = next((disk for disk in pair.spec.disks if disk.id == disk_id), None)
     if disk is None:
         return amend.with_disk_removed(xml, disk_id)
-    path = pair.pools.path(pair.pools.pool_of(disk), disk_volume(pair.identity.uuid, disk))
-    return amend.with_disk_added(xml, DiskPath(disk_id, path), templates)
+    pool = pair.pools.pool_of(disk)
+    path = pair.pools.path(pool, disk_volume(pair.identity.uuid, disk))
+    return amend.with_disk_added(xml, DiskPath(disk_id, path, direct=pair.pools.direct(pool)), templates)
 
 
 def _with_nic(xml: str, nic_id: str, pair: Pair, templates: Templates) -> str:

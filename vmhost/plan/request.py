@@ -31,7 +31,8 @@ class Request:
     """Everything that planning a site needs.
 
     ``disks`` and ``logs`` are directories of the host; ``login_key`` is the public line of the site's own SSH key;
-    ``applied`` is the time (ISO 8601, UTC) that metadata will carry, ``user`` and ``owner`` the person.
+    ``direct`` holds those directories of disks in which QEMU can pass the host's cache by; ``applied`` is the time
+    (ISO 8601, UTC) that metadata will carry, ``user`` and ``owner`` the person.
     """
 
     site: Site
@@ -45,6 +46,7 @@ class Request:
     applied: str
     user: str
     permit: Permit = field(default_factory=Permit)
+    direct: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

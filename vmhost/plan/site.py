@@ -23,7 +23,7 @@ def plan_site(request: Request) -> Plan:
 
     :raises Refused: with every reason at once, when the wish cannot be met here; nothing is planned then.
     """
-    pools = Pools(request.site, request.observed, request.disks)
+    pools = Pools(request.site, request.observed, request.disks, request.direct)
     book = AddressBook(request.site, request.observed)
     bridges, refusals = plan_bridges(request.site, request.observed)
     parts: list[Parts] = []
@@ -46,7 +46,7 @@ def plan_site(request: Request) -> Plan:
 
 def drift(request: Request) -> tuple[Difference, ...]:
     """Return every difference between the site's guests and the host, on owned fields only."""
-    pools = Pools(request.site, request.observed, request.disks)
+    pools = Pools(request.site, request.observed, request.disks, request.direct)
     book = AddressBook(request.site, request.observed)
     found: list[Difference] = []
     for spec in request.site.guests:

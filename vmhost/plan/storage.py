@@ -17,10 +17,11 @@ SEED = "seed"
 class Pools:
     """The storage pools that a site's guests use; a missing pool of our own name is planned, another is refused."""
 
-    def __init__(self, site: Site, observed: Observed, directory: str) -> None:
+    def __init__(self, site: Site, observed: Observed, directory: str, direct: frozenset[str] = frozenset()) -> None:
         self._default = site.host.pool
         self._observed = observed
         self._directory = directory
+        self._direct = direct
         self._planned: dict[str, str] = {}
 
     def pool_of(self, disk: DiskSpec | None = None) -> str:
@@ -39,8 +40,15 @@ class Pools:
 
     def path(self, pool: str, volume: str) -> str:
         """Return the path of a volume, existing or planned."""
+        return f"{self._place(pool)}/{volume}"
+
+    def direct(self, pool: str) -> bool:
+        """Return whether QEMU can pass the host's cache by there."""
+        return self._place(pool) in self._direct
+
+    def _place(self, pool: str) -> str:
         found = self._observed.pool(pool)
-        return f"{found.path if found else self._planned.get(pool, self._directory)}/{volume}"
+        return found.path if found else self._planned.get(pool, self._directory)
 
     def steps(self) -> tuple[Planned, ...]:
         """Return the steps that make the missing pools."""
