@@ -37,8 +37,12 @@ def interleave(ways: Mapping[str, Callable[[], float | None]], *, base: str, rou
 def row(name: str, taken: list[float], base: list[float]) -> Row:
     """Return one way's row."""
     ratios = [mine / theirs for mine, theirs in zip(taken, base, strict=True)]
-    p95 = statistics.quantiles(taken, n=20)[-1] if len(taken) > 1 else taken[0]
-    return Row(name, statistics.median(taken) * 1e3, p95 * 1e3, statistics.median(ratios))
+    return Row(name, statistics.median(taken) * 1e3, p95(taken) * 1e3, statistics.median(ratios))
+
+
+def p95(taken: list[float]) -> float:
+    """Return the 95th percentile; of few values it may lie beyond the highest of them."""
+    return statistics.quantiles(taken, n=20)[-1] if len(taken) > 1 else taken[0]
 
 
 def table(title: str, rows: list[Row]) -> None:

@@ -54,6 +54,16 @@ def test_the_systems_ssh_enters_with_the_pinned_key(booted: Booted) -> None:
     assert done.stdout.strip() == b"vmhost"
 
 
+def test_one_booted_by_bios_and_the_other_by_uefi(booted: Booted) -> None:
+    assert {spec.name: spec.firmware for spec in library.load_site(booted.site).guests} == {
+        "web-01": "bios",
+        "db-01": "uefi",
+    }
+    efi = ("--", "test", "-d", "/sys/firmware/efi")
+    assert vmhost("guest", "exec", "web-01", *efi, check=False).code == 1
+    assert vmhost("guest", "exec", "db-01", *efi).code == 0
+
+
 def test_cloud_init_did_what_the_site_says(booted: Booted) -> None:
     site = library.load_site(booted.site)
     for spec in site.guests:
@@ -120,14 +130,20 @@ def test_the_console_is_the_guests(booted: Booted) -> None:
         assert person.end() == 0
 
 
-def test_restart_stop_and_start(booted: Booted) -> None:
+def test_stop_and_start_awaited_by_the_agent(booted: Booted, tmp_path: Path) -> None:
+    """cloud-init's verdict comes through the agent, for guests that the host cannot reach by network."""
+    site = tmp_path / "by-agent.yaml"
+    site.write_text(booted.site.read_text().replace("ready: {by: ssh,", "ready: {by: agent,"))
     boot_id = ("guest", "exec", "db-01", "--", "cat", "/proc/sys/kernel/random/boot_id")
     before = vmhost(*boot_id).text
     vmhost("guest", "stop", "db-01", timeout=240)
     assert "shut off" in vmhost("guest", "list").text
     assert vmhost("plan", str(booted.site), "--exit-code", check=False).code == 7
-    vmhost("apply", str(booted.site), "--yes", timeout=600)
+    told = vmhost("apply", str(site), "--yes", timeout=600).stderr.decode()
+    assert "db-01: the guest agent answers" in told
+    assert "db-01: cloud-init done" in told
     assert vmhost(*boot_id).text != before
+    vmhost("apply", str(booted.site), "--yes")
 
 
 def test_deleting_leaves_nothing_of_ours(booted: Booted, lab: InLab) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import threading
 import time
@@ -115,6 +116,22 @@ def test_the_command_answers_at_once_when_cloud_init_has_ended(session: SshSessi
     answer = session.run(in_a_guest_of_its_own(install(name)), timeout=20)
     assert parse_verdict_output(answer.stdout) == parse_verdict(*captured(name))
     assert answer.seconds < 2
+
+
+def test_the_command_tells_where_the_last_boot_begins(session: SshSession) -> None:
+    """Version 22.4, as in Debian 12, has its warnings in the log only, and appends to it at each boot."""
+    result, status, lines = captured("degraded")
+    status = re.sub(rb'"recoverable_errors"', b'"unknown_to_22.4"', status)
+    later = "2026-11-21 12:57:40,067 - util.py[DEBUG]: Cloud-init v. 22.4.2 running 'init-local' at now"
+    log = "\n".join((*lines, later, "2026-11-21 12:57:41,000 - util.py[WARNING]: after it"))
+    files = {"data/result.json": result, "data/status.json": status, "log": log.encode()}
+    places = {"log": "/var/log/cloud-init.log"}
+    before = "; ".join(
+        f"printf %s {shlex.quote(data.decode())} >{places.get(name, '/var/lib/cloud/' + name)}"
+        for name, data in files.items()
+    )
+    verdict = parse_verdict_output(session.run(in_a_guest_of_its_own(before), timeout=20).stdout)
+    assert (verdict.state, verdict.warnings) == (VerdictState.DEGRADED, ("WARNING: after it",))
 
 
 def test_the_command_answers_when_the_result_appears(session: SshSession, area: Path) -> None:

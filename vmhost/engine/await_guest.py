@@ -17,6 +17,7 @@ from vmhost.ports import ShellSession, Wakeups
 from vmhost.render.parse.cloudinit import VERDICT_ARGV, parse_verdict_output
 
 LOOK_AGAIN = 1.0
+LOOK_SOON = 0.05
 LOG_IN = 30.0
 STRANGER = 30.0
 OPEN = "ssh"
@@ -198,8 +199,13 @@ def _await_agent(wait: _Wait, wakeups: Wakeups) -> None:
 
 
 def _ask_verdict(wait: _Wait, wakeups: Wakeups) -> str:
-    """Wait for cloud-init's own verdict through the guest agent. :raises GuestError: as over SSH."""
+    """Wait for cloud-init's own verdict through the guest agent. :raises GuestError: as over SSH.
+
+    The agent does not tell when a command has ended (QEMU guest agent protocol, guest-exec-status), so it is asked: soon
+    after each sign of life, then less and less often.
+    """
     wait.see("cloud-init is at work")
+    pause = LOOK_SOON
     uuid, hypervisor = wait.step.identity.uuid, wait.context.ports.hypervisor
     try:
         pid = begin_command(hypervisor, uuid, VERDICT_ARGV)
@@ -208,7 +214,9 @@ def _ask_verdict(wait: _Wait, wakeups: Wakeups) -> str:
             output = output_of(hypervisor, uuid, pid)
             if output is not None:
                 return _judge(wait, parse_verdict_output(output))
-            _look(wait, wakeups.wait(min(LOOK_AGAIN, remaining)))
+            signs = wakeups.wait(min(pause, remaining))
+            pause = LOOK_SOON if signs else min(2 * pause, LOOK_AGAIN)
+            _look(wait, signs)
     except DriverError as error:
         raise wait.failure(f"cloud-init gave no verdict through the agent: {error}") from error
     raise wait.late()

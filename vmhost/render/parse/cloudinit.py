@@ -23,18 +23,22 @@ _WARNINGS_LIMIT: Final = 20
 # The wait is event-driven: tail uses inotify, but only if one of its files is there when it begins. status.json is,
 # from cloud-init's first stage on, and is written anew at the end of each stage; result.json is the last thing that
 # cloud-init writes, with a line feed (cloudinit/cmd/main.py). Both are watched under their own names: for the
-# symbolic links in /run/cloud-init tail would poll. When the loop ends, tail loses its reader and ends, too. The log
-# is readable for root and group adm only.
+# symbolic links in /run/cloud-init tail would poll. When the loop ends, tail loses its reader and ends, too. After it
+# the shell reads the reports by itself, since to begin a process takes long in a guest that is still busy booting; the
+# log is searched only where status.json has no warnings, and may be readable for root and group adm only.
 _SCRIPT: Final = f"""\
-d=/var/lib/cloud/data
+d=/var/lib/cloud/data l=/var/log/cloud-init.log w="\\[(WARNING|ERROR|CRITICAL)\\]|{_BOOT}" old=y
 if test -e /run/cloud-init/disabled || ! test -d /run/cloud-init; then echo '{_DISABLED}'; exit 0; fi
+show() {{
+while IFS= read -r x || test -n "$x"; do printf '%s\\n' "$x"; case $x in *recoverable_errors*) old= ;; esac; done
+}}
 test -e $d/result.json || timeout 7200 tail -q -n +1 -F $d/status.json $d/result.json 2>/dev/null |
 while read -r _; do test -e $d/result.json && break; done
-echo '{_RESULT}'; cat $d/result.json
-echo '{_STATUS}'; cat $d/status.json
+echo '{_RESULT}'; show <$d/result.json
+echo '{_STATUS}'; show <$d/status.json
 echo '{_LOG}'
-{{ cat /var/log/cloud-init.log || sudo -n cat /var/log/cloud-init.log; }} 2>/dev/null |
-grep -aE '\\[(WARNING|ERROR|CRITICAL)\\]|{_BOOT}' | tail -n {_LOG_LIMIT}
+test "$old" || exit 0
+if test -r $l; then grep -aE "$w" $l; else sudo -n grep -aE "$w" $l 2>/dev/null; fi | tail -n {_LOG_LIMIT}
 """
 
 VERDICT_ARGV: Final = ("sh", "-c", _SCRIPT)
