@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -20,7 +21,11 @@ from vmhost.drivers.command import run
 from vmhost.drivers.images import catalogue, download
 from vmhost.drivers.images.checksums import digest_of
 from vmhost.drivers.images.store import ImageStore
-from vmhost.model.errors import Absent, DamagedData, DriverError, NoCapacity, NotFound, Refused, Unreachable
+from vmhost.model.errors import Absent, Cancelled, DamagedData, DriverError, NoCapacity, NotFound, Refused, Unreachable
+from vmhost.model.events import Event, Progress
+from vmhost.ops import jobs
+from vmhost.ops.host import Host
+from vmhost.testing import FakeHost
 
 NAME = "distro-1"
 
@@ -239,6 +244,25 @@ def test_an_interrupted_pull_can_be_resumed(mirror: Mirror, store: ImageStore, i
     assert store.list() == ()
     assert store.pull(NAME).path.read_bytes() == image
     assert mirror.asked_for(IMAGE)[-1].startswith("bytes=")
+
+
+def test_a_pull_that_is_cancelled_as_a_job_can_be_resumed(
+    mirror: Mirror, store: ImageStore, image: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "CHECK_EVERY", 0.0)
+    ports = replace(FakeHost().ports, images=store)
+    host = Host(ports=ports)
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Progress) and event.text == "downloading":
+            jobs.cancel_job(ports.history, host.jobs()[0].id)
+
+    with pytest.raises(Cancelled, match="cancelled while downloading") as cancelled:
+        host.images.pull(NAME, on_event=listen)
+    assert cancelled.value.hint == f"vmhost image pull {NAME}"
+    assert [job.state for job in host.jobs()] == ["cancelled"]
+    assert store.list() == ()
+    assert host.images.pull(NAME).path.read_bytes() == image
 
 
 # --- lies -------------------------------------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def _locks(examined: Examined) -> Iterator[Finding]:
 def _images(examined: Examined) -> Iterator[Finding]:
     images = examined.observed.images
     if images:
-        yield Finding("images", "images", "ok", f"{len(images)} images")
+        yield Finding("images", "images", "ok", f"{len(images)} image{'' if len(images) == 1 else 's'}")
     else:
         why = "guests need an image for their root disk"
         yield Finding("images", "images", "info", "there are no images", why, "vmhost image build debian-12")

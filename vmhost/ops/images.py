@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmhost.engine.observe import observe_domains, observe_pools
-from vmhost.model.errors import NotFound, PermissionDenied, Refused, Unreachable
+from vmhost.model.errors import Cancelled, NotFound, PermissionDenied, Refused, Unreachable
 from vmhost.model.events import Event, Progress
 from vmhost.model.image import ImageRecord
 from vmhost.ops.jobs import Job
@@ -101,5 +101,12 @@ class Images:
         on_event: Callable[[Event], None] | None,
         work: Callable[[Callable[[str, float | None], None]], ImageRecord],
     ) -> ImageRecord:
+        """Do it as a job; whoever cancels it is heard with the next sign of progress, and nothing half is left."""
         with Job(self._host.ledger, kind, name, on_event, None) as job:
-            return work(lambda text, share: job.tell(Progress(name, text, (share or 0.0) * 100, 100)))
+
+            def tell(text: str, share: float | None) -> None:
+                job.tell(Progress(name, text, (share or 0.0) * 100, 100))
+                if job.cancelled():
+                    raise Cancelled(f"cancelled while {text}", subject=name, hint=f"vmhost {kind} {name}")
+
+            return work(tell)
