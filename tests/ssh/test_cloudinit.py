@@ -15,7 +15,7 @@ import pytest
 from vmhost.drivers.ssh.session import SshSession
 from vmhost.model.errors import DriverError
 from vmhost.model.shell import Verdict, VerdictState
-from vmhost.render.parse.cloudinit import VERDICT_ARGV, parse_verdict, parse_verdict_output, verdict_output
+from vmhost.render.parse.cloudinit import VERDICT_ARGV, VERDICT_END, parse_verdict, parse_verdict_output, verdict_output
 
 CAPTURED = Path(__file__).parent / "cloud-init-22.4"
 
@@ -123,7 +123,7 @@ def test_the_command_tells_where_the_last_boot_begins(session: SshSession) -> No
     result, status, lines = captured("degraded")
     status = re.sub(rb'"recoverable_errors"', b'"unknown_to_22.4"', status)
     later = "2026-11-21 12:57:40,067 - util.py[DEBUG]: Cloud-init v. 22.4.2 running 'init-local' at now"
-    log = "\n".join((*lines, later, "2026-11-21 12:57:41,000 - util.py[WARNING]: after it"))
+    log = "\n".join((*lines, later, "2026-11-21 12:57:41,000 - util.py[WARNING]: after it", ""))
     files = {"data/result.json": result, "data/status.json": status, "log": log.encode()}
     places = {"log": "/var/log/cloud-init.log"}
     before = "; ".join(
@@ -141,6 +141,7 @@ def test_the_command_answers_when_the_result_appears(session: SshSession, area: 
     answer = session.run(in_a_guest_of_its_own(f"{install('done', result=False)}; {later}"), timeout=20)
     lag = time.time() - float(stamp.read_text())
     assert parse_verdict_output(answer.stdout).state is VerdictState.DONE
+    assert answer.stdout.endswith(VERDICT_END)
     assert answer.seconds > 0.6
     assert lag < 0.5
 

@@ -14,7 +14,7 @@ from vmhost.model.events import Waiting
 from vmhost.model.shell import SshTarget, Verdict, VerdictState
 from vmhost.model.steps import AwaitGuest
 from vmhost.ports import ShellSession, Wakeups
-from vmhost.render.parse.cloudinit import VERDICT_ARGV, parse_verdict_output
+from vmhost.render.parse.cloudinit import VERDICT_ARGV, VERDICT_END, parse_verdict_output
 
 LOOK_AGAIN = 1.0
 LOOK_SOON = 0.05
@@ -162,7 +162,7 @@ def _await_verdict(wait: _Wait, session: ShellSession) -> str:
         raise wait.late()
     wait.see("cloud-init is at work")
     try:
-        result = session.run(VERDICT_ARGV, timeout=remaining)
+        result = session.run(VERDICT_ARGV, timeout=remaining, until=VERDICT_END)
     except DriverError as error:
         raise wait.failure(f"cloud-init gave no verdict: {error}") from error
     return _judge(wait, parse_verdict_output(result.stdout))
@@ -201,8 +201,8 @@ def _await_agent(wait: _Wait, wakeups: Wakeups) -> None:
 def _ask_verdict(wait: _Wait, wakeups: Wakeups) -> str:
     """Wait for cloud-init's own verdict through the guest agent. :raises GuestError: as over SSH.
 
-    The agent does not tell when a command has ended (QEMU guest agent protocol, guest-exec-status), so it is asked: soon
-    after each sign of life, then less and less often.
+    The agent does not tell when a command has ended (QEMU guest agent protocol, guest-exec-status), so it is asked:
+    soon after each sign of life, then less and less often.
     """
     wait.see("cloud-init is at work")
     pause = LOOK_SOON

@@ -100,8 +100,12 @@ class FakeSession:
         timeout: float,
         cap: int = 1 << 20,
         sudo: bool = False,
+        until: bytes = b"",
     ) -> CommandResult:
-        """Run a program of the guest's table; the question for cloud-init's verdict waits for it."""
+        """Run a program of the guest's table; the question for cloud-init's verdict waits for it.
+
+        ``until`` changes nothing: a fake command has ended when its output is there.
+        """
         if not argv:
             raise UsageError("there is no command", subject=self._target.guest)
         if tuple(argv) == VERDICT_ARGV:

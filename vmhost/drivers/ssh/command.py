@@ -64,9 +64,12 @@ class Exchange:
 
     :param deadline: monotonic time in seconds at which the command is ended if it still runs.
     :param cap: bytes kept of each stream; what comes beyond is read and dropped.
+    :param until: bytes of stdout after which nothing is waited for any longer; none: the command's end.
     """
 
-    def __init__(self, transport: PinnedTransport, channel: Channel, data: bytes, *, deadline: float, cap: int) -> None:
+    def __init__(
+        self, transport: PinnedTransport, channel: Channel, data: bytes, *, deadline: float, cap: int, until: bytes
+    ) -> None:
         self._transport = transport
         self._channel = channel
         self._watch: ChannelWatch = transport.watch(channel)
@@ -74,6 +77,7 @@ class Exchange:
         self._sent = 0
         self._deadline = deadline
         self._cap = cap
+        self._until = until
         self._out = bytearray()
         self._err = bytearray()
         self._last_byte = time.monotonic()
@@ -114,12 +118,16 @@ class Exchange:
         closed = self._channel.closed or not self._transport.is_active()
         self._feed()
         self._drain()
-        if closed:
+        if closed or self._enough():
             return True
         if self._ended() and time.monotonic() - self._last_byte > _LINGER:
             self._truncated = True
             return True
         return False
+
+    def _enough(self) -> bool:
+        """Whether all that the caller wants to read has come."""
+        return bool(self._until) and self._until in self._out
 
     def _ended(self) -> bool:
         """Whether the server has said how the command ended."""
@@ -161,7 +169,7 @@ class Exchange:
 
     def _require_answer(self, argv: Sequence[str]) -> None:
         """Tell a refusal and a lost connection from a command that ended."""
-        if self._ended():
+        if self._ended() or self._enough():
             return
         if not self._transport.is_active():
             raise EOFError

@@ -60,6 +60,7 @@ class SshSession:
         timeout: float,
         cap: int = 1 << 20,
         sudo: bool = False,
+        until: bytes = b"",
     ) -> CommandResult:
         """Run a command and wait for its end.
 
@@ -71,6 +72,8 @@ class SshSession:
         :param timeout: seconds for everything together, waiting for one of the connection's channels included.
         :param cap: bytes kept of each of stdout and stderr.
         :param sudo: run as root by ``sudo -n``.
+        :param until: return as soon as stdout holds these bytes; the command is left to end by itself, and its exit
+            code may be None.
         :return: the result, whatever the exit code is.
         :raises UsageError: ``argv`` is empty or contains a NUL.
         :raises Unreachable: the connection was lost; whether the command ran is not known.
@@ -81,15 +84,17 @@ class SshSession:
         deadline = time.monotonic() + timeout
         with self._channel_room(timeout), self._translated():
             try:
-                return self._exchange(argv, line, input, deadline=deadline, cap=cap)
+                return self._exchange(argv, line, input, deadline=deadline, cap=cap, until=until)
             except (DriverError, KeyboardInterrupt):
                 self._end_command(mark, sudo=sudo)
                 raise
 
-    def _exchange(self, argv: Sequence[str], line: bytes, data: bytes, *, deadline: float, cap: int) -> CommandResult:
+    def _exchange(
+        self, argv: Sequence[str], line: bytes, data: bytes, *, deadline: float, cap: int, until: bytes = b""
+    ) -> CommandResult:
         with self._transport.wire.limit(deadline):
             channel = self._transport.open_command_channel(deadline)
-            return Exchange(self._transport, channel, data, deadline=deadline, cap=cap).run(argv, line)
+            return Exchange(self._transport, channel, data, deadline=deadline, cap=cap, until=until).run(argv, line)
 
     def _end_command(self, mark: str, *, sudo: bool) -> None:
         """End a command that we do not wait for any longer, if the guest still answers."""

@@ -13,41 +13,56 @@ from vmhost.model.shell import Verdict, VerdictState
 
 _RESULT: Final = "### vmhost result"
 _STATUS: Final = "### vmhost status"
-_LOG: Final = "### vmhost log"
+_LOGGED: Final = "### vmhost log "
+_END: Final = "### vmhost end"
 _DISABLED: Final = "### vmhost disabled"
 
 _BOOT: Final = "running 'init-local'"
-_LOG_LIMIT: Final = 200
 _WARNINGS_LIMIT: Final = 20
 
 # The wait is event-driven: tail uses inotify, but only if one of its files is there when it begins. status.json is,
 # from cloud-init's first stage on, and is written anew at the end of each stage; result.json is the last thing that
 # cloud-init writes, with a line feed (cloudinit/cmd/main.py). Both are watched under their own names: for the
-# symbolic links in /run/cloud-init tail would poll. When the loop ends, tail loses its reader and ends, too. After it
-# the shell reads the reports by itself, since to begin a process takes long in a guest that is still busy booting; the
-# log is searched only where status.json has no warnings, and may be readable for root and group adm only.
+# symbolic links in /run/cloud-init tail would poll.
+#
+# To begin a process takes long in a guest that is still busy booting. So the log's warnings are followed from the
+# start, by the same tail, which keeps the order of what was written to its files; and at the end the shell reads the
+# reports by itself. grep would not see that its reader has gone: tail is ended by hand. The log may be readable for
+# root and group adm only; it is searched once more only where status.json has no warnings of its own.
 _SCRIPT: Final = f"""\
-d=/var/lib/cloud/data l=/var/log/cloud-init.log w="\\[(WARNING|ERROR|CRITICAL)\\]|{_BOOT}" old=y
+d=/var/lib/cloud/data l=/var/log/cloud-init.log w="\\[(WARNING|ERROR|CRITICAL)\\]|{_BOOT}" p= old=y
 if test -e /run/cloud-init/disabled || ! test -d /run/cloud-init; then echo '{_DISABLED}'; exit 0; fi
 show() {{
 while IFS= read -r x || test -n "$x"; do printf '%s\\n' "$x"; case $x in *recoverable_errors*) old= ;; esac; done
 }}
-test -e $d/result.json || timeout 7200 tail -q -n +1 -F $d/status.json $d/result.json 2>/dev/null |
-while read -r _; do test -e $d/result.json && break; done
+tell() {{
 echo '{_RESULT}'; show <$d/result.json
 echo '{_STATUS}'; show <$d/status.json
-echo '{_LOG}'
-test "$old" || exit 0
-if test -r $l; then grep -aE "$w" $l; else sudo -n grep -aE "$w" $l 2>/dev/null; fi | tail -n {_LOG_LIMIT}
+test -z "$old" || test -r $l || sudo -n grep -aE "$w" $l | sed 's/^/{_LOGGED}/'
+echo '{_END}'
+}}
+{{
+timeout 7200 sh -c "echo \\$\\$; exec tail -q -n +1 -F $l $d/status.json $d/result.json" |
+grep --line-buffered -aE "^[0-9]+\\$|$w|.errors." |
+while IFS= read -r x; do
+if test -z "$p"; then p=$x; continue; fi
+case $x in *'"errors"'*) ;; *) printf '{_LOGGED}%s\\n' "$x"; continue ;; esac
+if test -e $d/result.json; then tell; kill $p; break; fi
+done
+}} 2>/dev/null
 """
 
 VERDICT_ARGV: Final = ("sh", "-c", _SCRIPT)
 """The command that ends as soon as cloud-init has ended; its output is for :func:`parse_verdict_output`."""
 
+VERDICT_END: Final = f"\n{_END}\n".encode()
+"""What comes last in that output: a reader need not wait for the end of the processes, long in a busy guest."""
+
 
 def verdict_output(result: bytes, status: bytes, log: bytes = b"") -> bytes:
     """Return what :data:`VERDICT_ARGV` prints in a guest with these files; an empty one is not there."""
-    return b"\n".join((_RESULT.encode(), result, _STATUS.encode(), status, _LOG.encode(), log, b""))
+    logged = [_LOGGED.encode() + line for line in log.splitlines()]
+    return b"\n".join((*logged, _RESULT.encode(), result, _STATUS.encode(), status, _END.encode(), b""))
 
 
 def parse_verdict_output(output: bytes) -> Verdict:
@@ -56,10 +71,12 @@ def parse_verdict_output(output: bytes) -> Verdict:
     An answer that is cut short or makes no sense is an ``error`` that says so.
     """
     sections: dict[str, list[str]] = {}
+    logged: list[str] = []
     name = ""
     for line in output.decode("utf-8", "replace").split("\n"):
-        # The log comes last, so no line of it can begin a section.
-        if name != _LOG and line in {_RESULT, _STATUS, _LOG, _DISABLED}:
+        if line.startswith(_LOGGED):  # each has its mark, so no line of the log can begin a section
+            logged.append(line.removeprefix(_LOGGED))
+        elif line in {_RESULT, _STATUS, _DISABLED, _END}:
             name = line
             sections[name] = []
         elif name:
@@ -67,7 +84,7 @@ def parse_verdict_output(output: bytes) -> Verdict:
     if _DISABLED in sections:
         return Verdict(VerdictState.DISABLED)
     result, status = ("\n".join(sections.get(name, ())).encode() for name in (_RESULT, _STATUS))
-    return parse_verdict(result, status, sections.get(_LOG, ()))
+    return parse_verdict(result, status, logged)
 
 
 def parse_verdict(result_json: bytes, status_json: bytes, log_warnings: tuple[str, ...] | list[str] = ()) -> Verdict:
