@@ -78,6 +78,7 @@ class Exchange:
         self._deadline = deadline
         self._cap = cap
         self._until = until
+        self._watch.reading = bool(until)
         self._out = bytearray()
         self._err = bytearray()
         self._last_byte = time.monotonic()

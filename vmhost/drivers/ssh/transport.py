@@ -89,17 +89,18 @@ _MESSAGE_HEAD: Final = 64
 class ChannelWatch:
     """What was seen on one channel.
 
-    ``wake`` is set when there is something to do; ``sending`` asks to be woken also when the peer makes room;
-    ``signal`` is the signal that ended the command.
+    ``wake`` is set when there is something to do; ``sending`` asks to be woken also when the peer makes room,
+    ``reading`` whenever something has come, and not only before the window is full; ``signal`` is the signal that ended the command.
     """
 
-    __slots__ = ("channel", "sending", "signal", "unread", "wake")
+    __slots__ = ("channel", "reading", "sending", "signal", "unread", "wake")
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
         self.wake = threading.Event()
         self.signal: str | None = None
         self.sending = False
+        self.reading = False
         self.unread = 0
 
 
@@ -139,7 +140,7 @@ class WatchingPacketizer(Packetizer):
             if len(watch.channel.in_buffer) + len(watch.channel.in_stderr_buffer) > _FLOOD:
                 raise SSHException("the peer sends more than it was given room for")
             watch.unread += len(message.get_remainder())
-            if watch.unread < _DRAIN_EVERY:
+            if watch.unread < _DRAIN_EVERY and not watch.reading:
                 return
             watch.unread = 0
             self._handled = watch
