@@ -90,7 +90,8 @@ class ChannelWatch:
     """What was seen on one channel.
 
     ``wake`` is set when there is something to do; ``sending`` asks to be woken also when the peer makes room,
-    ``reading`` whenever something has come, and not only before the window is full; ``signal`` is the signal that ended the command.
+    ``reading`` whenever something has come, and not only before the window is full; ``signal`` is the
+    signal that ended the command.
     """
 
     __slots__ = ("channel", "reading", "sending", "signal", "unread", "wake")
