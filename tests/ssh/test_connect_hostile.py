@@ -18,6 +18,8 @@ from vmhost.drivers.ssh.shell import SshShell
 from vmhost.model.errors import DriverError, HostKeyMismatch, PermissionDenied, Unreachable, UsageError
 from vmhost.model.shell import SshTarget
 
+pytestmark = pytest.mark.serial  # it has deadlines in real time
+
 LIMIT = 0.5
 """Seconds that each stage may take in these tests."""
 

@@ -20,6 +20,8 @@ from vmhost.drivers.ssh.shell import SshShell
 from vmhost.model.errors import NotFound, Unreachable
 from vmhost.model.shell import SshTarget
 
+pytestmark = pytest.mark.serial  # it has deadlines in real time
+
 
 def test_answers_and_errors_come_back_in_the_order_of_the_guests() -> None:
     def answer(number: int) -> int:

@@ -17,6 +17,8 @@ from vmhost.drivers.signals import GuestWakeups
 from vmhost.drivers.ssh.shell import SshShell
 from vmhost.model.shell import SshTarget
 
+pytestmark = pytest.mark.serial  # it has deadlines in real time
+
 BANNER = b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n"
 
 

@@ -14,6 +14,8 @@ from vmhost.drivers.signals import ConsoleWatch, GuestSignals, GuestWakeups, rea
 from vmhost.model.errors import Absent
 from vmhost.ports import DomainEvent, Hypervisor
 
+pytestmark = pytest.mark.serial  # it has deadlines in real time
+
 UUID = "3f2a91c4-5d0b-4c53-9d8e-0c6f4d3a2b1e"
 
 
