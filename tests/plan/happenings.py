@@ -83,7 +83,8 @@ def _grow(fake: FakeHost, name: str, disk: str, size: str) -> None:
 
 def _lose(fake: FakeHost, name: str, disk: str) -> None:
     """Somebody deleted a volume."""
-    fake.hypervisor.delete_volume("vmhost", f"{fake.domain(name).uuid}-{disk}.qcow2")
+    kind = "iso" if disk == "seed" else "qcow2"
+    fake.hypervisor.delete_volume("vmhost", f"{fake.domain(name).uuid}-{disk}.{kind}")
 
 
 def _link(fake: FakeHost, name: str, kind: str, alias: str = "", *addresses: str) -> None:

@@ -19,12 +19,12 @@ from vmhost.model.steps import (
 )
 from vmhost.model.units import format_size
 from vmhost.plan.compare import FIRST_BOOT, Delta, Pair, compare
-from vmhost.plan.create import build_metadata, first_boot, fits, volume_step, wait_step
+from vmhost.plan.create import build_metadata, first_boot, fits, seed_step, volume_step, wait_step
 from vmhost.plan.redefine import amended
 from vmhost.plan.request import Parts, Refusal, Refused, Request
 from vmhost.plan.storage import disk_volume
 from vmhost.render.metadata import metadata_xml
-from vmhost.render.seed import SeedDocuments, render_seed
+from vmhost.render.seed import SeedDocuments, render_seed, scrubbed
 
 STOP_TIMEOUT = 180.0
 NOTED = frozenset({"protect", "labels", "ready", FIRST_BOOT})
@@ -44,6 +44,7 @@ def plan_change(pair: Pair, request: Request) -> Parts | list[Refusal]:
     steps = [
         *_discard(pair, boot),
         *_new_disks(pair, boot),
+        *_seed_again(pair, deltas, request),
         *_redefine(pair, boot, request, restart=restart),
         *_autostart(pair, deltas),
         *_metadata(pair, deltas, request),
@@ -132,6 +133,16 @@ def _new_disks(pair: Pair, boot: list[Delta]) -> list[Planned]:
         if f"disks.{disk.id}" in fields
         and (pair.pools.pool_of(disk), disk_volume(pair.identity.uuid, disk)) not in there
     ]
+
+
+def _seed_again(pair: Pair, deltas: list[Delta], request: Request) -> list[Planned]:
+    """Return the step that makes a lost seed anew: without secrets, once the guest's first boot has read them."""
+    if not any(delta.field == "seed" for delta in deltas):
+        return []
+    seed = _seed(pair.spec, pair, request)
+    metadata = pair.domain.metadata
+    pending = metadata is not None and metadata.pending
+    return [seed_step(pair.spec.name, pair.identity, seed if pending else scrubbed(seed), pair.pools)]
 
 
 def _redefine(pair: Pair, boot: list[Delta], request: Request, *, restart: bool) -> list[Planned]:

@@ -12,7 +12,7 @@ from vmhost.model.observed import DiskFacts, NicFacts, Observed, ObservedDomain
 from vmhost.model.plan import Change, Difference
 from vmhost.model.spec import GuestSpec, Site
 from vmhost.model.units import format_size
-from vmhost.plan.storage import Pools, disk_volume
+from vmhost.plan.storage import Pools, disk_volume, seed_volume
 
 FIRST_BOOT = "cloud_init"
 
@@ -55,7 +55,7 @@ class Pair:
 
 def compare(pair: Pair) -> list[Delta]:
     """Return every difference on owned fields, in a fixed order."""
-    return [*_machine(pair), *_disks(pair), *_nics(pair), *_settings(pair)]
+    return [*_machine(pair), *_disks(pair), *_seed(pair), *_nics(pair), *_settings(pair)]
 
 
 def _delta(pair: Pair, field: str, want: object, have: object, change: Change, before: object) -> Iterator[Delta]:
@@ -113,6 +113,14 @@ def _disks(pair: Pair) -> Iterator[Delta]:
     for alias in present:
         disk_id = alias.removeprefix("ua-disk-")
         yield Delta(f"disks.{disk_id}", "", "attached", Change.NEXT_BOOT, disk_id not in before)
+
+
+def _seed(pair: Pair) -> Iterator[Delta]:
+    """A guest whose seed is gone runs on, but cannot start again."""
+    path = pair.pools.path(pair.pools.pool_of(), seed_volume(pair.identity.uuid))
+    attached = any(disk.source == path for disk in pair.domain.facts.disks)
+    if attached and not any(volume.path == path for pool in pair.observed.pools for volume in pool.volumes):
+        yield Delta("seed", "there", "gone", Change.LIVE, True)
 
 
 def _nics(pair: Pair) -> Iterator[Delta]:

@@ -140,7 +140,7 @@ def _parts(spec: GuestSpec, identity: GuestIdentity, image: ImageRecord, request
         spec, identity, request.site.networks, login_key=request.login_key, templates=request.seed_templates
     )
     steps = _volumes(spec, identity, image, pools)
-    steps.append(_seed_step(spec.name, identity, seed, pools))
+    steps.append(seed_step(spec.name, identity, seed, pools))
     context = DomainContext(
         host=request.observed.host,
         networks=request.site.networks,
@@ -183,7 +183,8 @@ def volume_step(
     )
 
 
-def _seed_step(guest: str, identity: GuestIdentity, seed: SeedDocuments, pools: Pools) -> Planned:
+def seed_step(guest: str, identity: GuestIdentity, seed: SeedDocuments, pools: Pools) -> Planned:
+    """Return the step that makes a guest's seed."""
     pool, name = pools.pool_of(), seed_volume(identity.uuid)
     return Planned(
         CreateSeed(pool, name, seed.meta_data, seed.user_data, seed.network_config, seed.extra_user_data),
