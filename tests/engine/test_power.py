@@ -71,6 +71,19 @@ def test_a_protected_guest_is_shut_down_but_not_powered_off() -> None:
     assert [result.text for result in host.power(["web-01"], "power-off")] == ["it does not run"]
 
 
+def test_a_protected_guest_keeps_its_saved_memory() -> None:
+    fake = FakeHost(seed=6)
+    fake.add_image("debian-12")
+    host = Host(ports=fake.ports)
+    host.apply(host.plan(site(f"{WEB}    protect: true\n", OTHER)))
+    fake.save_memory("web-01")
+    with pytest.raises(Protected, match="it is protected"):
+        host.power(["web-01"], "start", discard_saved=True)
+    assert fake.domain("web-01").managed_save
+    raise_failures(host.power(["web-01"], "start"))
+    assert states(host)["web-01"] == "running"
+
+
 def test_autostart_on_and_off() -> None:
     fake, host = fake_host()
     raise_failures(host.power(["web-01"], "autostart"))

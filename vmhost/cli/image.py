@@ -57,12 +57,13 @@ def _told(image: ImageRecord, output: str, what: str) -> None:
 
 @image.command()
 @click.argument("name")
+@click.option("--fresh", is_flag=True, help="Build with today's packages, even if an image of the recipe is there.")
 @format_option
 @click.pass_context
-def build(ctx: click.Context, name: str, output: str) -> None:
+def build(ctx: click.Context, name: str, fresh: bool, output: str) -> None:
     """Build a Debian image (debian-12, debian-13) from this machine's own Debian mirrors."""
     with open_host(ctx) as host:
-        _told(host.images.build(name, on_event=tell), output, "ready")
+        _told(host.images.build(name, fresh=fresh, on_event=tell), output, "ready")
 
 
 @image.command()

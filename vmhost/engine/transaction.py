@@ -120,9 +120,8 @@ class Transaction:
             done = "what had been done was undone" if undone else "nothing was done"
             raise Cancelled(f"cancelled; {done}", hint="vmhost job list") from error
         hint = getattr(error, "hint", "")
-        message = f"{item.why}: {error}"
         raise ApplyError(
-            message, subject=item.subject, hint=hint, done=self.done, undone=undone, leftovers=leftovers
+            _once(item, error), subject=item.subject, hint=hint, done=self.done, undone=undone, leftovers=leftovers
         ) from error
 
     def _chain(self, name: str, chain: Sequence[tuple[int, Planned]]) -> dict[str, VmhostError]:
@@ -173,3 +172,11 @@ def undo_steps(
         undone.append(item.why)
         context.on_event(Undone(item.subject, item.why))
     return undone, leftovers
+
+
+def _once(item: Planned, error: BaseException) -> str:
+    """Return the step and its error without the subject, which goes before both."""
+    what = item.why.removeprefix(f"{item.subject}: ")
+    if isinstance(error, VmhostError) and error.subject == item.subject:
+        return f"{what}: {error.message}"
+    return f"{what}: {error}"

@@ -38,6 +38,6 @@ def check_definitions(plan: Plan, host: ObservedHost) -> Plan:
         if faults:
             more = f"; {len(faults) - FAULTS_TOLD} more" if len(faults) > FAULTS_TOLD else ""
             text = f"libvirt's schema refuses the definition: {'; '.join(faults[:FAULTS_TOLD])}{more}"
-            hint = "mv domain_templates domain_templates.off   # beside config.toml"
+            hint = "mv domain_templates domain_templates.off   # in vmhost's configuration directory"
             raise UsageError(text, subject=subject, hint=hint)
     return plan

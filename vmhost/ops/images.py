@@ -49,13 +49,16 @@ class Images:
         images = self._host.ledger.images.list()
         return tuple(ImageUse(image, tuple(sorted(users.get(str(image.path), ())))) for image in images)
 
-    def build(self, name: str, *, on_event: Callable[[Event], None] | None = None) -> ImageRecord:
+    def build(self, name: str, *, fresh: bool = False, on_event: Callable[[Event], None] | None = None) -> ImageRecord:
         """Build a Debian image (``debian-12``) from the machine's own mirrors; an image of the same recipe is kept.
 
+        :param fresh: build with today's packages although there is one; guests stay on the image that they have.
         :raises NotFound: the mirrors do not hold it; :raises DriverError: a tool failed. Nothing half is left.
         """
         self._check_ours()
-        return self._job("image build", name, on_event, lambda tell: self._store.build(name, on_progress=tell))
+        return self._job(
+            "image build", name, on_event, lambda tell: self._store.build(name, fresh=fresh, on_progress=tell)
+        )
 
     def pull(self, name: str, *, on_event: Callable[[Event], None] | None = None) -> ImageRecord:
         """Download a distribution's cloud image; it is visible only after its checksum held.

@@ -44,12 +44,15 @@ class PowerResult:
 def plan_power(name: str, action: Action, observed: Observed, *, timeout: float, discard_saved: bool) -> Plan:
     """Return the plan of one action on one guest; an empty one, with a note why, when there is nothing to do.
 
-    :raises NotFound: no such guest; :raises Refused: it is foreign; :raises Protected: it runs, is protected, and would
-        be powered off.
+    :raises NotFound: no such guest; :raises Refused: it is foreign; :raises Protected: it is protected, and would
+        be powered off or lose its saved memory.
     """
     domain = _ours(name, observed)
-    if action == "power-off" and domain.active and domain.metadata and domain.metadata.protect:
-        hint = f"vmhost guest stop {domain.name}, or take 'protect: true' out of its site, then vmhost apply SITE"
+    off = action == "power-off" and domain.active
+    discards = action == "start" and discard_saved and domain.raw.managed_save
+    if (off or discards) and domain.metadata and domain.metadata.protect:
+        instead = f"vmhost guest stop {domain.name}" if off else f"vmhost guest start {domain.name}"
+        hint = f"{instead}, or take 'protect: true' out of its site, then vmhost apply SITE"
         raise Protected("it is protected", subject=name, hint=hint)
     planned, text = _steps(domain, action, timeout, discard_saved)
     site = domain.metadata.site if domain.metadata else ""

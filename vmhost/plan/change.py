@@ -21,7 +21,7 @@ from vmhost.model.units import format_size
 from vmhost.plan.compare import FIRST_BOOT, Delta, Pair, compare
 from vmhost.plan.create import build_metadata, first_boot, fits, seed_step, volume_step, wait_step
 from vmhost.plan.redefine import amended
-from vmhost.plan.request import Parts, Refusal, Refused, Request
+from vmhost.plan.request import Parts, Protected, Refusal, Refused, Request
 from vmhost.plan.storage import disk_volume
 from vmhost.render.metadata import metadata_xml
 from vmhost.render.seed import SeedDocuments, render_seed, scrubbed
@@ -73,6 +73,9 @@ def _against(pair: Pair, deltas: list[Delta], request: Request) -> list[Refusal]
     if boot and pair.domain.raw.managed_save and not request.permit.discard_saved:
         text = "its memory is saved: the next start would run the old definition"
         refusals.append(Refusal(name, text, f"vmhost guest start {name}, or add --discard-saved", Refused))
+    elif boot and pair.domain.raw.managed_save and metadata and metadata.protect:
+        text = "it is protected, and its memory is saved: the new definition needs that memory to be discarded"
+        refusals.append(Refusal(name, text, f"vmhost guest start {name}", Protected))
     return refusals
 
 

@@ -186,4 +186,6 @@ _FIELDS: Final = ("uuid", "name", "vcpus", "max_vcpus", "memory", "max_memory", 
 
 
 def _template_error(guest: str, message: str) -> UsageError:
-    return UsageError(message, subject=guest, hint="mv domain_templates domain_templates.off   # beside config.toml")
+    return UsageError(
+        message, subject=guest, hint="mv domain_templates domain_templates.off   # in vmhost's configuration directory"
+    )
