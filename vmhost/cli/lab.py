@@ -23,6 +23,7 @@ class Row:
 
     name: str
     status: str
+    kernel: str
     pid: int
     created: str
     directory: str
@@ -40,12 +41,19 @@ def lab() -> None:
 @lab.command()
 @click.argument("name", default=NAME)
 @click.option("--bridge", is_flag=True, help="Begin with a bridge br-lab, 10.99.0.1/24, for guests.")
-def up(name: str, bridge: bool) -> None:
+@click.option(
+    "--kernel",
+    type=click.Choice(["host", "uml"]),
+    default="host",
+    show_default=True,
+    help="uml: User-Mode Linux, slower, but with VLANs on any machine and without root.",
+)
+def up(name: str, bridge: bool, kernel: str) -> None:
     """Bring up a lab called NAME ("lab" by default)."""
-    from vmhost.ops.lab import BRIDGE, BRIDGE_ADDRESS
+    from vmhost.ops.lab import BRIDGE, BRIDGE_ADDRESS, Kernel
     from vmhost.ops.lab import up as bring_up
 
-    bring_up(name, bridge=bridge)
+    bring_up(name, bridge=bridge, kernel=Kernel(kernel))
     diagnostics.say(_usage(name, f"{BRIDGE}, {BRIDGE_ADDRESS}" if bridge else ""))
 
 
@@ -81,8 +89,8 @@ def list_(output: str) -> None:
         output,
         "LabList",
         [_row(found) for found in labs()],
-        ("NAME", "STATUS", "PID", "CREATED"),
-        lambda row: (row.name, row.status, str(row.pid or "-"), row.created),
+        ("NAME", "STATUS", "KERNEL", "PID", "CREATED"),
+        lambda row: (row.name, row.status, row.kernel, str(row.pid or "-"), row.created),
         lambda row: row.name,
     )
 
@@ -100,7 +108,7 @@ def down(names: tuple[str, ...]) -> None:
 def _row(found: Lab) -> Row:
     status = found.status
     alive = status != "dead"
-    return Row(found.name, status, found.pid if alive else 0, found.created, str(found.directory))
+    return Row(found.name, status, found.kernel, found.pid if alive else 0, found.created, str(found.directory))
 
 
 def _usage(name: str, bridge: str) -> str:

@@ -24,9 +24,10 @@ from vmhost.lab.control import (
     up,
 )
 from vmhost.lab.enter import inside
-from vmhost.lab.store import Lab, Status, find, root
+from vmhost.lab.store import Kernel, Lab, Status, find, root
 
 __all__ = [
+    "Kernel",
     "Lab",
     "Status",
     "down",

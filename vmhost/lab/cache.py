@@ -9,10 +9,11 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
-from vmhost.lab.store import Lab
+from vmhost.lab.store import Kernel, Lab
 from vmhost.model.errors import DriverError
 
-_CAPABILITIES = "var/cache/libvirt/qemu/capabilities"
+CAPABILITIES = "var/cache/libvirt/qemu/capabilities"
+"""Where libvirt keeps what it found out about QEMU."""
 
 
 def images() -> Path:
@@ -45,7 +46,7 @@ def lend_capabilities(lab: Lab) -> bool:
     kept = _kept(lab)
     if not kept.is_dir():
         return False
-    shutil.copytree(kept, lab.disk / _CAPABILITIES)
+    shutil.copytree(kept, place(lab))
     return True
 
 
@@ -54,18 +55,27 @@ def keep_capabilities(lab: Lab) -> None:
     kept = _kept(lab)
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=kept.parent, ignore_cleanup_errors=True) as new:
-        shutil.copytree(lab.disk / _CAPABILITIES, Path(new, "kept"))
+        shutil.copytree(place(lab), Path(new, "kept"))
         # Another lab may have been faster; what it found is as good.
         with suppress(OSError):
             Path(new, "kept").rename(kept)
 
 
+def place(lab: Lab) -> Path:
+    """Where what is known about QEMU is handed over, outside: the lab's own file, unless that is in its memory."""
+    return lab.disk / CAPABILITIES if lab.kernel == Kernel.HOST else lab.directory / "capabilities"
+
+
 def _kept(lab: Lab) -> Path:
     """A place for each combination of libvirtd, QEMUs, kernel and KVM."""
-    programs = [Path("/usr/sbin/libvirtd"), *sorted(Path("/usr/bin").glob("qemu-system-*"))]
+    programs = [Path("/usr/sbin/libvirtd"), *_own_kernel(lab), *sorted(Path("/usr/bin").glob("qemu-system-*"))]
     stats = [(str(program), program.stat().st_size, program.stat().st_mtime_ns) for program in programs]
-    mark = repr((stats, os.uname().release, lab.kvm, lab.user))
+    mark = repr((stats, os.uname().release, lab.kvm, lab.user, str(lab.kernel)))
     return _home() / "lab" / hashlib.sha256(mark.encode()).hexdigest()[:16]
+
+
+def _own_kernel(lab: Lab) -> tuple[Path, ...]:
+    return (Path("/usr/bin/linux.uml"),) if lab.kernel == Kernel.UML else ()
 
 
 def _home() -> Path:

@@ -14,21 +14,23 @@ from typing import NoReturn
 
 from vmhost.drivers.command import GRACE, CommandFailed, Completed, foreground, run
 from vmhost.lab import cache, cgroups, enter, store, tree
-from vmhost.lab.store import Lab
+from vmhost.lab.store import Kernel, Lab
+from vmhost.lab.uml import start as uml
 from vmhost.model.errors import DriverError, NotFound, PermissionDenied, VmhostError
 
-_UP = 90.0
+_UP = 180.0
 _DOWN = 20.0
 _AS_ROOT = ("unshare", "--user", "--map-auto", "--map-root-user", "--")
 
 
-def up(name: str, *, bridge: bool = False) -> Lab:
+def up(name: str, *, bridge: bool = False, kernel: Kernel = Kernel.HOST) -> Lab:
     """Bring up a lab and return it when its libvirt answers.
 
     ``VMHOST_LAB_KVM=1`` shows /dev/kvm to the lab, on machines where guests run under it.
 
     :param name: letters, digits, ``.``, ``_`` and ``-``, at most 63.
     :param bridge: True: the lab begins with a bridge ``br-lab``, 10.99.0.1/24.
+    :param kernel: the machine's own, in namespaces, or User-Mode Linux: slower, with VLANs, and for every user.
     :raises AlreadyThere: a lab of that name exists, perhaps only as the remains of one.
     :raises PermissionDenied: this user cannot have labs here; the hint says what is missing.
     :raises DriverError: a part did not start. Nothing of the lab is left.
@@ -41,9 +43,12 @@ def up(name: str, *, bridge: bool = False) -> Lab:
         images=str(cache.images()),
         user=os.geteuid() != 0,
         bridge=bridge,
-        kvm=os.environ.get("VMHOST_LAB_KVM") == "1" and Path("/dev/kvm").exists(),
+        kvm=kernel is Kernel.HOST and os.environ.get("VMHOST_LAB_KVM") == "1" and Path("/dev/kvm").exists(),
+        kernel=kernel,
     )
-    if lab.user:
+    if kernel is Kernel.UML:
+        uml.check(lab)
+    elif lab.user:
         _check_user()
     store.claim(lab.directory)
     with store.locked(lab.directory) as lock:
@@ -143,47 +148,68 @@ def _line(lab: Lab, argv: Sequence[str]) -> list[str]:
 def _bring_up(lab: Lab, lock: int) -> Lab:
     store.write(lab)
     cache.make_images(lab)
-    tree.make_directories(lab)
+    if lab.kernel == Kernel.UML:
+        uml.prepare(lab)
+    else:
+        tree.make_directories(lab)
     known = cache.lend_capabilities(lab)
-    if not lab.user:
-        cgroups.make(lab.directory)
-    start = enter.python("vmhost.lab.init", str(lab.directory))
     try:
         # The lock goes along: until the start has ended, nobody else takes the lab apart, even if we are killed.
-        run([*(_AS_ROOT if lab.user else ()), *start], timeout=_UP, pass_fds=[lock])
+        run(_start(lab), timeout=_UP, pass_fds=[lock])
     except CommandFailed as error:
         what = " | ".join(error.stderr) or error.message
         raise DriverError(f"the lab did not start: {what}", subject=lab.name, hint="vmhost host doctor") from error
     lab = replace(store.read(lab.directory), ready=True)
     store.write(lab)
     if not known:
-        run_inside(lab.name, ["virsh", "--connect", "qemu:///system", "capabilities"], timeout=_UP)
-        cache.keep_capabilities(lab)
+        _learn(lab)
     return lab
+
+
+def _start(lab: Lab) -> list[str]:
+    if lab.kernel == Kernel.UML:
+        return enter.python("vmhost.lab.uml.start", str(lab.directory))
+    if not lab.user:
+        cgroups.make(lab.directory)
+    return [*(_AS_ROOT if lab.user else ()), *enter.python("vmhost.lab.init", str(lab.directory))]
+
+
+def _learn(lab: Lab) -> None:
+    """Let libvirt ask every QEMU, and keep what it found out."""
+    run_inside(lab.name, ["virsh", "--connect", "qemu:///system", "capabilities"], timeout=_UP)
+    if lab.kernel == Kernel.UML:
+        copied = run_inside(lab.name, ["tar", "-C", f"/{cache.CAPABILITIES}", "-c", "."], timeout=_UP)
+        cache.place(lab).mkdir()
+        unpack = ["tar", "-C", str(cache.place(lab)), "--no-same-owner", "-x"]
+        run(unpack, timeout=_UP, input=copied.stdout)
+    cache.keep_capabilities(lab)
 
 
 def _kill(lab: Lab) -> None:
     with lab.watch() as watch:
-        if watch is None:
-            return
-        watch.send(signal.SIGKILL)
-        # The end of a PID 1 is the end of all its processes: the kernel waits for them (pid_namespaces(7)).
-        if not watch.ended(_DOWN):
-            raise DriverError(
-                f"still runs {_DOWN:g} s after SIGKILL", subject=lab.name, hint=f"vmhost lab down {lab.name}"
-            )
+        if watch is not None:
+            watch.send(signal.SIGKILL)
+            # The end of a PID 1 is the end of all its processes: the kernel waits for them (pid_namespaces(7)).
+            if not watch.ended(_DOWN):
+                raise _lives_on(lab)
+    if lab.kernel == Kernel.UML and not uml.end_remains(lab, _DOWN):
+        raise _lives_on(lab)
+
+
+def _lives_on(lab: Lab) -> DriverError:
+    return DriverError(f"still runs {_DOWN:g} s after SIGKILL", subject=lab.name, hint=f"vmhost lab down {lab.name}")
 
 
 def _remove(lab: Lab) -> None:
     """End a lab whose lock we hold, and remove its groups and files."""
     _kill(lab)
-    if not lab.user:
+    if not lab.user and lab.kernel == Kernel.HOST:
         cgroups.remove(lab.directory)
     shown = tree.mounts_below(lab.directory, Path("/proc/self/mountinfo").read_text())
     if shown:
         # Deleting would go through them into what they show.
         raise DriverError(f"mounted in its directory: {', '.join(shown)}", subject=lab.name, hint=f"umount {shown[-1]}")
-    if lab.user:
+    if lab.user and lab.kernel == Kernel.HOST:
         # Users other than root inside are subordinate ids here, whose files only they and the inner root may delete.
         run([*_AS_ROOT, "rm", "--recursive", "--force", "--", str(lab.directory)], timeout=60)
     else:

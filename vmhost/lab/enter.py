@@ -14,7 +14,8 @@ from typing import NoReturn
 
 from vmhost.drivers.command import replace
 from vmhost.lab import cgroups, store
-from vmhost.lab.store import Lab, Status
+from vmhost.lab.store import Kernel, Lab, Status
+from vmhost.lab.uml.client import call
 from vmhost.model.errors import Conflict, PermissionDenied, VmhostError
 
 MARK = Path("/run/vmhost-lab")
@@ -66,6 +67,8 @@ def become(lab: Lab, argv: Sequence[str], env: Mapping[str, str] | None = None) 
     :raises PermissionDenied: it is not our lab.
     """
     added = dict(env or {})
+    if lab.kernel == Kernel.UML:
+        replace(python("vmhost.lab.enter", str(lab.directory), *argv), env={**os.environ, **added})
     line = command(lab, argv, added)
     if not lab.user:
         try:
@@ -80,17 +83,31 @@ def command(lab: Lab, argv: Sequence[str], added: Mapping[str, str]) -> list[str
 
     What stands in the environment stays there, off the command line; only the machine's places are taken out.
     """
-    if lab.status is not Status.READY:
-        raise Conflict(f"the lab is {lab.status}", subject=lab.name, hint=f"vmhost lab down {lab.name}")
+    check_ready(lab)
     spaces = ["--user", "--preserve-credentials"] if lab.user else ["--cgroup"]
     unset = [f"--unset={name}" for name in _DROPPED if name in os.environ and name not in added]
-    ours = {"VMHOST_LAB": lab.name, "debian_chroot": f"lab {lab.name}", "PATH": _path(os.environ.get("PATH", ""))}
+    ours = _ours(lab)
     return [
         *("nsenter", "--target", str(lab.pid), "--mount", "--net", "--pid", *spaces, "--"),
         *("env", f"--chdir={_directory(lab)}", *unset),
         *(f"{name}={value}" for name, value in ours.items() if name not in added),
         *argv,
     ]
+
+
+def check_ready(lab: Lab) -> None:
+    """:raises Conflict: the lab is not ready."""
+    if lab.status is not Status.READY:
+        raise Conflict(f"the lab is {lab.status}", subject=lab.name, hint=f"vmhost lab down {lab.name}")
+
+
+def environment(lab: Lab) -> dict[str, str]:
+    """Our environment as it is in a lab."""
+    return {**{name: text for name, text in os.environ.items() if name not in _DROPPED}, **_ours(lab)}
+
+
+def _ours(lab: Lab) -> dict[str, str]:
+    return {"VMHOST_LAB": lab.name, "debian_chroot": f"lab {lab.name}", "PATH": _path(os.environ.get("PATH", ""))}
 
 
 def _directory(lab: Lab) -> str:
@@ -110,8 +127,12 @@ def _path(path: str) -> str:
 def main(arguments: Sequence[str]) -> int:
     """``DIRECTORY COMMAND...``: become the command in the lab of that directory."""
     directory, *argv = arguments
+    lab = store.read(Path(directory))
     try:
-        become(store.read(Path(directory)), argv)
+        if lab.kernel == Kernel.UML:
+            check_ready(lab)
+            return call(lab.directory, lab.name, argv, environment(lab), os.getcwd())  # noqa: PTH109 - as it is
+        become(lab, argv)
     except VmhostError as error:
         sys.stderr.write(f"vmhost: {error}\n")
         return FAILED

@@ -113,6 +113,11 @@ def _bring_up(lab: Lab) -> None:
     os.umask(0o022)
     tree.mount_all(lab, () if lab.user else cgroups.mounted())
     os.chdir("/")
+    begin(lab)
+
+
+def begin(lab: Lab) -> None:
+    """In a lab whose file system is in place: bring up its network and its daemons."""
     enter.MARK.write_text(f"{lab.name}\n")
     lock = Path("/run/lock")
     lock.mkdir()

@@ -33,12 +33,20 @@ class Status(StrEnum):
     DEAD = "dead"
 
 
+class Kernel(StrEnum):
+    """Whose kernel a lab runs on: the machine's, in namespaces, or User-Mode Linux, one of its own."""
+
+    HOST = "host"
+    UML = "uml"
+
+
 @dataclass(frozen=True, slots=True)
 class Lab:
     """A lab as its directory tells it.
 
-    ``pid`` is the process that is PID 1 in the lab, as it is numbered here; ``started`` (clock ticks after boot) and
-    ``boot`` (the kernel's boot id) tell it from a later process with the same number. 0 and "" while there is none.
+    ``kernel`` is whose kernel it runs on. ``pid`` is the process that is PID 1 in the lab, or is the lab's own kernel,
+    as it is numbered here; ``started`` (clock ticks after boot) and ``boot`` (the kernel's boot id) tell it from a
+    later process with the same number. 0 and "" while there is none.
     """
 
     name: str
@@ -49,6 +57,7 @@ class Lab:
     user: bool = False
     bridge: bool = False
     kvm: bool = False
+    kernel: str = Kernel.HOST
     ready: bool = False
     pid: int = 0
     started: int = 0

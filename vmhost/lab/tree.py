@@ -46,6 +46,11 @@ class Mount:
 def make_directories(lab: Lab) -> None:
     """Outside, before the start: make the private directories of a lab on disk."""
     lab.tree.mkdir()
+    make_disk(lab)
+
+
+def make_disk(lab: Lab) -> None:
+    """Make the directories that a lab's larger private files are in."""
     for parent, own in PRIVATE.items():
         for name in own:
             (lab.disk / parent[1:] / name).mkdir(parents=True)
