@@ -1,6 +1,6 @@
 """What goes over a line into a lab: frames, small enough that a pipe takes each of them whole or not at all (pipe(7)).
 
-A line is a serial line of the lab's kernel whose two directions are FIFOs in the lab's directory. Whoever holds the lock
+A line is a serial line of the lab's kernel; its two directions are FIFOs in the lab's directory. Whoever holds the lock
 (flock(2)) of the first one has the line, until it dies. The next one cannot know what was left in the FIFOs, so it
 begins with RESET and a number drawn for this call, and passes over everything until that very number comes back.
 """
