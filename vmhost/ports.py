@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
     from vmhost.model.observed import Neighbour, ObservedLink, RawDomain
     from vmhost.model.outcome import JobRecord
     from vmhost.model.shell import CommandResult, SshTarget
+    from vmhost.model.vlans import PortVlans
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +119,13 @@ class Links(Protocol):
 
     def links(self) -> tuple[ObservedLink, ...]: ...
     def neighbours(self) -> tuple[Neighbour, ...]: ...
-    def create_bridge(self, name: str, *, alias: str, mtu: int, address: str) -> None:
+    def create_bridge(self, name: str, *, alias: str, mtu: int, address: str, vlan_aware: bool = False) -> None:
         """Create with its alias in one go, then MTU, address and up; on a failure in between the bridge is removed
-        again.
+        again. ``vlan_aware``: it filters VLANs, and its ports begin in none.
         """
+
+    def set_port_vlans(self, name: str, wanted: PortVlans) -> None:
+        """Make the VLANs of a port exactly these and read them back; ``Conflict`` when its bridge filters none."""
 
     def delete_bridge(self, name: str, *, alias: str) -> None:
         """Delete if the alias is ours; ``AlreadyThere`` when it has ports or another alias."""

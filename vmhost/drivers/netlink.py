@@ -9,14 +9,17 @@ import errno
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
 from threading import Thread
 from typing import Any, Final, TypeVar
 from zlib import crc32
 
+from vmhost.drivers.portvlans import port_vlans_by_index, set_port_vlans
 from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied
 from vmhost.model.observed import Neighbour, ObservedLink
+from vmhost.model.vlans import PortVlans
 
 Message = Any  # pyroute2's netlink messages: a mapping of header fields with get_attr() for attributes
 Socket = Any  # pyroute2.IPRoute
@@ -32,13 +35,13 @@ class Netlink:
 
     def links(self) -> tuple[ObservedLink, ...]:
         """Return all links, by index."""
-        return _call(lambda socket: _links(socket.get_links(), socket.get_addr()), "links")
+        return _call(_all_links, "links")
 
     def neighbours(self) -> tuple[Neighbour, ...]:
         """Return the neighbours whose hardware address the kernel knows (ARP, NDP)."""
         return _call(_neighbours, "neighbours")
 
-    def create_bridge(self, name: str, *, alias: str, mtu: int, address: str) -> None:
+    def create_bridge(self, name: str, *, alias: str, mtu: int, address: str, vlan_aware: bool = False) -> None:
         """Create a bridge that is complete from its first moment, and set it up.
 
         The kernel takes no alias with the message that creates a link (``rtnl_create_link``, seen on 6.18), so the
@@ -48,9 +51,19 @@ class Netlink:
         The host takes no router advertisements from guests: IPv6 is off on the bridge, unless its address is one.
 
         :param address: the host's own, ``ip/prefix``; empty: none.
+        :param vlan_aware: it filters VLANs, and its ports begin in none: what nobody has tagged carries nothing.
         :raises AlreadyThere: a link has the name. :raises PermissionDenied: this takes CAP_NET_ADMIN.
+        :raises DriverError: also if this kernel's bridges cannot filter VLANs.
         """
-        _call(lambda socket: _create_bridge(socket, name, alias, mtu, address), name)
+        _call(lambda socket: _create_bridge(socket, name, alias, mtu, address, vlan_aware), name)
+
+    def set_port_vlans(self, name: str, wanted: PortVlans) -> None:
+        """Make the VLANs of a bridge port exactly these, and read them back.
+
+        :raises Absent: there is no such link. :raises Conflict: it is no port of a bridge that filters VLANs.
+        :raises PermissionDenied: this takes CAP_NET_ADMIN.
+        """
+        _call(lambda socket: set_port_vlans(socket, name, wanted), name)
 
     def delete_bridge(self, name: str, *, alias: str) -> None:
         """Delete a bridge that is ours and has no ports.
@@ -114,6 +127,18 @@ def _translate(code: int, message: str, subject: str) -> DriverError:
     )
 
 
+def _all_links(socket: Socket) -> tuple[ObservedLink, ...]:
+    links = _links(socket.get_links(), socket.get_addr())
+    if not any(link.vlan_filtering for link in links):
+        return links
+    vlans = port_vlans_by_index(socket)
+    filtering = {link.name for link in links if link.vlan_filtering}
+    return tuple(
+        replace(link, vlans=vlans[link.index]) if link.index in vlans and {link.name, link.master} & filtering else link
+        for link in links
+    )
+
+
 def _links(found: Sequence[Message], addresses: Sequence[Message]) -> tuple[ObservedLink, ...]:
     found = tuple(found)
     names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in found}
@@ -144,6 +169,7 @@ def _link(link: Message, names: dict[int, str], addresses: Sequence[str]) -> Obs
         alias=str(link.get_attr("IFLA_IFALIAS") or ""),
         addresses=tuple(addresses),
         vlan_filtering=kind == "bridge" and bool(data and data.get_attr("IFLA_BR_VLAN_FILTERING")),
+        default_pvid=int(data.get_attr("IFLA_BR_VLAN_DEFAULT_PVID") or 0) if kind == "bridge" and data else 0,
     )
 
 
@@ -164,13 +190,15 @@ def _passing_name(name: str) -> str:
     return f"vhnew-{crc32(name.encode()):08x}"
 
 
-def _create_bridge(socket: Socket, name: str, alias: str, mtu: int, address: str) -> None:
+def _create_bridge(socket: Socket, name: str, alias: str, mtu: int, address: str, vlan_aware: bool) -> None:
     _remove_abandoned(socket, name)
     if _find(socket, name) is not None:
         raise AlreadyThere("there is a link of that name", subject=name, hint=f"ip -details link show {name}")
     passing = _passing_name(name)
-    socket.link("add", ifname=passing, kind="bridge")
+    filtering = {"br_vlan_filtering": 1, "br_vlan_default_pvid": 0} if vlan_aware else {}
+    socket.link("add", ifname=passing, kind="bridge", **filtering)
     with _removed_on_failure(socket, passing) as bridge:
+        _check_filtering(bridge, name, vlan_aware)
         # Set once, the address stays; else a bridge takes that of its lowest port, and guests come and go.
         socket.link("set", index=bridge.index, IFLA_IFALIAS=alias, mtu=mtu, address=bridge.mac)
         _limit_ipv6(passing, address)
@@ -199,6 +227,13 @@ def _limit_ipv6(link: str, address: str) -> None:
     setting = "accept_ra" if ":" in address else "disable_ipv6"
     if _IPV6.is_dir():  # a kernel without IPv6 has nothing to limit
         (_IPV6 / link / setting).write_text("0" if setting == "accept_ra" else "1")
+
+
+def _check_filtering(bridge: ObservedLink, name: str, vlan_aware: bool) -> None:
+    """:raises DriverError: the kernel passed over what it has not: it was built without BRIDGE_VLAN_FILTERING."""
+    if vlan_aware and (not bridge.vlan_filtering or bridge.default_pvid):
+        text = "this kernel's bridges cannot filter VLANs (it lacks BRIDGE_VLAN_FILTERING)"
+        raise DriverError(text, subject=name, hint="vmhost lab up --kernel uml")
 
 
 def _check(link: ObservedLink | None, alias: str, mtu: int, address: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from vmhost.model.vlans import PortVlans, parse_vids, port_vlans
+
 NAMESPACE: Final = "https://vmhost.dev/xmlns/guest"
 METADATA_VERSION: Final = 1
 
@@ -15,7 +17,8 @@ class NicIdentity:
 
     ``id`` is stable within the guest (libvirt alias ``ua-nic-ID``); ``tap`` is the link on the host, empty for the user
     network; ``address`` is ``ip/prefix``, empty for DHCP and for none; ``ssh_port`` is the forwarded port on the host's
-    loopback for the user network, else 0.
+    loopback for the user network, else 0. ``pvid`` and ``tagged`` are the VLANs of its port: the one that it is in
+    untagged (0: none), and those that it sees tagged (``100,200-299``).
     """
 
     id: str
@@ -24,6 +27,16 @@ class NicIdentity:
     tap: str = ""
     address: str = ""
     ssh_port: int = 0
+    pvid: int = 0
+    tagged: str = ""
+
+    @property
+    def vlans(self) -> PortVlans | None:
+        """The VLANs of its port; None: it is on a network without VLANs.
+
+        :raises ValueError: they are not VLAN ids.
+        """
+        return port_vlans(self.pvid, parse_vids(self.tagged)) if self.pvid or self.tagged else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from vmhost.model.identity import GuestMetadata
 from vmhost.model.image import ImageRecord
+from vmhost.model.vlans import NO_VLAN, PortVlans
 
 
 class DomainState(StrEnum):
@@ -140,7 +141,10 @@ class ObservedPool:
 
 @dataclass(frozen=True, slots=True)
 class ObservedLink:
-    """A network link of the host; ``kind`` is the kernel's (``bridge``, ``veth``, ``tun``) or empty for hardware."""
+    """A network link of the host; ``kind`` is the kernel's (``bridge``, ``veth``, ``tun``) or empty for hardware.
+
+    ``vlan_filtering`` and ``default_pvid`` are a bridge's; ``vlans`` are those of a port of a bridge that filters them.
+    """
 
     name: str
     index: int
@@ -153,6 +157,8 @@ class ObservedLink:
     alias: str = ""
     addresses: tuple[str, ...] = ()
     vlan_filtering: bool = False
+    default_pvid: int = 0
+    vlans: PortVlans = NO_VLAN
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +168,19 @@ class Neighbour:
     address: str
     mac: str
     link: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObservedHook:
+    """The libvirt hook that tags the ports of guests.
+
+    ``installed``: it is there as this vmhost would write it. ``active``: the libvirt daemon that runs calls it, since
+    it was there when the daemon started. ``called``: it was seen to.
+    """
+
+    installed: bool = False
+    active: bool = False
+    called: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +214,7 @@ class Observed:
     neighbours: tuple[Neighbour, ...] = ()
     images: tuple[ImageRecord, ...] = ()
     damaged_images: tuple[tuple[str, str], ...] = ()
+    hook: ObservedHook = ObservedHook()
 
     def domain(self, name: str) -> ObservedDomain | None:
         """Return the domain of that name, or None."""

@@ -53,15 +53,20 @@ def _identity(element: etree._Element) -> GuestIdentity:
 
 
 def _nic(element: etree._Element) -> NicIdentity:
-    port = element.get("ssh-port", "")
     return NicIdentity(
         id=element.get("id", ""),
         network=element.get("network", ""),
         mac=element.get("mac", ""),
         tap=element.get("tap", ""),
         address=element.get("address", ""),
-        ssh_port=int(port) if port.isdecimal() else 0,
+        ssh_port=_number(element.get("ssh-port", "")),
+        pvid=_number(element.get("pvid", "")),
+        tagged=element.get("tagged", ""),
     )
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdecimal() else 0
 
 
 def _child(element: etree._Element, name: str) -> etree._Element:

@@ -1,0 +1,105 @@
+"""The VLAN tables of bridge ports on rtnetlink, for :mod:`vmhost.drivers.netlink`.
+
+The library's own way of naming VLANs drops ids that it does not like without a word and cannot name two in one message
+(seen in 0.9.7). So the kernel's records are written as they are (``struct bridge_vlan_info`` of linux/if_bridge.h), all
+ids of a port in one message, and what the kernel made of it is read back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from vmhost.model.errors import Absent, Conflict, DriverError
+from vmhost.model.vlans import NO_VLAN, PortVlans, ranges
+
+Message = Any
+Socket = Any
+
+_PVID: Final = 1 << 1
+_UNTAGGED: Final = 1 << 2
+_BEGIN: Final = 1 << 3
+_END: Final = 1 << 4
+_BRVLAN_COMPRESSED: Final = 1 << 2  # RTEXT_FILTER_BRVLAN_COMPRESSED of linux/rtnetlink.h
+_AF_BRIDGE: Final = 7
+
+
+def port_vlans_by_index(socket: Socket) -> Mapping[int, PortVlans]:
+    """Return the VLANs of every port, and of every bridge itself, by the index of its link."""
+    found = socket.link("dump", family=_AF_BRIDGE, ext_mask=_BRVLAN_COMPRESSED)
+    return {int(link["index"]): _vlans(link) for link in found}
+
+
+def set_port_vlans(socket: Socket, name: str, wanted: PortVlans) -> None:
+    """Make the VLANs of a port exactly these; what is not wanted goes first.
+
+    :raises Absent: there is no such link.
+    :raises Conflict: it is no port of a bridge that filters VLANs: there, a tag would keep nobody apart.
+    :raises DriverError: the kernel took the message and yet did not do it.
+    """
+    index = _port(socket, name)
+    have = port_vlans_by_index(socket).get(index, NO_VLAN)
+    if have == wanted:
+        return
+    gone = (have.untagged | have.tagged) - (wanted.untagged | wanted.tagged)
+    if have.pvid and have.pvid != wanted.pvid:
+        gone |= {have.pvid}
+    _send(socket, "del", index, _records(gone, 0))
+    plain = wanted.untagged - {wanted.pvid}
+    pvid = [(wanted.pvid, _PVID | (_UNTAGGED if wanted.pvid in wanted.untagged else 0))] if wanted.pvid else []
+    _send(socket, "add", index, [*_records(wanted.tagged - {wanted.pvid}, 0), *_records(plain, _UNTAGGED), *pvid])
+    now = port_vlans_by_index(socket).get(index, NO_VLAN)
+    if now != wanted:
+        raise DriverError(f"has {now}, should have {wanted}", subject=name, hint=f"bridge vlan show dev {name}")
+
+
+def _port(socket: Socket, name: str) -> int:
+    links = {str(link.get_attr("IFLA_IFNAME")): link for link in socket.get_links()}
+    if name not in links:
+        raise Absent("there is no link of that name", subject=name, hint="ip link")
+    master = links[name].get_attr("IFLA_MASTER")
+    bridge = next((link for link in links.values() if link["index"] == master), None)
+    if bridge is None:
+        raise Conflict("it is no port of a bridge", subject=name, hint=f"ip -details link show {name}")
+    if not _filters(bridge):
+        title = bridge.get_attr("IFLA_IFNAME")
+        text = f"bridge {title} does not filter VLANs: its ports are not kept apart"
+        raise Conflict(text, subject=name, hint=f"ip -details link show {title}")
+    return int(links[name]["index"])
+
+
+def _filters(bridge: Message) -> bool:
+    info = bridge.get_attr("IFLA_LINKINFO")
+    data = info.get_attr("IFLA_INFO_DATA") if info else None
+    return bool(data and data.get_attr("IFLA_BR_VLAN_FILTERING"))
+
+
+def _vlans(link: Message) -> PortVlans:
+    pvid, untagged, tagged = 0, set[int](), set[int]()
+    table, first = link.get_attr("IFLA_AF_SPEC"), 0
+    for key, record in table["attrs"] if table else ():
+        if key != "IFLA_BRIDGE_VLAN_INFO":
+            continue
+        vid, flags = int(record["vid"]), int(record["flags"])
+        if flags & _BEGIN:
+            first = vid
+            continue
+        vids = range(first if flags & _END else vid, vid + 1)
+        pvid = vid if flags & _PVID else pvid
+        (untagged if flags & _UNTAGGED else tagged).update(vids)
+    return PortVlans(pvid, frozenset(untagged), frozenset(tagged))
+
+
+def _records(vids: Iterable[int], flags: int) -> Iterator[tuple[int, int]]:
+    for first, last in ranges(vids):
+        if first == last:
+            yield first, flags
+        else:
+            yield first, flags | _BEGIN
+            yield last, flags | _END
+
+
+def _send(socket: Socket, command: str, index: int, records: Iterable[tuple[int, int]]) -> None:
+    attributes = [["IFLA_BRIDGE_VLAN_INFO", {"vid": vid, "flags": flags}] for vid, flags in records]
+    if attributes:
+        socket.vlan_filter(command, index=index, af_spec={"attrs": attributes})
