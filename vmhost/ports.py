@@ -17,7 +17,7 @@ from vmhost.model.layout import Layout as Layout
 
 if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
     from vmhost.model.image import ImageRecord
-    from vmhost.model.observed import Neighbour, ObservedLink, RawDomain
+    from vmhost.model.observed import Neighbour, ObservedHook, ObservedLink, RawDomain
     from vmhost.model.outcome import JobRecord
     from vmhost.model.shell import CommandResult, SshTarget
     from vmhost.model.vlans import PortVlans
@@ -129,6 +129,20 @@ class Links(Protocol):
 
     def delete_bridge(self, name: str, *, alias: str) -> None:
         """Delete if the alias is ours; ``AlreadyThere`` when it has ports or another alias."""
+
+
+class Hook(Protocol):
+    """The libvirt hook that tags the ports of guests, and the daemon that has to know it."""
+
+    def state(self) -> ObservedHook: ...
+    def install(self) -> None:
+        """Write it, beside those of others; ``AlreadyThere`` when a file of another has its name."""
+
+    def remove(self) -> None:
+        """Take it away; an absent one is fine."""
+
+    def restart_daemon(self) -> None:
+        """Restart libvirt's daemon; guests run on, and connections are made anew."""
 
 
 class ShellSession(Protocol):
@@ -331,6 +345,7 @@ class Ports:
 
     hypervisor: Hypervisor
     links: Links
+    hook: Hook
     shell: GuestShell
     signals: Signals
     seeds: SeedMaker

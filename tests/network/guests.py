@@ -80,7 +80,7 @@ class Guest:
         return self.lab.virsh("domstate", self.name).text.strip() == "running"
 
     def define(self) -> None:
-        nic = NicIdentity("prod", "prod", "52:54:00:00:00:01", self.tap, pvid=self.pvid, tagged=self.tagged)
+        nic = NicIdentity("prod", "prod", "52:54:00:00:00:01", self.tap, "", 0, self.pvid, self.tagged, BRIDGE)
         identity = GuestIdentity(self.uuid, self.name, self.uuid, "", (nic,))
         metadata = metadata_xml(GuestMetadata(1, "tests", "root", "", identity, "{}"))
         xml = DOMAIN.format(
@@ -116,6 +116,10 @@ class Guest:
     def attend(self) -> None:
         """Wait until its shell is there."""
         self._until(re.compile(re.escape(READY)), BOOT)
+
+    def until_reconnected(self) -> None:
+        """Wait until a libvirtd that was just started is done with this guest: one job at a time."""
+        self.lab.virsh("qemu-monitor-command", self.name, "--hmp", "info status", timeout=90)
 
     def power_off(self) -> None:
         self.let_go()

@@ -43,6 +43,7 @@ def test_guests_of_two_vlans_do_not(trio: Trio) -> None:
 @pytest.mark.parametrize("kill", [False, True], ids=["restart", "crash"])
 def test_vlans_stay_when_libvirtd_starts_again(lab: InLab, trio: Trio, kill: bool) -> None:
     lab.restart_libvirtd(kill=kill)
+    trio.one.until_reconnected()
     assert trio.one.running
     assert trio.one.vlans == port_vlans(100)
     assert trio.one.reaches("10.1.1.2")
@@ -52,6 +53,7 @@ def test_what_was_changed_meanwhile_is_repaired_when_libvirtd_starts_again(lab: 
     lab.stop_libvirtd()
     Netlink().set_port_vlans(trio.other.tap, port_vlans(100))
     lab.start_libvirtd()
+    trio.other.until_reconnected()
     assert trio.other.vlans == port_vlans(200)
 
 
@@ -59,6 +61,7 @@ def test_a_hook_that_fails_at_reconnect_hurts_nobody(lab: InLab, trio: Trio) -> 
     lab.stop_libvirtd()
     _filter_vlans(False)
     lab.start_libvirtd()
+    trio.one.until_reconnected()
     assert trio.one.running
     _filter_vlans(True)
     assert trio.one.vlans == port_vlans(100)

@@ -9,6 +9,8 @@ from dataclasses import replace
 
 from vmhost.model.observed import Neighbour
 from vmhost.model.units import parse_size
+from vmhost.model.vlans import port_vlans
+from vmhost.render.parse.domain import parse_domain
 from vmhost.testing import FakeHost, builders
 from vmhost.testing.world import Link, Volume
 
@@ -122,6 +124,12 @@ def _image(fake: FakeHost, name: str, size: str = "2G", firmware: str = "bios,ue
     fake.world.images[-1] = replace(fake.world.images[-1], firmware=frozenset(firmware.split(",")))
 
 
+def _port_vlan(fake: FakeHost, name: str, pvid: str) -> None:
+    """Somebody moved the port of a running guest to another VLAN."""
+    nic = parse_domain(fake.domain(name).xml).nics[0]
+    fake.links.set_port_vlans(nic.tap, port_vlans(int(pvid)))
+
+
 HAPPENINGS: Mapping[str, Callable[..., None]] = {
     "edit": _edit,
     "foreign": _foreign,
@@ -140,5 +148,7 @@ HAPPENINGS: Mapping[str, Callable[..., None]] = {
     "pool-stopped": _pool_stopped,
     "volume": _volume,
     "neighbour": _neighbour,
+    "port-vlan": _port_vlan,
+    "no-hook": lambda fake: fake.hook.remove(),
     "image": _image,
 }

@@ -36,7 +36,7 @@ ELSEWHERE: dict[type[BaseModel], dict[str, str]] = {
     CpuSpec: {},
     MemorySpec: {},
     DiskSpec: {"size": "the volume", "pool": "the volume, and so the path"},
-    NicSpec: {"address": "the seed and the metadata"},
+    NicSpec: {"address": "the seed and the metadata", "tagged": "the hook"},
     NetworkSpec: {
         "vlan": "the hook",
         "range": "a plan",

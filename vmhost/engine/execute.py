@@ -21,17 +21,22 @@ from vmhost.model.steps import (
     DiscardManagedSave,
     EnsurePool,
     ForgetConsole,
+    InstallHook,
     PowerOff,
+    RemoveHook,
     ResizeDisk,
     ResizeVolume,
+    RestartDaemon,
     ScrubSeed,
     SetAutostart,
     SetMetadata,
+    SetPortVlans,
     ShutDown,
     StartDomain,
     Step,
     UndefineDomain,
 )
+from vmhost.model.vlans import PortVlans, parse_vids
 from vmhost.plan.links import bridge_alias
 from vmhost.render.parse.domain import parse_domain
 from vmhost.render.seed import SeedDocuments, seed_files
@@ -50,10 +55,19 @@ def execute(step: Step, context: Context) -> str:  # noqa: C901 - one match over
             hypervisor.create_pool(name, path)
         case DeletePool(name):
             hypervisor.delete_pool(name)
-        case CreateBridge(name, site, mtu, address):
-            ports.links.create_bridge(name, alias=bridge_alias(site), mtu=mtu, address=address)
+        case CreateBridge(name, site, mtu, address, vlan_aware):
+            alias = bridge_alias(site)
+            ports.links.create_bridge(name, alias=alias, mtu=mtu, address=address, vlan_aware=vlan_aware)
         case DeleteBridge(name, site):
             ports.links.delete_bridge(name, alias=bridge_alias(site))
+        case SetPortVlans(port, pvid, untagged, tagged):
+            ports.links.set_port_vlans(port, PortVlans(pvid, parse_vids(untagged), parse_vids(tagged)))
+        case InstallHook():
+            ports.hook.install()
+        case RemoveHook():
+            ports.hook.remove()
+        case RestartDaemon():
+            ports.hook.restart_daemon()
         case CreateVolume(pool, name, capacity, backing, backing_format):
             xml = volume_xml(name, capacity, format="qcow2", backing=backing, backing_format=backing_format)
             hypervisor.create_volume(pool, xml)

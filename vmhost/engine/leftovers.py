@@ -19,6 +19,8 @@ def leftover(undo: Step) -> str:
             return shlex.join(("virsh", "destroy", "--graceful", name))
         case steps.DeleteBridge(name, _):
             return shlex.join(("ip", "link", "delete", name))
+        case steps.RemoveHook():
+            return "rm /etc/libvirt/hooks/qemu.d/50-vmhost"
         case steps.DeletePool(name):
             return shlex.join(("virsh", "pool-undefine", name))
         case steps.StartDomain(_, name):

@@ -25,6 +25,7 @@ def observe(ports: Ports) -> Observed:
         neighbours=ports.links.neighbours(),
         images=ports.images.list(),
         damaged_images=ports.images.damaged(),
+        hook=ports.hook.state(),
     )
 
 

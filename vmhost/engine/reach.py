@@ -23,16 +23,17 @@ class Target:
 
 
 def address_of(identity: GuestIdentity, ports: Ports) -> Target | None:
-    """Return where the guest's SSH server should be, or None when nobody knows yet.
+    """Return where the guest's SSH server should be, or None when nobody knows yet, or the host has no way there.
 
     Asked in this order: the address or forwarded port that was planned, the neighbour table by MAC, the guest agent.
     """
-    for nic in identity.nics:
+    nics = [nic for nic in identity.nics if nic.reach != "agent"]
+    for nic in nics:
         if nic.address:
             return Target(str(ipaddress.ip_interface(nic.address).ip))
         if nic.ssh_port:
             return Target("127.0.0.1", nic.ssh_port, "forwarded port")
-    macs = {nic.mac for nic in identity.nics}
+    macs = {nic.mac for nic in nics}
     if not macs:
         return None
     for neighbour in ports.links.neighbours():

@@ -12,10 +12,18 @@ from vmhost.engine.record import Past, Record, read_past
 from vmhost.engine.transaction import undo_steps
 from vmhost.model.errors import Absent, VmhostError
 from vmhost.model.plan import Planned
-from vmhost.model.steps import DeleteBridge, DeletePool, DeleteVolume, ForgetConsole, ResizeDisk, ResizeVolume
+from vmhost.model.steps import (
+    DeleteBridge,
+    DeletePool,
+    DeleteVolume,
+    ForgetConsole,
+    RemoveHook,
+    ResizeDisk,
+    ResizeVolume,
+)
 from vmhost.ports import OpenJournal
 
-FORWARD = (DeleteVolume, DeletePool, DeleteBridge, ForgetConsole, ResizeDisk, ResizeVolume)
+FORWARD = (DeleteVolume, DeletePool, DeleteBridge, RemoveHook, ForgetConsole, ResizeDisk, ResizeVolume)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from lxml import etree
 from vmhost.drivers.netlink import Netlink
 from vmhost.model.errors import VmhostError
 from vmhost.render.document import read
+from vmhost.render.parse.domain import parse_domain
 from vmhost.render.parse.metadata import parse_metadata
 
 if TYPE_CHECKING:
@@ -57,11 +58,15 @@ def apply_vlans(xml: str) -> None:
 def wanted(root: etree._Element) -> Iterator[tuple[str, PortVlans]]:
     """Yield the ports of a domain that belong to VLANs, with them.
 
-    :raises ValueError: the metadata does not name VLANs.
+    :raises ValueError: the metadata does not name VLANs, or means those of another bridge.
     """
     metadata = parse_metadata(root)
-    taps = {target.get("dev") for target in root.findall("devices/interface/target")}
+    bridges = {nic.tap: nic.source for nic in parse_domain(root).nics if nic.tap}
     for nic in metadata.identity.nics if metadata else ():
         vlans = nic.vlans
-        if vlans is not None and nic.tap in taps:
-            yield nic.tap, vlans
+        if vlans is None or nic.tap not in bridges:
+            continue
+        if bridges[nic.tap] != nic.bridge:
+            text = f"NIC {nic.id} is on {bridges[nic.tap]}, its VLANs are those of {nic.bridge}"
+            raise ValueError(f"{text}; try: vmhost drift SITE")
+        yield nic.tap, vlans

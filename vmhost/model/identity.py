@@ -17,8 +17,9 @@ class NicIdentity:
 
     ``id`` is stable within the guest (libvirt alias ``ua-nic-ID``); ``tap`` is the link on the host, empty for the user
     network; ``address`` is ``ip/prefix``, empty for DHCP and for none; ``ssh_port`` is the forwarded port on the host's
-    loopback for the user network, else 0. ``pvid`` and ``tagged`` are the VLANs of its port: the one that it is in
-    untagged (0: none), and those that it sees tagged (``100,200-299``).
+    loopback for the user network, else 0. ``pvid`` and ``tagged`` are the VLANs of its port on ``bridge``, which is
+    empty without VLANs: the one that it is in untagged (0: none), and those that it sees tagged (``100,200-299``).
+    ``reach`` is ``agent`` where the host does not reach the NIC by the network.
     """
 
     id: str
@@ -29,6 +30,8 @@ class NicIdentity:
     ssh_port: int = 0
     pvid: int = 0
     tagged: str = ""
+    bridge: str = ""
+    reach: str = ""
 
     @property
     def vlans(self) -> PortVlans | None:

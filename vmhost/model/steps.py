@@ -27,12 +27,16 @@ class DeletePool:
 
 @dataclass(frozen=True, slots=True)
 class CreateBridge:
-    """Create a bridge, give it its alias ``vmhost:SITE``, MTU and host address, and set it up."""
+    """Create a bridge, give it its alias ``vmhost:SITE``, MTU and host address, and set it up.
+
+    ``vlan_aware``: it filters VLANs, and its ports begin in none.
+    """
 
     name: str
     site: str
     mtu: int
     address: str = ""
+    vlan_aware: bool = False
     kind: Literal["create-bridge"] = "create-bridge"
 
 
@@ -43,6 +47,38 @@ class DeleteBridge:
     name: str
     site: str
     kind: Literal["delete-bridge"] = "delete-bridge"
+
+
+@dataclass(frozen=True, slots=True)
+class SetPortVlans:
+    """Make the VLANs of a guest's port exactly these; ``untagged`` and ``tagged`` are written as ``100,200-299``."""
+
+    port: str
+    pvid: int
+    untagged: str
+    tagged: str
+    kind: Literal["set-port-vlans"] = "set-port-vlans"
+
+
+@dataclass(frozen=True, slots=True)
+class InstallHook:
+    """Put our hook into libvirt's configuration, beside those of others."""
+
+    kind: Literal["install-hook"] = "install-hook"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveHook:
+    """Take our hook out of libvirt's configuration."""
+
+    kind: Literal["remove-hook"] = "remove-hook"
+
+
+@dataclass(frozen=True, slots=True)
+class RestartDaemon:
+    """Restart libvirt's daemon, so that it finds the hook; guests run on."""
+
+    kind: Literal["restart-daemon"] = "restart-daemon"
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +255,10 @@ Step = (
     | DeletePool
     | CreateBridge
     | DeleteBridge
+    | SetPortVlans
+    | InstallHook
+    | RemoveHook
+    | RestartDaemon
     | CreateVolume
     | ResizeVolume
     | ResizeDisk

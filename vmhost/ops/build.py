@@ -84,6 +84,7 @@ class Builder:
     @cached_property
     def ports(self) -> Ports:
         """Everything."""
+        from vmhost.drivers.hook import LibvirtHook
         from vmhost.drivers.keys import FileKeys
         from vmhost.drivers.locks import FileLocks
         from vmhost.drivers.netlink import Netlink
@@ -95,6 +96,7 @@ class Builder:
         return Ports(
             hypervisor=self.hypervisor,
             links=Netlink(),
+            hook=LibvirtHook(),
             shell=SshShell(),
             signals=GuestSignals(),
             seeds=IsoSeedMaker(),

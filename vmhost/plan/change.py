@@ -23,6 +23,7 @@ from vmhost.plan.create import build_metadata, first_boot, fits, seed_step, volu
 from vmhost.plan.redefine import amended
 from vmhost.plan.request import Parts, Protected, Refusal, Refused, Request
 from vmhost.plan.storage import disk_volume
+from vmhost.plan.vlans import set_ports
 from vmhost.render.metadata import metadata_xml
 from vmhost.render.seed import SeedDocuments, render_seed, scrubbed
 
@@ -48,6 +49,7 @@ def plan_change(pair: Pair, request: Request) -> Parts | list[Refusal]:
         *_redefine(pair, boot, request, restart=restart),
         *_autostart(pair, deltas),
         *_metadata(pair, deltas, request),
+        *([] if restart else set_ports(pair.spec.name, pair.identity, pair.domain, pair.observed)),
         *_power(pair, restart=restart, discarded=bool(boot)),
     ]
     started = any(isinstance(item.do, StartDomain) for item in steps)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
-from vmhost.model.identity import GuestIdentity
+from vmhost.model.identity import GuestIdentity, NicIdentity
 from vmhost.model.observed import DiskFacts, NicFacts, Observed, ObservedDomain
 from vmhost.model.plan import Change, Difference
 from vmhost.model.spec import GuestSpec, Site
 from vmhost.model.units import format_size
 from vmhost.plan.storage import Pools, disk_volume, seed_volume
+from vmhost.plan.vlans import live_ports
 
 FIRST_BOOT = "cloud_init"
 
@@ -144,6 +145,7 @@ def _nics(pair: Pair) -> Iterator[Delta]:
             continue
         yield from _delta(pair, f"{name}.bridge", network.bridge, found.source, Change.NEXT_BOOT, None)
         yield from _delta(pair, f"{name}.tap", nic.tap, found.tap, Change.NEXT_BOOT, was and was.tap)
+        yield from _vlans(pair, nic, was)
         if was:
             yield from _delta(pair, f"{name}.address", nic.address, was.address, Change.REPLACE, None)
     for alias in present:
@@ -158,6 +160,15 @@ def _mtu(size: int | None) -> str:
 def _forwarded(port: int) -> str:
     """Return where a NIC on a user network is reached, as its definition says it."""
     return f"127.0.0.1:{port}" if port else "none"
+
+
+def _vlans(pair: Pair, nic: NicIdentity, was: NicIdentity | None) -> Iterator[Delta]:
+    want, applied = str(nic.vlans or "none"), str((was.vlans if was else None) or "none")
+    if was and want != applied:
+        yield Delta(f"nics.{nic.id}.vlans", want, applied, Change.LIVE, False)
+    for found, wanted, have in live_ports(pair.identity, pair.domain, pair.observed):
+        if found.id == nic.id and wanted != have:
+            yield Delta(f"nics.{nic.id}.port", str(wanted), str(have), Change.LIVE, want == applied)
 
 
 def _settings(pair: Pair) -> Iterator[Delta]:

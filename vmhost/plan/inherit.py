@@ -189,6 +189,8 @@ def _reachable(draft: Draft, nics: tuple[dict[str, Any], ...]) -> bool:
     """Whether an address of the guest is known beforehand, so that SSH can be asked."""
     for nic in nics:
         network = draft.written.networks.get(nic["network"])
-        if network is None or network.type == "user" or nic["address"] not in ("dhcp", "none"):
+        if network is None or network.type == "user":
+            return True
+        if network.reach != "agent" and nic["address"] not in ("dhcp", "none"):
             return True
     return False

@@ -27,13 +27,15 @@ def plan_bridges(site: Site, observed: Observed) -> tuple[list[Planned], list[Re
     for name, network in site.networks.items():
         if network.bridge and network.bridge not in site.bridges:
             refusals += _existing(name, network.bridge, observed)
+            refusals += _unfiltered(name, network.bridge, site, observed)
     return steps, refusals
 
 
 def _create(site: str, name: str, spec: BridgeSpec) -> Planned:
     where = f" with {spec.address}" if spec.address else ""
+    where += " that keeps VLANs apart" if spec.mode == "vlan-aware" else ""
     return Planned(
-        CreateBridge(name, site, spec.mtu, spec.address or ""),
+        CreateBridge(name, site, spec.mtu, spec.address or "", spec.mode == "vlan-aware"),
         DeleteBridge(name, site),
         Change.LIVE,
         name,
@@ -49,6 +51,11 @@ def _differences(site: str, link: ObservedLink, spec: BridgeSpec) -> list[Refusa
         owner = link.alias.removeprefix("vmhost:")
         whose = f"belongs to site {owner}" if owner != link.alias else "was not made by vmhost"
         text = f"this bridge {whose}; to use it as it is, leave it out of 'bridges:'"
+        return [Refusal(link.name, text, hint)]
+    if link.vlan_filtering != (spec.mode == "vlan-aware"):
+        have = "vlan-aware" if link.vlan_filtering else "plain"
+        text = f"this bridge is {have}, should be {spec.mode}: that cuts off whoever is on it"
+        hint = f"ip link show master {link.name}; when nobody is: ip link delete {link.name}"
         return [Refusal(link.name, text, hint)]
     if spec.address and spec.address not in link.addresses:
         return [
@@ -71,6 +78,16 @@ def _existing(network: str, bridge: str, observed: Observed) -> list[Refusal]:
     if link.kind != "bridge":
         return [Refusal(network, f"{bridge} is {_kind(link)}, not a bridge", "ip link show type bridge", Conflict)]
     return []
+
+
+def _unfiltered(network: str, bridge: str, site: Site, observed: Observed) -> list[Refusal]:
+    """Return why guests of a network cannot be put into VLANs on a bridge that is not ours to change."""
+    link = observed.link(bridge)
+    tagged = any(nic.network == network and nic.tagged for guest in site.guests for nic in guest.nics)
+    if link is None or link.kind != "bridge" or link.vlan_filtering or not (site.networks[network].vlan or tagged):
+        return []
+    text = f"bridge {bridge} does not filter VLANs: guests of network {network} would not be kept apart"
+    return [Refusal(network, text, f"ip link set {bridge} type bridge vlan_filtering 1")]
 
 
 def _kind(link: ObservedLink) -> str:

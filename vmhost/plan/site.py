@@ -16,6 +16,7 @@ from vmhost.plan.delete import against, delete_parts
 from vmhost.plan.links import plan_bridges
 from vmhost.plan.request import Conflict, NotFound, Parts, Permit, Refusal, Refused, Request, raise_all
 from vmhost.plan.storage import Pools
+from vmhost.plan.vlans import plan_hook
 
 
 def plan_site(request: Request) -> Plan:
@@ -26,6 +27,8 @@ def plan_site(request: Request) -> Plan:
     pools = Pools(request.site, request.observed, request.disks, request.direct)
     book = AddressBook(request.site, request.observed)
     bridges, refusals = plan_bridges(request.site, request.observed)
+    hook, against_hook = plan_hook(request.site, request.observed)
+    refusals += against_hook
     parts: list[Parts] = []
     for spec in request.site.guests:
         result = _plan_guest(spec, request, book, pools)
@@ -38,7 +41,7 @@ def plan_site(request: Request) -> Plan:
     parts += pruned
     return Plan(
         request.site.name,
-        (*bridges, *pools.steps(), *(step for part in parts for step in part.steps)),
+        (*bridges, *hook, *pools.steps(), *(step for part in parts for step in part.steps)),
         tuple(step for part in parts for step in part.after),
         (*(note for part in parts for note in part.notes), *_left(request)),
     )

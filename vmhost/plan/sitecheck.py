@@ -13,16 +13,19 @@ from vmhost.model.spec.guest import NO_ADDRESS
 from vmhost.model.spec.network import check_host_address
 from vmhost.model.units import format_size, hostname_of
 from vmhost.plan.inherit import Draft
+from vmhost.plan.vlancheck import check_vlans, port_fault
 
 RESERVED_DISKS = frozenset({"seed"})
-NO_VLANS = "VLANs are not part of this version: leave it out"
+NO_ALLOCATION = "vmhost does not choose VLANs in this version: write vlan: NUMBER"
 
 
 def check_networks(draft: Draft) -> None:
     """Note what is wrong with bridges and networks, each in itself and among each other."""
     for name, bridge in draft.written.bridges.items():
-        if bridge.mode != "plain":
-            draft.fault(NO_VLANS, "bridges", name, "mode")
+        if bridge.mode == "vlan-aware" and bridge.address:
+            draft.fault(
+                "the host is in no VLAN of a bridge that filters them: leave it out", "bridges", name, "address"
+            )
         if bridge.uplink is not None:
             draft.fault(
                 "an uplink is not part of this version: make the bridge yourself, then name it in a network",
@@ -31,17 +34,18 @@ def check_networks(draft: Draft) -> None:
                 "uplink",
             )
     for name, network in draft.written.networks.items():
-        for key in ("vlan", "range"):
-            if getattr(network, key) is not None:
-                draft.fault(NO_VLANS, "networks", name, key)
-        if network.reach != "route":
-            draft.fault(
-                f"reach: {network.reach} comes with VLANs: write route, or leave it out", "networks", name, "reach"
-            )
+        if network.vlan == "auto":
+            draft.fault(NO_ALLOCATION, "networks", name, "vlan")
+        if network.range is not None:
+            draft.fault(NO_ALLOCATION, "networks", name, "range")
+        if network.reach not in ("route", "agent"):
+            text = f"reach: {network.reach} is not part of this version: write agent or route"
+            draft.fault(text, "networks", name, "reach")
         bridge_spec = draft.written.bridges.get(network.bridge or "")
         if bridge_spec and network.mtu and network.mtu > bridge_spec.mtu:
             text = f"{network.mtu} is more than the {bridge_spec.mtu} of bridge {network.bridge}"
             draft.fault(text, "networks", name, "mtu")
+    check_vlans(draft)
     _check_overlaps(draft)
 
 
@@ -52,7 +56,8 @@ def _check_overlaps(draft: Draft) -> None:
         if bridge.address:
             subnets.append((("bridges", name, "address"), name, str(ipaddress.ip_interface(bridge.address).network)))
     for name, network in draft.written.networks.items():
-        if network.subnet and network.bridge:
+        # What is reached without the network may overlap: VLANs keep it apart.
+        if network.subnet and network.bridge and network.reach != "agent":
             subnets.append((("networks", name, "subnet"), network.bridge, network.subnet))
     for (_, first_link, first), (path, link, subnet) in combinations(subnets, 2):
         one, other = ipaddress.ip_network(first), ipaddress.ip_network(subnet)
@@ -107,6 +112,8 @@ def _check_nics(draft: Draft, guest: GuestSpec, at: tuple[Key, ...]) -> None:
             continue
         if network.type == "user":
             users.append(number)
+        if fault := port_fault(nic, network, draft.written.bridges.get(network.bridge or "")):
+            draft.fault(fault, *place, "tagged" if nic.tagged else "network")
         problem = _address_problem(nic, network, draft.written.bridges.get(network.bridge or ""))
         if problem:
             draft.fault(problem, *place, "address")
@@ -124,7 +131,9 @@ def _check_nics(draft: Draft, guest: GuestSpec, at: tuple[Key, ...]) -> None:
 
 
 def _known_address(nic: NicSpec, network: NetworkSpec | None) -> bool:
-    return network is None or network.type == "user" or nic.address not in ("dhcp", "none")
+    if network is None or network.type == "user":
+        return True
+    return network.reach != "agent" and nic.address not in ("dhcp", "none")
 
 
 def _address_problem(nic: NicSpec, network: NetworkSpec, bridge: BridgeSpec | None) -> str:

@@ -11,6 +11,7 @@ from vmhost.model.observed import DomainState, RawDomain
 from vmhost.render.parse.domain import parse_domain
 from vmhost.testing import guests
 from vmhost.testing.chance import drawn_uuid
+from vmhost.testing.hook import at_start
 from vmhost.testing.machine import Machine
 from vmhost.testing.normal import live_form, normal_form, with_metadata
 from vmhost.testing.world import Domain, World
@@ -69,6 +70,11 @@ class FakeDomains:
             world.started += 1
             domain.number, domain.state, domain.saved_xml = world.started, DomainState.RUNNING, ""
             domain.live_xml = live_form(saved or domain.xml, domain.number, connected=False)
+            try:
+                at_start(world, domain)
+            except DriverError:
+                domain.state, domain.live_xml, domain.saved_xml = DomainState.SHUTOFF, "", saved
+                raise
             self._begin(world, domain, restored=bool(saved))
 
     def _begin(self, world: World, domain: Domain, *, restored: bool) -> None:

@@ -16,6 +16,7 @@ from vmhost.testing.agent import FakeAgents
 from vmhost.testing.chance import FakeClock, FakeEntropy
 from vmhost.testing.commands import PROGRAMS, Program
 from vmhost.testing.domains import FakeDomains
+from vmhost.testing.hook import FakeHook
 from vmhost.testing.hypervisor import FakeHypervisor
 from vmhost.testing.links import FakeLinks
 from vmhost.testing.locks import FakeLocks
@@ -83,6 +84,7 @@ class FakeHost:
         self.entropy = FakeEntropy(self.machine, seed)
         self.hypervisor = FakeHypervisor(self.machine, self.domains, self.pools, self.agents)
         self.links = FakeLinks(self.machine)
+        self.hook = FakeHook(self.machine)
 
     @property
     def ports(self) -> Ports:
@@ -90,6 +92,7 @@ class FakeHost:
         return Ports(
             hypervisor=self.hypervisor,
             links=self.links,
+            hook=self.hook,
             shell=FakeShell(self.machine, self.programs, self.keys.private_file),
             signals=FakeSignals(self.machine),
             seeds=FakeSeedMaker(),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from zlib import crc32
 
-from vmhost.model.errors import Absent, AlreadyThere
+from vmhost.model.errors import Absent, AlreadyThere, Conflict
 from vmhost.model.observed import Neighbour, ObservedLink
+from vmhost.model.vlans import NO_VLAN, PortVlans, format_vids, parse_vids
 from vmhost.testing import guests
 from vmhost.testing.machine import Machine
-from vmhost.testing.world import Link, World
+from vmhost.testing.world import Link, Vlans, World
 
 
 class FakeLinks:
@@ -22,20 +23,25 @@ class FakeLinks:
             taps = _taps(world)
             ports = {link.master for link in (*world.links.values(), *taps) if link.up}
             found = (_loopback(), *world.links.values(), *taps)
-            return tuple(_observed(link, index, link.name in ports) for index, link in enumerate(found, 1))
+            return tuple(_observed(world, link, index, link.name in ports) for index, link in enumerate(found, 1))
 
     def neighbours(self) -> tuple[Neighbour, ...]:
         with self._machine.at_work() as world:
             up = (reached for domain in world.domains.values() for reached in domain.reached)
             return (*world.neighbours, *(Neighbour(address, mac, bridge) for mac, address, bridge in up if bridge))
 
-    def create_bridge(self, name: str, *, alias: str, mtu: int, address: str) -> None:
+    def create_bridge(self, name: str, *, alias: str, mtu: int, address: str, vlan_aware: bool = False) -> None:
         with self._machine.at_work(changing=True) as world:
             if any(link.name == name for link in (*world.links.values(), *_taps(world), _loopback())):
                 hint = f"ip -details link show {name}"
                 raise AlreadyThere("there is a link of that name", subject=name, hint=hint)
             mac = f"02:{crc32(name.encode()).to_bytes(4).hex(':')}:01"
-            world.links[name] = Link(name, mac=mac, mtu=mtu, alias=alias, addresses=[address] if address else [])
+            own = [address] if address else []
+            world.links[name] = Link(name, mac=mac, mtu=mtu, alias=alias, addresses=own, vlan_filtering=vlan_aware)
+
+    def set_port_vlans(self, name: str, wanted: PortVlans) -> None:
+        with self._machine.at_work(changing=True) as world:
+            set_vlans(world, name, wanted)
 
     def delete_bridge(self, name: str, *, alias: str) -> None:
         with self._machine.at_work(changing=True) as world:
@@ -69,7 +75,26 @@ def _taps(world: World) -> list[Link]:
     return found
 
 
-def _observed(link: Link, index: int, has_ports: bool) -> ObservedLink:
+def set_vlans(world: World, name: str, wanted: PortVlans) -> None:
+    """Set the VLANs of a port as the kernel does. :raises Absent, Conflict: as ``ports.Links``."""
+    port = next((one for one in (_loopback(), *world.links.values(), *_taps(world)) if one.name == name), None)
+    if port is None:
+        raise Absent("there is no link of that name", subject=name, hint="ip link")
+    bridge = world.links.get(port.master)
+    if bridge is None:
+        raise Conflict("it is no port of a bridge", subject=name, hint=f"ip -details link show {name}")
+    if not bridge.vlan_filtering:
+        text = f"bridge {bridge.name} does not filter VLANs: its ports are not kept apart"
+        raise Conflict(text, subject=name, hint=f"ip -details link show {bridge.name}")
+    world.vlans[name] = Vlans(wanted.pvid, format_vids(wanted.untagged), format_vids(wanted.tagged))
+
+
+def _vlans(world: World, link: Link) -> PortVlans:
+    row = world.vlans.get(link.name)
+    return PortVlans(row.pvid, parse_vids(row.untagged), parse_vids(row.tagged)) if row else NO_VLAN
+
+
+def _observed(world: World, link: Link, index: int, has_ports: bool) -> ObservedLink:
     return ObservedLink(
         name=link.name,
         index=index,
@@ -81,4 +106,6 @@ def _observed(link: Link, index: int, has_ports: bool) -> ObservedLink:
         master=link.master,
         alias=link.alias,
         addresses=tuple(link.addresses),
+        vlan_filtering=link.vlan_filtering,
+        vlans=_vlans(world, link),
     )

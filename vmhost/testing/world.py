@@ -121,6 +121,16 @@ class Link:
     master: str = ""
     alias: str = ""
     addresses: list[str] = field(default_factory=list)
+    vlan_filtering: bool = False
+
+
+@dataclass(slots=True)
+class Vlans:
+    """What a port carries, if anything; sets of VLAN ids are written as ``100,200-299``."""
+
+    pvid: int = 0
+    untagged: str = ""
+    tagged: str = ""
 
 
 @dataclass(slots=True)
@@ -152,7 +162,11 @@ class SiteKey:
 
 @dataclass(slots=True)
 class World:
-    """A whole host. ``now`` is its time, in seconds since the epoch; ``drawn`` counts what was drawn by chance."""
+    """A whole host. ``now`` is its time, in seconds since the epoch; ``drawn`` counts what was drawn by chance.
+
+    ``vlans`` are those of ports by name. ``hook`` is whether our hook is in libvirt's configuration, ``hook_known``
+    whether it was there when the daemon started.
+    """
 
     now: float = BEGINNING
     drawn: int = 0
@@ -165,6 +179,10 @@ class World:
     domains: dict[str, Domain] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
+    vlans: dict[str, Vlans] = field(default_factory=dict)
+    hook: bool = False
+    hook_known: bool = False
+    hook_called: bool = False
     neighbours: list[Neighbour] = field(default_factory=list)
     images: list[ImageRecord] = field(default_factory=list)
     consoles: dict[str, list[str]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
 """A lab with a kernel of its own: User-Mode Linux, an ordinary process, for what the machine's kernel lacks.
 
-``docs/decisions/0040-lab-with-own-kernel.md`` tells how commands get into it.
+``docs/decisions/0041-lab-with-own-kernel.md`` tells how commands get into it.
 """

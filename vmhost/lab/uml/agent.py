@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -14,9 +15,10 @@ from collections import deque
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from vmhost.lab.uml.line import LARGEST, WINDOW, Frames, Kind, answer_to, frame
+from vmhost.lab.uml.line import HEAD, LARGEST, Frames, Kind, answer_to, frame
 
-_FAILED = 255
+_ABSENT = 127
+_REFUSED = 126
 
 
 class Agent:
@@ -38,7 +40,7 @@ class Agent:
                 writable = [command.input] if command.waiting and command.input >= 0 else []
             ready, free, _ = select.select(readable, writable, [])
             if command and free:
-                self._say(Kind.TAKEN, struct.pack(">H", command.feed()))
+                self._taken(command.feed())
             for output in [fd for fd in ready if command and fd in command.outputs]:
                 self._pass_on(output)
             if self._line in ready:
@@ -55,7 +57,9 @@ class Agent:
                 self._write(answer_to(content))
             case Kind.PART:
                 self._request += content
+                self._taken(HEAD + len(content))
             case Kind.START:
+                self._taken(HEAD)
                 self._start(json.loads(self._request))
                 self._request.clear()
             case Kind.INPUT if command:
@@ -70,12 +74,17 @@ class Agent:
                 # What was meant for a command that has ended meanwhile.
                 pass
 
+    def _taken(self, size: int) -> None:
+        """Tell that so many bytes are off the line, and off our hands."""
+        if size:
+            self._say(Kind.TAKEN, struct.pack(">H", size))
+
     def _start(self, request: dict[str, Any]) -> None:
         try:
             self._command = Command(request)
         except OSError as error:
             self._say(Kind.ERR, f"vmhost: {request['argv'][0]}: {error.strerror}\n".encode())
-            self._say(Kind.EXIT, bytes([_FAILED]))
+            self._say(Kind.EXIT, bytes([_ABSENT if error.errno == errno.ENOENT else _REFUSED]))
 
     def _pass_on(self, output: int) -> bool:
         """Hand on what an output of the command has; False when it has nothing more to say."""
@@ -161,19 +170,20 @@ class Command:
         piece = self.waiting.popleft()
         if not piece and self.terminal < 0:
             self._close_input()
-            return 0
+            return HEAD
         try:
             # An end of input on a terminal is a character that its user types.
             taken = os.write(self.input, piece or b"\x04")
         except BlockingIOError:
             taken = 0
         except OSError:
-            # It reads no more; whoever sends is not to wait for that.
+            # It reads no more: what else comes is passed over.
             self._close_input()
-            return len(piece)
+            return 0
         if taken < len(piece):
             self.waiting.appendleft(piece[taken:])
-        return min(taken, len(piece))
+            return taken
+        return HEAD + len(piece)
 
     def _close_input(self) -> None:
         if self.input >= 0 and self.terminal < 0:
@@ -218,7 +228,4 @@ def _become(request: dict[str, Any], descriptors: tuple[int, int, int], fails: i
     except OSError as error:
         os.write(fails, str(error.errno).encode())
     finally:
-        os._exit(_FAILED)
-
-
-assert WINDOW >= LARGEST
+        os._exit(_REFUSED)

@@ -14,13 +14,14 @@ import sys
 import termios
 import time
 import tty
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from vmhost.lab.uml.line import LARGEST, LINES, WINDOW, Frames, Kind, answer_to, frame, into, out_of
+from vmhost.lab.uml.line import HEAD, LARGEST, LINES, WINDOW, Frames, Kind, answer_to, frame, into, out_of
 from vmhost.model.errors import Conflict, Unreachable
 
 _ANSWER: Final = 60.0
@@ -39,11 +40,9 @@ def call(directory: Path, name: str, argv: Sequence[str], env: Mapping[str, str]
         on_terminal = os.isatty(0) and os.isatty(1)
         request = {"argv": list(argv), "env": dict(env), "cwd": cwd, "tty": on_terminal, "size": _size()}
         text = json.dumps(request).encode()
-        for start in range(0, len(text), LARGEST):
-            os.write(inward, frame(Kind.PART, text[start : start + LARGEST]))
-        os.write(inward, frame(Kind.START))
+        parts = [frame(Kind.PART, text[start : start + LARGEST]) for start in range(0, len(text), LARGEST)]
         with _signals(inward), _raw(on_terminal):
-            return Call(name, inward, outward).run()
+            return Call(name, inward, outward, [*parts, frame(Kind.START)]).run()
 
 
 @contextmanager
@@ -102,20 +101,24 @@ def _gone(name: str) -> Unreachable:
 
 
 class Call:
-    """A command that runs."""
+    """A command that runs; ``request`` are the frames that start it."""
 
-    def __init__(self, name: str, inward: int, outward: int) -> None:
+    def __init__(self, name: str, inward: int, outward: int, request: list[bytes]) -> None:
         self._name = name
         self._inward = inward
         self._outward = outward
         self._frames = Frames()
+        self._request = deque(request)
         self._credit = WINDOW
         self._input = True
 
     def run(self) -> int:
         """Carry input in and output out until the command ends."""
         while True:
-            wanted = [self._outward, *([0] if self._input and self._credit > 0 else [])]
+            while self._request and self._credit >= len(self._request[0]):
+                self._write(self._request.popleft())
+            hears = self._input and not self._request and self._credit > HEAD
+            wanted = [self._outward, *([0] if hears else [])]
             ready, _, _ = select.select(wanted, [], [])
             if 0 in ready:
                 self._send_input()
@@ -130,12 +133,15 @@ class Call:
 
     def _send_input(self) -> None:
         try:
-            data = os.read(0, min(LARGEST, self._credit))
+            data = os.read(0, min(LARGEST, self._credit - HEAD))
         except OSError:  # a terminal that hung up, or no input at all
             data = b""
         self._input = bool(data)
+        self._write(frame(Kind.INPUT if data else Kind.INPUT_END, data))
+
+    def _write(self, data: bytes) -> None:
         self._credit -= len(data)
-        os.write(self._inward, frame(Kind.INPUT if data else Kind.INPUT_END, data))
+        os.write(self._inward, data)
 
     def _hear(self, kind: Kind, content: bytes) -> None:
         if kind is Kind.TAKEN:

@@ -15,11 +15,15 @@ from typing import Final
 LINES: Final = 8
 """Commands that may run in a lab at once."""
 
-LARGEST: Final = 3072
+LARGEST: Final = 1021
 """Bytes of a frame's content; with its head it is less than PIPE_BUF."""
 
-WINDOW: Final = 32768
-"""Bytes of standard input that may be under way: the command may be slow to read them."""
+WINDOW: Final = 3072
+"""Bytes that may be under way into a lab.
+
+A terminal's buffer holds 4095, and a serial line of User-Mode Linux that was once told to wait may never be told to go
+on (seen with 6.1): so it is never filled. Signals come on top, a few bytes each.
+"""
 
 SYNC: Final = b"\x00vmhost-line\x00"
 _HEAD: Final = struct.Struct(">BH")
@@ -39,6 +43,10 @@ class Kind(IntEnum):
     ERR = 21
     TAKEN = 22
     EXIT = 23
+
+
+HEAD: Final = _HEAD.size
+"""Bytes of a frame before its content."""
 
 
 def frame(kind: Kind, content: bytes = b"") -> bytes:

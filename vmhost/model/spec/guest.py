@@ -21,6 +21,7 @@ from vmhost.model.spec.base import (
     empty_if_absent,
 )
 from vmhost.model.spec.cloudinit import CloudInitSpec
+from vmhost.model.vlans import format_vids, parse_vids
 
 NO_ADDRESS = ("auto", "dhcp", "none")
 """What may stand in place of an address."""
@@ -42,6 +43,18 @@ def _scalar(key: str) -> Any:
     return widen
 
 
+def _vids(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _normal_vids(text: str) -> str:
+    vids = parse_vids(text)
+    if not vids:
+        raise ValueError("no VLAN is named: write for example 100,200-299")
+    return format_vids(vids)
+
+
+Vids = Annotated[str, AfterValidator(_normal_vids), BeforeValidator(_vids, json_schema_input_type=int | str)]
 Address = Annotated[str, AfterValidator(_address)]
 MOST_VCPUS: Final = 255
 """More need an interrupt remapping IOMMU (``eim``; https://libvirt.org/formatdomain.html#iommu-devices), which the
@@ -99,7 +112,10 @@ class DiskSpec(Model):
 
 
 class NicSpec(Model):
-    """A NIC on a network."""
+    """A NIC on a network.
+
+    Its port is in the network's VLAN, untagged (access); ``tagged`` adds VLANs (hybrid), or is all (trunk).
+    """
 
     network: Name = Field(description="Name of the network.")
     id: Identifier | None = Field(default=None, description="Stable name; the network's name if absent.")
@@ -108,6 +124,7 @@ class NicSpec(Model):
         description="An address of the subnet, auto, dhcp or none; without it auto where there is a subnet, else dhcp.",
     )
     mac: Mac | None = Field(default=None, description="Hardware address; drawn if absent.")
+    tagged: Vids | None = Field(default=None, description="VLANs that it sees tagged: 100,200-299.")
 
 
 class ReadySpec(Model):

@@ -40,7 +40,9 @@ Reach = Literal["route", "jump", "port", "agent"]
 class BridgeSpec(Model):
     """A bridge that vmhost makes and owns. A bridge that is only named by a network must exist already."""
 
-    mode: Literal["plain", "vlan-aware"] = Field(default="plain", description="vlan-aware is reserved for VLANs.")
+    mode: Literal["plain", "vlan-aware"] = Field(
+        default="plain", description="vlan-aware: guests on it are kept apart by VLANs."
+    )
     uplink: LinkName | None = Field(default=None, description="Port to the wire; reserved for VLANs.")
     address: Interface | None = Field(default=None, description="The host's own address on the bridge: 10.0.0.1/24.")
     mtu: Mtu = Field(default=1500, description="Largest packet in bytes.")
@@ -56,8 +58,8 @@ class NetworkSpec(Model):
         default="bridge", description="user: QEMU's own NAT with a forwarded SSH port; needs no rights on the host."
     )
     bridge: LinkName | None = Field(default=None, description="The bridge that guests are attached to.")
-    vlan: Vlan | None = Field(default=None, description="Reserved for VLANs.")
-    range: VidRange | None = Field(default=None, description="VIDs that vlan: auto may take; reserved for VLANs.")
+    vlan: Vlan | None = Field(default=None, description="The VLAN that guests are in, untagged: 1 to 4094.")
+    range: VidRange | None = Field(default=None, description="VIDs that vlan: auto may take; reserved.")
     subnet: Subnet | None = Field(default=None, description="Addresses of the network: 10.20.0.0/24.")
     gateway: Ip | None = Field(default=None, description="Where guests send what is not for the subnet.")
     dns: tuple[Ip, ...] = Field(default=(), description="Name servers for guests.")
@@ -67,7 +69,7 @@ class NetworkSpec(Model):
     pool: str | None = Field(default=None, description="What address: auto may take: 10.20.0.100-10.20.0.199.")
     reach: Reach = Field(
         default="route",
-        description="How the host talks to guests there: route by its own addresses; others come with VLANs.",
+        description="How the host talks to guests there: route by its own addresses, agent without the network.",
     )
     mtu: Mtu | None = Field(
         default=None, description="Largest packet in bytes; without it what the guest's system takes."

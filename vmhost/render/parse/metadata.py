@@ -62,6 +62,8 @@ def _nic(element: etree._Element) -> NicIdentity:
         ssh_port=_number(element.get("ssh-port", "")),
         pvid=_number(element.get("pvid", "")),
         tagged=element.get("tagged", ""),
+        bridge=element.get("bridge", ""),
+        reach=element.get("reach", ""),
     )
 
 

@@ -1,0 +1,128 @@
+"""The hook: which ports it tags, and that nobody depends on it who has no need of it."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from vmhost.drivers import command
+from vmhost.drivers import hook as driver
+from vmhost.drivers.hook import LibvirtHook
+from vmhost.helpers import hook
+from vmhost.model.errors import AlreadyThere
+from vmhost.model.identity import GuestIdentity, GuestMetadata, NicIdentity
+from vmhost.model.vlans import port_vlans
+from vmhost.render.document import read
+from vmhost.render.metadata import metadata_xml
+
+UUID = "3f2a91c4-6c1d-4a8e-9b57-0d1e2f3a4b5c"
+
+
+def nic(index: int, **parts: object) -> NicIdentity:
+    values = {"tap": f"vh3f2a91c4-{index}", "bridge": "br0", **parts}
+    return NicIdentity(f"nic{index}", "prod", f"52:54:00:00:00:0{index}", **values)  # type: ignore[arg-type]
+
+
+def domain(*nics: NicIdentity, bridge: str = "br0", without: str = "") -> str:
+    metadata = metadata_xml(GuestMetadata(1, "shop", "root", "", GuestIdentity(UUID, "web", UUID, "", nics), "{}"))
+    devices = "".join(
+        f"<interface type='bridge'><source bridge='{bridge}'/><target dev='{one.tap}'/></interface>"
+        for one in nics
+        if one.tap != without
+    )
+    return f"<domain><name>web</name><metadata>{metadata}</metadata><devices>{devices}</devices></domain>"
+
+
+def test_what_is_wanted_is_in_the_metadata() -> None:
+    xml = domain(nic(0, pvid=100), nic(1, tagged="5,7-8"), nic(2, pvid=9, tagged="10"), nic(3))
+    assert dict(hook.wanted(read(xml))) == {
+        "vh3f2a91c4-0": port_vlans(100),
+        "vh3f2a91c4-1": port_vlans(0, [5, 7, 8]),
+        "vh3f2a91c4-2": port_vlans(9, [10]),
+    }
+
+
+def test_a_nic_that_was_taken_out_is_passed_over() -> None:
+    xml = domain(nic(0, pvid=100), nic(1, pvid=200), without="vh3f2a91c4-0")
+    assert dict(hook.wanted(read(xml))) == {"vh3f2a91c4-1": port_vlans(200)}
+
+
+def test_a_foreign_domain_wants_nothing() -> None:
+    assert dict(hook.wanted(read("<domain><name>web</name><devices/></domain>"))) == {}
+
+
+@pytest.mark.parametrize("parts", [{"pvid": 4095}, {"tagged": "4096"}, {"tagged": "x"}, {"pvid": 5, "tagged": "5"}])
+def test_nonsense_ends_a_start(parts: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _call(domain(nic(0, **parts)), "start", monkeypatch) == 1
+
+
+def test_another_bridge_ends_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _call(domain(nic(0, pvid=100), bridge="br1"), "start", monkeypatch) == 1
+
+
+@pytest.mark.parametrize("xml", ["", "<domain", domain(nic(0, pvid=4095))])
+def test_reconnect_never_fails(xml: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _call(xml, "reconnect", monkeypatch) == 0
+
+
+def _call(xml: str, operation: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr("sys.stdin", io.StringIO(xml))
+    return hook.main(["web", operation, "begin", "-"])
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hook as it is installed, by an installation of vmhost that is gone since."""
+    monkeypatch.setattr(driver, "CALLED", tmp_path / "called")
+    monkeypatch.setattr("sys.executable", "/nonexistent/python")
+    file = tmp_path / "hooks/qemu.d/50-vmhost"
+    LibvirtHook(file).install()
+    return file
+
+
+@pytest.mark.parametrize(
+    ("xml", "operation", "code"),
+    [
+        (domain(nic(0, pvid=100)), ("start", "begin"), 127),
+        (domain(nic(0, tagged="100")), ("start", "begin"), 127),
+        (domain(nic(0, pvid=100)), ("reconnect", "begin"), 0),
+        (domain(nic(0, pvid=100)), ("stopped", "end"), 0),
+        (domain(nic(0, pvid=100)), ("prepare", "begin"), 0),
+        (domain(nic(0)), ("start", "begin"), 0),
+        ("<domain><name>foreign</name><devices/></domain>", ("start", "begin"), 0),
+        ("", ("start", "begin"), 0),
+    ],
+)
+def test_only_guests_in_vlans_depend_on_vmhost(script: Path, xml: str, operation: tuple[str, str], code: int) -> None:
+    done = command.run([str(script), "web", *operation, "-"], timeout=20, input=xml.encode(), check=False)
+    assert (done.code, done.stdout) == (code, b"")
+    assert int(driver.CALLED.read_text()) == os.getpid()
+
+
+def test_it_lies_beside_others_and_goes_alone(tmp_path: Path) -> None:
+    other = tmp_path / "hooks/qemu.d/10-other"
+    other.parent.mkdir(parents=True)
+    other.write_text("#!/bin/sh\n")
+    ours = LibvirtHook(tmp_path / "hooks/qemu.d/50-vmhost")
+    assert not ours.state().installed
+    ours.install()
+    ours.install()
+    assert ours.state().installed
+    assert ours.file.stat().st_mode & 0o777 == 0o755
+    ours.file.write_text(ours.file.read_text() + "# older\n")
+    assert not ours.state().installed
+    ours.remove()
+    ours.remove()
+    assert list(other.parent.iterdir()) == [other]
+
+
+def test_a_file_of_another_is_left_alone(tmp_path: Path) -> None:
+    ours = LibvirtHook(tmp_path / "50-vmhost")
+    ours.file.write_text("#!/bin/sh\nexit 0\n")
+    for act in (ours.install, ours.remove):
+        with pytest.raises(AlreadyThere):
+            act()
+    assert ours.file.read_text() == "#!/bin/sh\nexit 0\n"

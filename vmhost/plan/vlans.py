@@ -1,0 +1,101 @@
+"""VLANs of guests: who is in one, what its port should carry, and the hook that sees to it at every start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from vmhost.model.identity import GuestIdentity, NicIdentity
+from vmhost.model.observed import Observed, ObservedDomain
+from vmhost.model.plan import Change, Planned
+from vmhost.model.spec import NetworkSpec, NicSpec, Site
+from vmhost.model.steps import InstallHook, RemoveHook, RestartDaemon, SetPortVlans
+from vmhost.model.vlans import PortVlans, format_vids
+from vmhost.plan.request import Refusal, Refused
+
+HOOK = "libvirt"
+"""What the steps about the hook are about."""
+
+
+def by_agent(network: NetworkSpec) -> bool:
+    """Whether the host speaks to guests of a network through their agent only."""
+    return network.type == "bridge" and network.reach == "agent"
+
+
+def in_vlans(nic: NicIdentity, spec: NicSpec, network: NetworkSpec) -> NicIdentity:
+    """Return a NIC with the VLANs of its port, if it is to be in some."""
+    if not isinstance(network.vlan, int) and spec.tagged is None:
+        return nic
+    pvid = network.vlan if isinstance(network.vlan, int) else 0
+    return replace(nic, pvid=pvid, tagged=spec.tagged or "", bridge=network.bridge or "")
+
+
+def uses_vlans(identity: GuestIdentity) -> bool:
+    """Whether a NIC of a guest is in a VLAN."""
+    return any(nic.pvid or nic.tagged for nic in identity.nics)
+
+
+def plan_hook(site: Site, observed: Observed) -> tuple[list[Planned], list[Refusal]]:
+    """Return the steps that make libvirt tag the ports of the site's guests, and what speaks against it."""
+    networks = site.networks
+    nics = [nic for guest in site.guests for nic in guest.nics]
+    if not any(nic.tagged is not None or isinstance(networks[nic.network].vlan, int) for nic in nics):
+        return [], []
+    host, hook = observed.host, observed.hook
+    if not (host.privileged and host.local):
+        text = f"VLANs need the system's libvirt of this machine, not {host.uri}"
+        return [], [Refusal(site.name, text, "vmhost -c qemu:///system plan SITE", Refused)]
+    if hook.installed and hook.active:
+        return [], []
+    steps = []
+    if not hook.installed:
+        why = "libvirt: a hook that puts guests into their VLANs at every start"
+        # One of an older vmhost is replaced for good: guests that run may need it.
+        undo = None if _anybody(observed) else RemoveHook()
+        steps.append(Planned(InstallHook(), undo, Change.LIVE, HOOK, why))
+    why = "libvirt: restart its daemon, which reads hooks when it starts; guests run on"
+    return [*steps, Planned(RestartDaemon(), None, Change.LIVE, HOOK, why)], []
+
+
+def unused_hook(observed: Observed, leaving: frozenset[str]) -> list[Planned]:
+    """Return the step that takes the hook away when nobody is in a VLAN after the domains ``leaving`` (UUIDs) go."""
+    if not observed.hook.installed or _anybody(observed, leaving):
+        return []
+    why = "libvirt: take the hook away, no guest is in a VLAN any more"
+    return [Planned(RemoveHook(), None, Change.LIVE, HOOK, why)]
+
+
+def _anybody(observed: Observed, leaving: frozenset[str] = frozenset()) -> bool:
+    return any(
+        domain.metadata and uses_vlans(domain.metadata.identity)
+        for domain in observed.domains
+        if domain.uuid not in leaving
+    )
+
+
+def live_ports(
+    identity: GuestIdentity, domain: ObservedDomain, observed: Observed
+) -> Iterator[tuple[NicIdentity, PortVlans, PortVlans]]:
+    """Yield the NICs of a running guest that are to be in VLANs: each with what its port should carry and carries.
+
+    A port that is still on another bridge is left alone: it moves at the guest's next boot.
+    """
+    for nic in identity.nics if domain.active else ():
+        vlans, link = nic.vlans, observed.link(nic.tap) if nic.tap else None
+        if vlans is not None and link is not None and link.master == nic.bridge:
+            yield nic, vlans, link.vlans
+
+
+def set_ports(name: str, identity: GuestIdentity, domain: ObservedDomain, observed: Observed) -> list[Planned]:
+    """Return the steps that put the ports of a running guest into their VLANs at once."""
+    return [
+        Planned(
+            _step(nic.tap, want), _step(nic.tap, have), Change.LIVE, name, f"{name}: port {nic.tap} {have} -> {want}"
+        )
+        for nic, want, have in live_ports(identity, domain, observed)
+        if want != have
+    ]
+
+
+def _step(tap: str, vlans: PortVlans) -> SetPortVlans:
+    return SetPortVlans(tap, vlans.pvid, format_vids(vlans.untagged), format_vids(vlans.tagged))
