@@ -15,7 +15,6 @@ from vmhost.helpers import hook
 from vmhost.model.errors import AlreadyThere
 from vmhost.model.identity import GuestIdentity, GuestMetadata, NicIdentity
 from vmhost.model.vlans import port_vlans
-from vmhost.render.document import read
 from vmhost.render.metadata import metadata_xml
 
 UUID = "3f2a91c4-6c1d-4a8e-9b57-0d1e2f3a4b5c"
@@ -38,7 +37,7 @@ def domain(*nics: NicIdentity, bridge: str = "br0", without: str = "") -> str:
 
 def test_what_is_wanted_is_in_the_metadata() -> None:
     xml = domain(nic(0, pvid=100), nic(1, tagged="5,7-8"), nic(2, pvid=9, tagged="10"), nic(3))
-    assert dict(hook.wanted(read(xml))) == {
+    assert dict(hook.wanted(xml)) == {
         "vh3f2a91c4-0": port_vlans(100),
         "vh3f2a91c4-1": port_vlans(0, [5, 7, 8]),
         "vh3f2a91c4-2": port_vlans(9, [10]),
@@ -47,11 +46,11 @@ def test_what_is_wanted_is_in_the_metadata() -> None:
 
 def test_a_nic_that_was_taken_out_is_passed_over() -> None:
     xml = domain(nic(0, pvid=100), nic(1, pvid=200), without="vh3f2a91c4-0")
-    assert dict(hook.wanted(read(xml))) == {"vh3f2a91c4-1": port_vlans(200)}
+    assert dict(hook.wanted(xml)) == {"vh3f2a91c4-1": port_vlans(200)}
 
 
 def test_a_foreign_domain_wants_nothing() -> None:
-    assert dict(hook.wanted(read("<domain><name>web</name><devices/></domain>"))) == {}
+    assert dict(hook.wanted("<domain><name>web</name><devices/></domain>")) == {}
 
 
 @pytest.mark.parametrize("parts", [{"pvid": 4095}, {"tagged": "4096"}, {"tagged": "x"}, {"pvid": 5, "tagged": "5"}])

@@ -10,11 +10,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lxml import etree
-
 from vmhost.drivers.netlink import Netlink
 from vmhost.model.errors import VmhostError
-from vmhost.render.document import read
 from vmhost.render.parse.domain import parse_domain
 from vmhost.render.parse.metadata import parse_metadata
 
@@ -51,17 +48,17 @@ def apply_vlans(xml: str) -> None:
     :raises ValueError: the metadata does not name VLANs. :raises DamagedData: it is no XML.
     """
     links = Netlink()
-    for tap, vlans in wanted(read(xml)):
+    for tap, vlans in wanted(xml):
         links.set_port_vlans(tap, vlans)
 
 
-def wanted(root: etree._Element) -> Iterator[tuple[str, PortVlans]]:
+def wanted(xml: str) -> Iterator[tuple[str, PortVlans]]:
     """Yield the ports of a domain that belong to VLANs, with them.
 
     :raises ValueError: the metadata does not name VLANs, or means those of another bridge.
     """
-    metadata = parse_metadata(root)
-    bridges = {nic.tap: nic.source for nic in parse_domain(root).nics if nic.tap}
+    metadata = parse_metadata(xml)
+    bridges = {nic.tap: nic.source for nic in parse_domain(xml).nics if nic.tap}
     for nic in metadata.identity.nics if metadata else ():
         vlans = nic.vlans
         if vlans is None or nic.tap not in bridges:

@@ -16,7 +16,7 @@ from vmhost.plan.inherit import Draft
 from vmhost.plan.vlancheck import check_vlans, port_fault
 
 RESERVED_DISKS = frozenset({"seed"})
-NO_ALLOCATION = "vmhost does not choose VLANs in this version: write vlan: NUMBER"
+NO_ALLOCATION = "VLANs are not chosen by vmhost in this version: write vlan: NUMBER"
 
 
 def check_networks(draft: Draft) -> None:
