@@ -22,7 +22,7 @@ from vmhost.render.metadata import metadata_xml
 
 BRIDGE = "br-vlan"
 READY = b"small guest: ready"
-BOOT = 100.0
+BOOT = 200.0
 DOMAIN = """\
 <domain type='qemu'>
   <name>{name}</name>
