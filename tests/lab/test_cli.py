@@ -62,7 +62,12 @@ def test_several_go_at_once(typed):
         (("down", "x"), 3, "vmhost: x: no such lab\n  try: vmhost lab up x\n"),
         (("exec", "x", "--", "true"), 3, "vmhost: x: no such lab\n  try: vmhost lab up x\n"),
         (("shell", "x"), 3, "vmhost: x: no such lab\n  try: vmhost lab up x\n"),
-        (("up", "../x"), 2, "vmhost: '../x': not a name for a lab: letters, digits, '.', '_' and '-', at most 63\n"),
+        (
+            ("up", "../x"),
+            2,
+            "vmhost: '../x': not a name for a lab: letters, digits, '.', '_' and '-', at most 63\n"
+            "  try: vmhost lab up lab\n",
+        ),
     ],
 )
 def test_errors(typed, words, code, told):
