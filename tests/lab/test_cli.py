@@ -12,6 +12,8 @@ from vmhost.drivers.command import Completed
 
 pytestmark = pytest.mark.serial
 
+NO_NAME = "not a name for a lab: letters, digits, '.', '_' and '-', at most 63"
+
 
 @pytest.fixture
 def typed(lab_root, vmhost):
@@ -62,12 +64,7 @@ def test_several_go_at_once(typed):
         (("down", "x"), 3, "vmhost: x: no such lab\n  try: vmhost lab up x\n"),
         (("exec", "x", "--", "true"), 3, "vmhost: x: no such lab\n  try: vmhost lab up x\n"),
         (("shell", "x"), 3, "vmhost: x: no such lab\n  try: vmhost lab up x\n"),
-        (
-            ("up", "../x"),
-            2,
-            "vmhost: '../x': not a name for a lab: letters, digits, '.', '_' and '-', at most 63\n"
-            "  try: vmhost lab up lab\n",
-        ),
+        (("up", "../x"), 2, f"vmhost: '../x': {NO_NAME}\n  try: vmhost lab up lab\n"),
     ],
 )
 def test_errors(typed, words, code, told):
