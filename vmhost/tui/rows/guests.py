@@ -1,0 +1,212 @@
+"""The list of guests: which are shown, in what order, and the cells of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from vmhost.model.observed import DomainState, ObservedDomain
+from vmhost.model.stats import Load
+from vmhost.ops.watch import Picture
+from vmhost.tui.rows.cells import Cell, Column, Signs, Tone, cell, rate, share, size, spark, weight
+from vmhost.tui.rows.filters import passes, tests_of
+
+COLUMNS: Final = (
+    Column("name", "NAME", 14, grows=True, widest=40),
+    Column("state", "STATE", 11, rank=1),
+    Column("vcpus", "VCPU", 4, rank=4, right=True),
+    Column("cpu", "CPU%", 5, rank=2, right=True),
+    Column("cpu-spark", "CPU", 12, rank=12),
+    Column("memory", "MEMORY", 11, rank=3, right=True),
+    Column("disk", "DISK", 7, rank=8, right=True),
+    Column("disk-spark", "DISK", 8, rank=14),
+    Column("net", "NET", 7, rank=9, right=True),
+    Column("net-spark", "NET", 8, rank=15),
+    Column("address", "ADDRESS", 15, rank=5),
+    Column("site", "SITE", 8, rank=10),
+    Column("flags", "FLAGS", 9, rank=6),
+)
+SORTS: Final = ("name", "state", "cpu", "memory", "disk", "net", "address", "site")
+
+_STATES: Final[Mapping[DomainState, tuple[str, str, Tone]]] = {
+    DomainState.RUNNING: ("running", "running", Tone.GOOD),
+    DomainState.BLOCKED: ("running", "idle", Tone.GOOD),
+    DomainState.PAUSED: ("paused", "paused", Tone.WARN),
+    DomainState.SHUTDOWN: ("closing", "closing", Tone.WARN),
+    DomainState.SHUTOFF: ("off", "shut off", Tone.DIM),
+    DomainState.CRASHED: ("crashed", "crashed", Tone.BAD),
+    DomainState.SUSPENDED: ("paused", "suspended", Tone.WARN),
+    DomainState.NO_STATE: ("off", "no state", Tone.DIM),
+}
+
+
+def state_of(picture: Picture, domain: ObservedDomain) -> DomainState:
+    """Return a guest's state, the newest that is known."""
+    stats = picture.stats(domain.uuid)
+    return stats.state if stats else domain.raw.state
+
+
+def state_cell(state: DomainState, signs: Signs) -> Cell:
+    """Return a state as a sign and a word."""
+    sign, word, tone = _STATES[state]
+    return Cell(f"{getattr(signs, sign)} {word}", tone)
+
+
+def address_of(domain: ObservedDomain) -> str:
+    """Return the address that a guest is reached at, or empty."""
+    for nic in domain.metadata.identity.nics if domain.metadata else ():
+        if nic.address or nic.ssh_port:
+            return nic.address.partition("/")[0] or f"127.0.0.1:{nic.ssh_port}"
+    return ""
+
+
+def flags_of(picture: Picture, domain: ObservedDomain) -> tuple[str, ...]:
+    """Return what is special about a guest, the most urgent first."""
+    metadata = domain.metadata
+    found = (
+        ("drift", domain.uuid in picture.edited),
+        ("pending", bool(metadata and metadata.pending)),
+        ("saved", domain.raw.managed_save),
+        ("foreign", metadata is None),
+        ("newer", bool(metadata and not metadata.readable)),
+        ("protected", bool(metadata and metadata.protect)),
+    )
+    return tuple(word for word, holds in found if holds)
+
+
+def ordered(picture: Picture, query: str, sort: str, *, reverse: bool = False) -> tuple[str, ...]:
+    """Return the UUIDs of the guests that a filter lets through, sorted; equal ones by name."""
+    tests = tests_of(query)
+    domains: Sequence[ObservedDomain] = picture.observed.domains
+    if tests:
+        domains = [domain for domain in domains if passes(domain, tests)]
+    if sort != "name":
+        key = _KEYS[sort]
+        domains = sorted(domains, key=lambda domain: key(picture, domain))
+    uuids = tuple(domain.uuid for domain in domains)
+    return uuids[::-1] if reverse else uuids
+
+
+def guest_cells(picture: Picture, domain: ObservedDomain, columns: Sequence[Column], signs: Signs) -> tuple[Cell, ...]:
+    """Return the cells of one guest, in the order of the columns."""
+    return tuple(_CELLS[column.id](picture, domain, column.width, signs) for column in columns)
+
+
+def summary(picture: Picture) -> str:
+    """Return the host in one line."""
+    host = picture.observed.host
+    count = len(picture.observed.domains)
+    return (
+        f"{count} guest{'' if count == 1 else 's'}, {picture.running} running"
+        f"   CPU {share(min(picture.busy, host.cpus), host.cpus)} of {host.cpus}"
+        f"   memory {size(picture.held)} of {size(host.memory)}"
+    )
+
+
+def _name(_: Picture, domain: ObservedDomain, __: int, ___: Signs) -> Cell:
+    return cell(domain.name)
+
+
+def _state(picture: Picture, domain: ObservedDomain, _: int, signs: Signs) -> Cell:
+    return state_cell(state_of(picture, domain), signs)
+
+
+def _vcpus(_: Picture, domain: ObservedDomain, __: int, ___: Signs) -> Cell:
+    return Cell(str(domain.facts.vcpus))
+
+
+def _cpu(picture: Picture, domain: ObservedDomain, _: int, __: Signs) -> Cell:
+    if not state_of(picture, domain).active:
+        return Cell("-", Tone.DIM)
+    used, whole = picture.load(domain.uuid).cpu, domain.facts.vcpus
+    return Cell(share(min(used, whole), whole), weight(used, whole))
+
+
+def _cpu_spark(picture: Picture, domain: ObservedDomain, width: int, signs: Signs) -> Cell:
+    values = [load.cpu for load in picture.loads(domain.uuid)]
+    return Cell(spark(values, width, signs, top=float(domain.facts.vcpus)), Tone.LIVELY)
+
+
+def _memory(picture: Picture, domain: ObservedDomain, _: int, __: Signs) -> Cell:
+    stats = picture.stats(domain.uuid)
+    if stats is None or not stats.state.active:
+        return Cell(size(domain.facts.memory), Tone.DIM)
+    used = stats.used or stats.resident
+    return Cell(f"{size(used)}/{size(stats.memory)}", weight(used, stats.memory, warn=0.85, bad=0.95))
+
+
+def _disk(picture: Picture, domain: ObservedDomain, _: int, __: Signs) -> Cell:
+    return _rate(picture, domain, disk_rate)
+
+
+def _net(picture: Picture, domain: ObservedDomain, _: int, __: Signs) -> Cell:
+    return _rate(picture, domain, net_rate)
+
+
+def _rate(picture: Picture, domain: ObservedDomain, of: Callable[[Load], float]) -> Cell:
+    text = rate(of(picture.load(domain.uuid)))
+    return Cell(text, Tone.DIM if text == "-" else Tone.PLAIN)
+
+
+def _disk_spark(picture: Picture, domain: ObservedDomain, width: int, signs: Signs) -> Cell:
+    return Cell(spark([disk_rate(load) for load in picture.loads(domain.uuid)], width, signs), Tone.LIVELY)
+
+
+def _net_spark(picture: Picture, domain: ObservedDomain, width: int, signs: Signs) -> Cell:
+    return Cell(spark([net_rate(load) for load in picture.loads(domain.uuid)], width, signs), Tone.LIVELY)
+
+
+def _address(_: Picture, domain: ObservedDomain, __: int, ___: Signs) -> Cell:
+    return cell(address_of(domain) or "-")
+
+
+def _site(_: Picture, domain: ObservedDomain, __: int, ___: Signs) -> Cell:
+    return cell(domain.metadata.site if domain.metadata else "-")
+
+
+def _flags(picture: Picture, domain: ObservedDomain, _: int, signs: Signs) -> Cell:
+    flags = flags_of(picture, domain)
+    if "drift" in flags:
+        return Cell(f"{signs.warning} {' '.join(flags)}", Tone.WARN)
+    return Cell(" ".join(flags), Tone.WARN if "pending" in flags else Tone.DIM)
+
+
+def disk_rate(load: Load) -> float:
+    """Return bytes a second from and to disks."""
+    return load.read + load.written
+
+
+def net_rate(load: Load) -> float:
+    """Return bytes a second from and to the network."""
+    return load.received + load.sent
+
+
+def _by_address(domain: ObservedDomain) -> tuple[int, ...]:
+    parts = address_of(domain).partition(":")[0].split(".")
+    return tuple(int(part) for part in parts) if all(part.isdecimal() for part in parts) else (999,)
+
+
+_CELLS: Final[Mapping[str, Callable[[Picture, ObservedDomain, int, Signs], Cell]]] = {
+    "name": _name,
+    "state": _state,
+    "vcpus": _vcpus,
+    "cpu": _cpu,
+    "cpu-spark": _cpu_spark,
+    "memory": _memory,
+    "disk": _disk,
+    "disk-spark": _disk_spark,
+    "net": _net,
+    "net-spark": _net_spark,
+    "address": _address,
+    "site": _site,
+    "flags": _flags,
+}
+_KEYS: Final[Mapping[str, Callable[[Picture, ObservedDomain], Any]]] = {
+    "state": lambda picture, domain: (not state_of(picture, domain).active, state_of(picture, domain)),
+    "cpu": lambda picture, domain: -picture.load(domain.uuid).cpu,
+    "memory": lambda _, domain: -domain.facts.memory,
+    "disk": lambda picture, domain: -disk_rate(picture.load(domain.uuid)),
+    "net": lambda picture, domain: -net_rate(picture.load(domain.uuid)),
+    "address": lambda _, domain: _by_address(domain),
+    "site": lambda _, domain: domain.metadata.site if domain.metadata else "~",
+}

@@ -1,0 +1,41 @@
+"""The command line behind ``:``."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen
+from textual.suggester import SuggestFromList
+from textual.widgets import Input
+
+COMMANDS = (
+    *("guests", "host", "jobs", "new", "help", "q"),
+    *("theme dark", "theme light", "theme contrast", "theme ansi", "theme ansi-light"),
+)
+
+
+class CommandLine(ModalScreen[str | None]):
+    """One line at the bottom; its answer is what was typed, or None."""
+
+    DEFAULT_CSS = """
+    CommandLine { align: left bottom; background: $background 0%; }
+    CommandLine Input { border: none; height: 1; padding: 0 1; background: $panel; width: 100%; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
+
+    def compose(self) -> ComposeResult:
+        yield Input(":", suggester=SuggestFromList([f":{name}" for name in COMMANDS]), select_on_focus=False)
+
+    def on_mount(self) -> None:
+        line = self.query_one(Input)
+        line.cursor_position = 1
+        line.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        if not event.value:  # the colon was taken away
+            self.dismiss(None)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        self.dismiss(event.value)
