@@ -79,6 +79,9 @@ class VmhostApp(App[int]):
             self.register_theme(item)
         self.theme = theme
 
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        return dict(themes.VARIABLES)
+
     def on_mount(self) -> None:
         self.push_screen(GuestsScreen())
         self._check_size(self.size.width, self.size.height)
@@ -87,11 +90,12 @@ class VmhostApp(App[int]):
 
     def _take_pictures(self) -> None:
         try:
-            self._watch.run(lambda picture: self._tell(Pictured(picture)), lambda error: self._tell(Troubled(error)))
+            self._watch.run(lambda picture: self.tell(Pictured(picture)), lambda error: self.tell(Troubled(error)))
         except Exception as error:  # noqa: BLE001 - a thread's end would say nothing, and the picture would stand still
-            self._tell(Troubled(VmhostError(f"unexpected failure: {type(error).__name__}: {error}")))
+            self.tell(Troubled(VmhostError(f"unexpected failure: {type(error).__name__}: {error}")))
 
-    def _tell(self, message: Message) -> None:
+    def tell(self, message: Message) -> None:
+        """Post a message from any thread."""
         with suppress(RuntimeError):  # the app has ended meanwhile
             self.post_message(message)
 

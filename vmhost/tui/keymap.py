@@ -28,21 +28,22 @@ LISTS: Final = "lists and texts"
 
 KEYS: Final = (
     Key(EVERYWHERE, "question_mark", "app.help", "this help", "help"),
-    Key(EVERYWHERE, "colon", "app.command", "a command: :guests :host :jobs :new :theme NAME :q"),
+    Key(EVERYWHERE, "colon", "app.command", "a command: guests host jobs new theme q"),
     Key(EVERYWHERE, "ctrl+p", "app.command_palette", "the palette: every command by name"),
     Key(EVERYWHERE, "t", "app.next_theme", "the next theme: dark, light, contrast, ansi"),
-    Key(EVERYWHERE, "escape", "back", "back; in a filter: leave it and show everything"),
+    Key(EVERYWHERE, "escape", "back", "back; out of a filter: show all"),
     Key(EVERYWHERE, "q", "app.leave", "quit", "quit"),
     Key(LISTS, "up,k / down,j", "", "one up, one down"),
     Key(LISTS, "pageup / pagedown", "", "a screen up, a screen down"),
     Key(LISTS, "home,g / end,G", "", "the first, the last"),
+    Key(LISTS, "< / >", "", "in a text: to the left, to the right"),
     Key("guests", "enter,d", "open_guest", "open the guest"),
     Key("guests", "y", "guest_tab('xml')", "its XML"),
     Key("guests", "l", "guest_tab('console')", "its console log"),
     Key("guests", "slash", "filter", "filter: words, !word, label=KEY=VALUE", "filter"),
     Key("guests", "o", "next_sort", "sort by the next column", "sort"),
     Key("guests", "O", "turn_sort", "sort the other way round"),
-    Key("guests", "space", "mark", "mark; what follows is done to all that are marked", "mark"),
+    Key("guests", "space", "mark", "mark: actions take all that are marked", "mark"),
     Key("guests", "asterisk", "mark_all", "mark all that are shown, or none"),
     Key("guests", "n", "new_guest", "plan a new guest", "new"),
     Key("guest", "left,h / right", "", "the tab before, the tab after"),
@@ -55,13 +56,13 @@ KEYS: Final = (
     Key("guests, guest", "D", "power('power-off')", "plan to power off"),
     Key("guests, guest", "e", "resize", "plan other vCPUs and memory", "resize"),
     Key("guests, guest", "ctrl+d", "delete", "plan to delete"),
-    Key("guests, guest", "c", "console", "the console, on this terminal (Ctrl-] comes back)", "console"),
+    Key("guests, guest", "c", "console", "the console, on this terminal; ctrl+] ends", "console"),
     Key("guests, guest", "s", "ssh", "ssh with the pinned host key, on this terminal", "ssh"),
     Key("host", "r", "examine", "examine the host again", "examine again"),
     Key("jobs", "enter,l", "open_job", "its log"),
     Key("jobs", "x", "cancel_job", "ask it to end: it undoes what it did", "cancel"),
     Key("plan", "y", "apply", "yes: apply this plan", "yes, apply"),
-    Key("plan", "escape", "back", "no: back, nothing is done; while it runs: ask it to end and to undo", "no, back"),
+    Key("plan", "escape", "back", "no, back; while it runs: end and undo", "no, back"),
     Key("plan", "w", "copy", "copy the command that does the same", "copy command"),
     Key("plan", "r", "again", "plan again", "plan again"),
     Key("plan", "v", "swap", "the step's XML, or the log", "XML / log"),
@@ -69,6 +70,7 @@ KEYS: Final = (
     Key("form", "tab / shift+tab", "", "the next field, the one before"),
     Key("form", "ctrl+s", "submit", "plan it", "plan it"),
     Key("form", "escape", "back", "back, nothing is done", "back"),
+    Key("form", "ctrl+c", "app.leave", "quit", "quit"),
 )
 
 
@@ -79,6 +81,11 @@ def bindings(*places: str) -> list[Binding]:
         for key in KEYS
         if key.action and _is_of(key, places)
     ]
+
+
+def feet(*places: str) -> list[Key]:
+    """Return the keys that the foot of a screen shows."""
+    return [key for key in KEYS if key.foot and _is_of(key, places)]
 
 
 def help_of(place: str) -> Iterator[tuple[str, str, str]]:

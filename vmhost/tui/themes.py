@@ -22,9 +22,9 @@ CONTRAST: Final = Theme(
     variables={
         "block-cursor-background": "#ffffff",
         "block-cursor-foreground": "#000000",
-        "footer-key-foreground": "#ffff00",
-        "footer-description-foreground": "#ffffff",
         "border": "#ffffff",
+        "quiet": "#c0c0c0",
+        "row-cursor": "#005f87",
     },
 )
 DARK: Final = Theme(
@@ -40,7 +40,7 @@ DARK: Final = Theme(
     surface="#1d222b",
     panel="#262c37",
     dark=True,
-    variables={"footer-key-foreground": "#5fafff"},
+    variables={"quiet": "#8a93a3", "row-cursor": "#24405e"},
 )
 LIGHT: Final = Theme(
     name="light",
@@ -55,15 +55,19 @@ LIGHT: Final = Theme(
     surface="#eceff3",
     panel="#dfe4ea",
     dark=False,
-    variables={"footer-key-foreground": "#0050a0"},
+    variables={"quiet": "#5c6470", "row-cursor": "#c5dcf5"},
 )
 
 
 def _renamed(name: str, builtin: str) -> Theme:
     theme = BUILTIN_THEMES[builtin]
     values = {item: getattr(theme, item) for item in theme.__dataclass_fields__}
-    return Theme(**{**values, "name": name})
+    mine = {"quiet": "ansi_bright_black", "row-cursor": "ansi_blue" if theme.dark else "ansi_cyan"}
+    return Theme(**{**values, "name": name, "variables": {**theme.variables, **mine}})
 
 
 THEMES: Final = (DARK, LIGHT, CONTRAST, _renamed("ansi", "ansi-dark"), _renamed("ansi-light", "ansi-light"))
+VARIABLES: Final = {"quiet": "#8a8a8a", "row-cursor": "#444466"}
+"""What other themes of Textual's lack."""
+
 NAMES: Final = tuple(theme.name for theme in THEMES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -43,7 +43,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of fixed width; the one with ``grows`` takes what is left over, up to ``widest``.
+    """A column of fixed width; those with ``grows`` take what is left over, the lowest number first, up to ``widest``.
 
     ``rank``: the higher, the sooner it goes when the screen is narrow. ``right``: aligned to the right.
     """
@@ -53,7 +53,7 @@ class Column:
     width: int
     rank: int = 0
     right: bool = False
-    grows: bool = False
+    grows: int = 0
     widest: int = 0
 
 
@@ -85,23 +85,21 @@ def cell(text: object, tone: Tone = Tone.PLAIN) -> Cell:
 
 
 def fit(columns: Sequence[Column], width: int, gap: int = 1) -> tuple[Column, ...]:
-    """Return the columns that have room, in their order; the growing one is made as wide as possible."""
+    """Return the columns that have room, in their order; those that grow are made as wide as possible."""
     chosen = list(columns)
     while len(chosen) > 1 and _needed(chosen, gap) > width:
         chosen.remove(max(chosen, key=lambda column: column.rank))
     left = max(0, width - _needed(chosen, gap))
-    return tuple(_grown(column, left) if column.grows else column for column in chosen)
+    wide = {column.id: column.width for column in chosen}
+    for column in sorted((column for column in chosen if column.grows), key=lambda column: column.grows):
+        more = min(left, max(0, column.widest - column.width))
+        wide[column.id] += more
+        left -= more
+    return tuple(replace(column, width=wide[column.id]) for column in chosen)
 
 
 def _needed(columns: Sequence[Column], gap: int) -> int:
     return sum(column.width for column in columns) + gap * (len(columns) - 1)
-
-
-def _grown(column: Column, left: int) -> Column:
-    wide = column.width + left
-    if column.widest:
-        wide = min(wide, column.widest)
-    return Column(column.id, column.title, wide, column.rank, column.right, column.grows, column.widest)
 
 
 def spark(values: Sequence[float], width: int, signs: Signs, top: float = 0.0) -> str:

@@ -12,21 +12,24 @@ from vmhost.tui.rows.cells import Cell, Column, Signs, Tone, cell, rate, share, 
 from vmhost.tui.rows.filters import passes, tests_of
 
 COLUMNS: Final = (
-    Column("name", "NAME", 14, grows=True, widest=40),
+    Column("name", "NAME", 14, grows=1, widest=40),
     Column("state", "STATE", 11, rank=1),
     Column("vcpus", "VCPU", 4, rank=4, right=True),
     Column("cpu", "CPU%", 5, rank=2, right=True),
-    Column("cpu-spark", "CPU", 12, rank=12),
+    Column("cpu-spark", "CPU", 10, rank=12, grows=3, widest=31),
     Column("memory", "MEMORY", 11, rank=3, right=True),
     Column("disk", "DISK", 7, rank=8, right=True),
-    Column("disk-spark", "DISK", 8, rank=14),
+    Column("disk-spark", "DISK", 8, rank=14, grows=4, widest=24),
     Column("net", "NET", 7, rank=9, right=True),
-    Column("net-spark", "NET", 8, rank=15),
+    Column("net-spark", "NET", 8, rank=15, grows=5, widest=24),
     Column("address", "ADDRESS", 15, rank=5),
     Column("site", "SITE", 8, rank=10),
-    Column("flags", "FLAGS", 9, rank=6),
+    Column("flags", "FLAGS", 9, rank=6, grows=2, widest=20),
 )
 SORTS: Final = ("name", "state", "cpu", "memory", "disk", "net", "address", "site")
+
+_FLOOR: Final = float(1 << 20)
+"""Bytes a second below which a rate does not fill its bar, so that a trickle does not look like a flood."""
 
 _STATES: Final[Mapping[DomainState, tuple[str, str, Tone]]] = {
     DomainState.RUNNING: ("running", "running", Tone.GOOD),
@@ -149,11 +152,13 @@ def _rate(picture: Picture, domain: ObservedDomain, of: Callable[[Load], float])
 
 
 def _disk_spark(picture: Picture, domain: ObservedDomain, width: int, signs: Signs) -> Cell:
-    return Cell(spark([disk_rate(load) for load in picture.loads(domain.uuid)], width, signs), Tone.LIVELY)
+    values = [disk_rate(load) for load in picture.loads(domain.uuid)]
+    return Cell(spark(values, width, signs, top=max((_FLOOR, *values))), Tone.LIVELY)
 
 
 def _net_spark(picture: Picture, domain: ObservedDomain, width: int, signs: Signs) -> Cell:
-    return Cell(spark([net_rate(load) for load in picture.loads(domain.uuid)], width, signs), Tone.LIVELY)
+    values = [net_rate(load) for load in picture.loads(domain.uuid)]
+    return Cell(spark(values, width, signs, top=max((_FLOOR, *values))), Tone.LIVELY)
 
 
 def _address(_: Picture, domain: ObservedDomain, __: int, ___: Signs) -> Cell:

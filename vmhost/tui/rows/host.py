@@ -35,8 +35,8 @@ def _memory(picture: Picture, signs: Signs) -> Iterator[Line]:
     vcpus = sum(domain.facts.vcpus for domain in domains if domain.active)
     yield Line("MEMORY AND CPUS", Tone.LIVELY)
     yield _bar("used", resident, host.memory, signs, "what QEMU holds")
-    yield _bar("promised", running, host.memory, signs, "to guests that run, at most")
-    yield _bar("if all run", everything, host.memory, signs, "to all guests, at most")
+    yield _bar("promised", running, host.memory, signs, "to those that run")
+    yield _bar("if all run", everything, host.memory, signs, "to all guests")
     yield _fact("still fits", size(max(0, host.memory - running)))
     yield _bar("CPUs busy", min(picture.busy, host.cpus), host.cpus, signs, f"of {host.cpus}")
     ratio = f"{vcpus / host.cpus:.1f} for each CPU" if host.cpus else ""

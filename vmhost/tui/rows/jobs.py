@@ -11,13 +11,13 @@ from vmhost.tui.rows.cells import Cell, Column, Line, Signs, Tone, cell, span
 
 COLUMNS: Final = (
     Column("state", "STATE", 13),
-    Column("kind", "OPERATION", 20, grows=True, widest=40),
+    Column("kind", "OPERATION", 20, grows=1, widest=30),
     Column("subject", "ON", 16, rank=3),
     Column("started", "STARTED", 20, rank=4),
     Column("took", "TOOK", 5, rank=1, right=True),
     Column("left", "LEFT", 5, rank=5, right=True),
     Column("user", "USER", 8, rank=6),
-    Column("text", "PROGRESS", 20, rank=2),
+    Column("text", "PROGRESS", 20, rank=2, grows=2, widest=120),
 )
 _TONES: Final = {
     "running": ("running", Tone.LIVELY),

@@ -19,7 +19,7 @@ COLUMNS: Final = (
     Column("number", "#", 3, right=True),
     Column("state", "DONE", 9, rank=1),
     Column("change", "CHANGE", 10, rank=2),
-    Column("why", "STEP", 30, grows=True, widest=400),
+    Column("why", "STEP", 30, grows=1, widest=400),
     Column("undo", "UNDO", 26, rank=5),
 )
 _TONES: Final = {

@@ -39,7 +39,7 @@ class FormScreen(Frame):
     FormScreen .field { height: 1; margin: 1 0 0 0; }
     FormScreen Label { width: 12; padding: 0 1; color: $primary; text-style: bold; }
     FormScreen Input { width: 32; height: 1; border: none; padding: 0 1; background: $panel; }
-    FormScreen Input:focus { background: $primary 25%; }
+    FormScreen Input:focus { border: none; background: $row-cursor; }
     FormScreen .words { width: 1fr; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
     FormScreen .fault { height: auto; padding: 0 1 0 13; display: none; }
     FormScreen .fault.shown { display: block; }

@@ -9,11 +9,12 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
 from textual.screen import Screen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from vmhost.model.text import sanitize
 from vmhost.tui.rows.cells import Line, Tone
 from vmhost.tui.rows.guests import summary
+from vmhost.tui.widgets.foot import Foot
 
 if TYPE_CHECKING:
     from vmhost.ops.watch import Picture
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 STYLES = {
     Tone.PLAIN: "",
-    Tone.DIM: "dim",
+    Tone.DIM: "$quiet",
     Tone.GOOD: "$success",
     Tone.WARN: "$warning",
     Tone.BAD: "bold $error",
@@ -45,7 +46,7 @@ class Frame(Screen[None]):
         yield Static(id="head")
         yield from self.body()
         yield Static(id="note")
-        yield Footer(show_command_palette=False)
+        yield Foot(self.place)
 
     def body(self) -> ComposeResult:
         """Yield what lies between head and foot."""

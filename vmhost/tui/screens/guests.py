@@ -27,6 +27,7 @@ class GuestsScreen(Power, Frame):
 
     DEFAULT_CSS = """
     GuestsScreen #filter { display: none; border: none; height: 1; padding: 0 1; background: $panel; }
+    GuestsScreen #filter:focus { border: none; background: $row-cursor; }
     GuestsScreen #filter.shown { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("guests"), Binding("escape", "back", show=False)]

@@ -14,7 +14,7 @@ from vmhost.tui.keymap import help_of
 from vmhost.tui.rows.cells import Line, Tone
 from vmhost.tui.widgets.lines import Lines
 
-_WIDTH = 22
+_WIDTH = 18
 
 
 class HelpScreen(ModalScreen[None]):
@@ -23,7 +23,7 @@ class HelpScreen(ModalScreen[None]):
     DEFAULT_CSS = """
     HelpScreen { align: center middle; background: $background 60%; }
     HelpScreen Vertical {
-        width: 90%; max-width: 92; height: 90%; border: round $primary; background: $surface; padding: 0 1;
+        width: 96%; max-width: 80; height: 90%; border: round $primary; background: $surface; padding: 0 1;
     }
     HelpScreen Lines { background: $surface; }
     """

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.message import Message
 from textual.widgets import Static
 
 from vmhost.model.errors import Cancelled, Conflict, VmhostError
@@ -19,6 +18,7 @@ from vmhost.tui.keymap import bindings
 from vmhost.tui.rows import plan as view
 from vmhost.tui.rows.cells import Cell, Column, Line, Tone
 from vmhost.tui.screens.frame import Frame, styled
+from vmhost.tui.widgets.foot import Foot
 from vmhost.tui.widgets.grid import Grid
 from vmhost.tui.widgets.lines import Lines
 
@@ -43,15 +43,6 @@ class Phase(StrEnum):
     ENDING = "ending as soon as this step allows, then undoing"
     DONE = "done"
     FAILED = "failed"
-
-
-class Told(Message):
-    """An event of the proposal ``part``, from the thread that applies."""
-
-    def __init__(self, part: int, event: Event) -> None:
-        super().__init__()
-        self.part = part
-        self.event = event
 
 
 class PlanScreen(Frame):
@@ -156,11 +147,12 @@ class PlanScreen(Frame):
         self._tell()
 
     def _hear(self, part: int, event: Event) -> None:
-        self.post_message(Told(part, event))
+        """Take an event, in the thread that applies; it waits in the same queue as the end."""
+        self.vmhost.tell(errands.Answer(self, lambda: self._told(part, event)))
 
-    def on_told(self, message: Told) -> None:
-        self._rows = view.after_event(self._rows, message.part, message.event)
-        line = view.event_line(message.event)
+    def _told(self, part: int, event: Event) -> None:
+        self._rows = view.after_event(self._rows, part, event)
+        line = view.event_line(event)
         if line is not None:
             self._log.append(line)
         self._tell()
@@ -209,7 +201,7 @@ class PlanScreen(Frame):
         self.query_one("#steps", Grid).show(tuple(row.key for row in self._rows))
         about = self.query_one("#about", Lines)
         about.show(self._log if self._show_log else self._about_step())
-        self.refresh_bindings()
+        self.query_one(Foot).fit()
 
     def _head(self) -> list[Line]:
         tones = {Phase.DONE: Tone.GOOD, Phase.FAILED: Tone.BAD, Phase.REFUSED: Tone.BAD}

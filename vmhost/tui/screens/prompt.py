@@ -21,7 +21,8 @@ class CommandLine(ModalScreen[str | None]):
 
     DEFAULT_CSS = """
     CommandLine { align: left bottom; background: $background 0%; }
-    CommandLine Input { border: none; height: 1; padding: 0 1; background: $panel; width: 100%; }
+    CommandLine Input { height: 1; padding: 0 1; background: $panel; width: 100%; }
+    CommandLine Input, CommandLine Input:focus { border: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from textual.app import ComposeResult
 from textual.screen import ModalScreen
-from textual.widgets import Footer, Static
+from textual.widgets import Static
 
 from vmhost.model.errors import PermissionDenied, VmhostError
 from vmhost.tui.rows.cells import Line, Tone
 from vmhost.tui.rows.plan import error_lines
 from vmhost.tui.screens.frame import styled
+from vmhost.tui.widgets.foot import Foot
 
 
 class TroubleScreen(ModalScreen[None]):
@@ -26,7 +27,7 @@ class TroubleScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         yield Static(id="words")
-        yield Footer(show_command_palette=False)
+        yield Foot()
 
     def on_mount(self) -> None:
         self.tell(self._error)

@@ -35,11 +35,10 @@ class Grid(ScrollView, can_focus=True):
     DEFAULT_CSS = """
     Grid { height: 1fr; overflow-x: hidden; scrollbar-size-vertical: 1; background: $background; color: $foreground; }
     Grid > .grid--header { text-style: bold; color: $primary; background: $surface; }
-    Grid > .grid--cursor { background: $primary 30%; text-style: bold; }
+    Grid > .grid--cursor { background: $row-cursor; text-style: bold; }
     Grid:ansi > .grid--cursor { text-style: reverse; }
     Grid:nocolor > .grid--cursor { text-style: reverse; }
-    Grid > .grid--dim { color: $foreground 55%; }
-    Grid:ansi > .grid--dim { color: ansi_bright_black; }
+    Grid > .grid--dim { color: $quiet; }
     Grid > .grid--good { color: $success; }
     Grid > .grid--warn { color: $warning; }
     Grid > .grid--bad { color: $error; text-style: bold; }

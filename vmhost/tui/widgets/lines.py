@@ -26,9 +26,8 @@ class Lines(ScrollView, can_focus=True):
     """
 
     DEFAULT_CSS = """
-    Lines { height: 1fr; scrollbar-size: 1 1; background: $background; color: $foreground; }
-    Lines > .lines--dim { color: $foreground 55%; }
-    Lines:ansi > .lines--dim { color: ansi_bright_black; }
+    Lines { height: 1fr; scrollbar-size: 0 1; background: $background; color: $foreground; }
+    Lines > .lines--dim { color: $quiet; }
     Lines > .lines--good { color: $success; }
     Lines > .lines--warn { color: $warning; }
     Lines > .lines--bad { color: $error; text-style: bold; }
@@ -38,6 +37,8 @@ class Lines(ScrollView, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("k", "scroll_up", show=False),
         Binding("j", "scroll_down", show=False),
+        Binding("less_than_sign", "scroll_left", show=False),
+        Binding("greater_than_sign", "scroll_right", show=False),
         Binding("g", "scroll_home", show=False),
         Binding("G", "scroll_end", show=False),
     ]
