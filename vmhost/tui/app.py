@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events
-from textual.app import App, SystemCommand
+from textual.app import App, SuspendNotSupported, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.reactive import reactive
@@ -103,7 +103,7 @@ class VmhostApp(App[int]):
         self._watch.stop()
 
     def on_pictured(self, message: Pictured) -> None:
-        if isinstance(self.screen, TroubleScreen):
+        while any(isinstance(screen, TroubleScreen) for screen in self.screen_stack):
             self.pop_screen()
         self.picture = message.picture
 
@@ -137,12 +137,17 @@ class VmhostApp(App[int]):
             self.pop_screen()
 
     def visit(self, program: Callable[[], int]) -> None:
-        """Give the terminal to a program until it ends."""
+        """Give the terminal to a program until it ends; where it failed, its words stay until enter is pressed."""
         try:
             with self.suspend():
-                program()
+                code = program()
+                if code:
+                    with suppress(EOFError):
+                        input(f"it ended with exit code {code}; enter goes back ")
         except VmhostError as error:
             self.tell_error(error)
+        except SuspendNotSupported:
+            self.notify("this terminal cannot be given to another program", severity="error", markup=False)
         except KeyboardInterrupt:
             self.notify("interrupted", markup=False)
 

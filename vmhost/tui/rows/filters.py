@@ -55,4 +55,4 @@ def _haystack(domain: ObservedDomain) -> str:
     metadata = domain.metadata
     site = metadata.site if metadata else "foreign"
     addresses = " ".join(nic.address for nic in metadata.identity.nics) if metadata else ""
-    return f"{domain.name}\n{domain.raw.state}\n{site}\n{addresses}\n{domain.uuid}".lower()
+    return f"{domain.name}\n{domain.raw.state}\n{site}\n{addresses}".lower()

@@ -65,6 +65,10 @@ class FormScreen(Frame):
         """Return what is to be planned."""
         return None
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._tried = False
+
     def body(self) -> ComposeResult:
         with VerticalScroll(can_focus=False):
             for field in self.fields():
@@ -93,7 +97,8 @@ class FormScreen(Frame):
     def _judge(self) -> dict[str, str]:
         faults = self.faults()
         for field in self.fields():
-            text = faults.get(field.id, "")
+            untouched = not self._tried and not self.value(field.id)
+            text = "" if untouched else faults.get(field.id, "")
             place = self.query_one(f"#fault-{field.id}", Static)
             place.set_class(bool(text), "shown")
             place.update(styled([Line(f"{self.vmhost.signs.crashed} {text}", Tone.BAD)]))
@@ -104,6 +109,7 @@ class FormScreen(Frame):
 
     def action_submit(self) -> None:
         """Go on to the plan, if nothing is wrong."""
+        self._tried = True
         faults = self._judge()
         if faults:
             self.query_one(f"#{next(iter(faults))}", Input).focus()

@@ -41,6 +41,7 @@ class Frame(Screen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = []
     place = ""
+    _said = ""
 
     def compose(self) -> ComposeResult:
         yield Static(id="head")
@@ -90,13 +91,15 @@ class Frame(Screen[None]):
         place = self.title_of_place()
         parts.append((f" {sanitize(place)} ", "reverse"))
         parts.append(f"  {summary(picture)}")
-        self.query_one("#head", Static).update(Content.assemble(*parts))
+        self.query_one("#head", Static).update(Content.assemble(*parts), layout=False)
 
     def say(self, text: str, tone: Tone = Tone.PLAIN) -> None:
         """Show a sentence above the keys; an empty one takes it away."""
-        note = self.query_one("#note", Static)
-        note.set_class(bool(text), "shown")
-        note.update(styled([Line(text, tone)]))
+        if text != self._said:
+            self._said = text
+            note = self.query_one("#note", Static)
+            note.set_class(bool(text), "shown")
+            note.update(styled([Line(text, tone)]))
 
     def action_back(self) -> None:
         """Go back to the screen before."""

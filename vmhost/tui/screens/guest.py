@@ -54,7 +54,7 @@ class GuestScreen(Power):
 
     def body(self) -> ComposeResult:
         yield Tabs(*(Tab(f"{number} {title}", id=name) for number, (name, title) in enumerate(TABS, 1)))
-        yield Lines(id="text", follow=True)
+        yield Lines(id="text")
 
     def on_mount(self) -> None:
         tabs = self.query_one(Tabs)
@@ -86,6 +86,7 @@ class GuestScreen(Power):
         if domain is None:
             return
         text = self.query_one("#text", Lines)
+        text.follow = self._tab == "console"
         if self._tab == "console":
             text.show(self._tail)
             if not self._reading:

@@ -52,7 +52,7 @@ class NewGuestScreen(FormScreen):
         if self._observed.domain(wish.name):
             found.setdefault("name", "there is a guest of this name")
         if wish.image not in self._images:
-            found.setdefault("image", "this host has no such image")
+            found["image"] = "this host has no such image"
         if wish.network not in (*self._bridges, USER_NETWORK, NO_NETWORK):
             found["network"] = "this host has no such bridge"
         order = [field.id for field in self.fields()]

@@ -77,7 +77,7 @@ class PlanScreen(Frame):
     def body(self) -> ComposeResult:
         yield Static(id="what")
         yield Grid(view.COLUMNS, self._cells, self.vmhost.signs, id="steps")
-        yield Lines(id="about", follow=True)
+        yield Lines(id="about")
 
     def on_mount(self) -> None:
         super().on_mount()
@@ -200,6 +200,7 @@ class PlanScreen(Frame):
         self.query_one("#what", Static).update(styled(self._head()))
         self.query_one("#steps", Grid).show(tuple(row.key for row in self._rows))
         about = self.query_one("#about", Lines)
+        about.follow = self._show_log
         about.show(self._log if self._show_log else self._about_step())
         self.query_one(Foot).fit()
 

@@ -6,14 +6,14 @@ from typing import Final
 
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.screen import ModalScreen
+from textual.screen import Screen
 from textual.widgets import Static
 
 LEAST_WIDTH: Final = 60
 LEAST_HEIGHT: Final = 15
 
 
-class SmallScreen(ModalScreen[None]):
+class SmallScreen(Screen[None]):
     """Says so; goes away by itself when there is room."""
 
     DEFAULT_CSS = """

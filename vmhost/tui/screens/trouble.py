@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from textual.app import ComposeResult
-from textual.screen import ModalScreen
+from textual.screen import Screen
 from textual.widgets import Static
 
 from vmhost.model.errors import PermissionDenied, VmhostError
@@ -13,7 +13,7 @@ from vmhost.tui.screens.frame import styled
 from vmhost.tui.widgets.foot import Foot
 
 
-class TroubleScreen(ModalScreen[None]):
+class TroubleScreen(Screen[None]):
     """Shows the error and its remedy; goes away by itself when the host answers."""
 
     DEFAULT_CSS = """

@@ -45,7 +45,7 @@ class Lines(ScrollView, can_focus=True):
 
     def __init__(self, *, follow: bool = False, **more: str) -> None:
         super().__init__(**more)  # type: ignore[arg-type]
-        self._follow = follow
+        self.follow = follow
         self._lines: tuple[Line, ...] = ()
         self._styles: dict[Tone, Style] = {}
 
@@ -64,7 +64,7 @@ class Lines(ScrollView, can_focus=True):
         width = max((min(len(line.text), LONGEST) for line in found), default=0)
         self.virtual_size = Size(width, len(found))
         self.refresh()
-        if self._follow and at_end:
+        if self.follow and at_end:
             self.scroll_end(animate=False)
 
     def render_line(self, y: int) -> Strip:
