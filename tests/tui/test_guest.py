@@ -121,8 +121,8 @@ async def test_console_and_ssh_get_the_terminal_and_give_it_back(monkeypatch: py
 
         return run
 
-    monkeypatch.setattr("vmhost.tui.screens.power.visit_console", visit("console"))
-    monkeypatch.setattr("vmhost.tui.screens.power.visit_ssh", visit("ssh"))
+    monkeypatch.setattr("vmhost.ops.terminal.visit_console", visit("console"))
+    monkeypatch.setattr("vmhost.ops.terminal.visit_ssh", visit("ssh"))
     async with on_stage() as stage:
         from contextlib import nullcontext
 

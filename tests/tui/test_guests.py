@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from textual.events import Key
 
 from tests.tui.stage import Stage, on_stage
 from vmhost.model.observed import DomainState
@@ -206,3 +207,17 @@ async def test_a_state_that_comes_with_the_counters_is_shown() -> None:
     async with on_stage(interval=0.05) as stage:
         stage.fake.world.domains[stage.fake.domain("web-01").uuid].state = DomainState.PAUSED
         await stage.until(lambda: "◐ paused" in stage.row("web-01"))
+
+
+async def test_what_is_typed_fast_after_a_key_is_neither_lost_nor_a_command() -> None:
+    async with on_stage() as stage:
+        for key, letter in (("slash", "/"), ("w", "w"), ("e", "e"), ("b", "b")):
+            stage.app._driver.process_message(Key(key, letter))  # type: ignore[union-attr]
+        await stage.until(lambda: names(stage) == ["web-01", "web-02", "web-03"])
+        assert stage.place == "GuestsScreen"
+        await stage.press("escape")
+        for key, letter in (("colon", ":"), ("h", "h"), ("o", "o"), ("s", "s"), ("t", "t")):
+            stage.app._driver.process_message(Key(key, letter))  # type: ignore[union-attr]
+        await stage.until(lambda: stage.place == "CommandLine" and ":host" in stage.text)
+        await stage.press("enter")
+        await stage.until(lambda: stage.place == "HostScreen")

@@ -22,12 +22,14 @@ class Tmux:
 
     def __init__(self, directory: Path, width: int, height: int) -> None:
         self._socket = directory / "tmux"
-        environment = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "PS1": "shell$ "}
-        environment.pop("TMUX", None)
+        environment = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+        for name in ("TMUX", "COLUMNS", "LINES"):
+            environment.pop(name, None)
         size = ("-x", str(width), "-y", str(height))
         command = ("tmux", "-S", str(self._socket), "-f", "/dev/null", "-u", "new-session", "-d", *size, "sh")
         subprocess.run(command, check=True, env=environment)
-        self.shows("shell$")
+        self.keys("PS1='shell> '", "Enter")
+        self.shows("shell>$")
 
     def run(self, *arguments: str) -> str:
         command = ("tmux", "-S", str(self._socket), *arguments)
@@ -38,7 +40,7 @@ class Tmux:
 
     @property
     def screen(self) -> str:
-        return self.run("capture-pane", "-p")
+        return self.run("capture-pane", "-p").rstrip()
 
     def shows(self, *words: str, seconds: float = 40.0) -> None:
         deadline = time.monotonic() + seconds
@@ -85,9 +87,9 @@ def test_a_session_from_start_to_end(tmux: Tmux) -> None:
     tmux.keys("y")
     tmux.shows("new guest web-09: done")
     tmux.keys("q")
-    tmux.shows("shell\\$ $")
+    tmux.shows("shell>$")
     tmux.keys("echo $?; stty -a | grep -c ' echo '", "Enter")
-    tmux.shows(r"\n0\n1\n")
+    tmux.shows(r"\n0\n1\nshell>")
 
 
 @pytest.mark.parametrize("tmux", [(40, 10)], indirect=True)
@@ -95,7 +97,7 @@ def test_a_small_terminal_says_so_and_quits(tmux: Tmux) -> None:
     tmux.keys(f"{VMHOST} tui --demo", "Enter")
     tmux.shows("too small: 40x10", "it needs 60x15")
     tmux.keys("q")
-    tmux.shows("shell\\$ $")
+    tmux.shows("shell>$")
 
 
 def test_ctrl_c_and_a_resize(tmux: Tmux) -> None:
@@ -106,7 +108,7 @@ def test_ctrl_c_and_a_resize(tmux: Tmux) -> None:
     tmux.run("resize-window", "-x", "120", "-y", "40")
     tmux.shows(r"▸  build-01", "SITE")
     tmux.keys("C-c")
-    tmux.shows("shell\\$ $")
+    tmux.shows("shell>$")
 
 
 def test_no_terminal_is_an_error_and_no_other_command_loads_the_toolkit(tmp_path: Path) -> None:

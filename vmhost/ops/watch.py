@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vmhost.engine.observe import observe
 from vmhost.model.errors import Unreachable, VmhostError
-from vmhost.model.observed import Observed, ObservedDomain
+from vmhost.model.observed import DomainState, Observed, ObservedDomain
 from vmhost.model.plan import Difference
 from vmhost.model.stats import IDLE, DomainStats, Load, load_between
 
@@ -30,7 +30,11 @@ SHARE: Final = 20
 
 WHOLE_EVERY: Final = 30.0
 SAMPLES: Final = 32
+COUNTERS: Final = 40_000
+"""Counters that are kept at most: a host with thousands of guests has a shorter past."""
+
 _EVENTS: Final = 500
+_INACTIVE: Final = frozenset(state for state in DomainState if not state.active)
 _RETRY: Final = (1.0, 2.0, 5.0)
 
 
@@ -111,6 +115,7 @@ class Watch:
     def __init__(self, host: Host, *, interval: float = INTERVAL) -> None:
         self._host = host
         self._interval = interval
+        self.clock: Callable[[], float] = time.monotonic
         self._changed = Condition()
         self._wish = _Wish()
         self._picture: Picture | None = None
@@ -176,18 +181,21 @@ class Watch:
             self._changed.notify_all()
 
     def _look(self, *, whole: bool) -> Picture:
-        sample = Sample(time.monotonic(), {item.uuid: item for item in self._host.hypervisor.stats()})
+        sample = Sample(self.clock(), {item.uuid: item for item in self._host.hypervisor.stats()})
         before = self._picture
         edited: Mapping[str, tuple[Difference, ...]]
         due = sample.at - self._whole_at >= WHOLE_EVERY
         if before is None or whole or due or not _same_states(before.observed, sample):
             observed = observe(self._host.ports, before.observed if before else None)
             self._whole_at = sample.at
-            interrupted, edited = self._host.interrupted(), self._judge(observed)
+            # Not for the very first picture: it would wait for the library that reads specs.
+            interrupted, edited = self._host.interrupted(), self._judge(observed) if before else {}
+            self._wish.whole |= before is None
         else:
             observed, interrupted, edited = before.observed, before.interrupted, before.edited
-        samples = (*(before.samples if before else ()), sample)[-SAMPLES:]
-        active = [stats for stats in sample.stats.values() if stats.state.active]
+        kept = max(4, min(SAMPLES, COUNTERS // (len(sample.stats) or 1)))
+        samples = (*(before.samples if before else ()), sample)[-kept:]
+        active = [stats for stats in sample.stats.values() if stats.state not in _INACTIVE]
         return Picture(
             observed,
             samples,
@@ -259,7 +267,8 @@ def _busy(samples: tuple[Sample, ...]) -> float:
 def _same_states(observed: Observed, sample: Sample) -> bool:
     if len(observed.domains) != len(sample.stats):
         return False
-    return all(
-        (stats := sample.stats.get(domain.uuid)) is not None and stats.state is domain.raw.state
-        for domain in observed.domains
-    )
+    stats = sample.stats
+    try:
+        return all(stats[domain.raw.uuid].state is domain.raw.state for domain in observed.domains)
+    except KeyError:
+        return False

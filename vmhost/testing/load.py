@@ -13,6 +13,8 @@ from vmhost.render.parse.domain import parse_domain
 from vmhost.testing.world import BEGINNING, Domain, World
 
 _PERIOD: Final = 90.0
+_TURN: Final = 2 * math.pi / _PERIOD
+_SWING: Final = 0.8 / _TURN
 _MIB: Final = 1 << 20
 
 
@@ -30,40 +32,34 @@ def stats_of(world: World) -> tuple[DomainStats, ...]:
 
 
 def _running(domain: Domain, seconds: float) -> DomainStats:
-    vcpus, memory = _machine(domain.live_xml)
-    phase, share = _character(domain.uuid)
-    wave = math.sin(2 * math.pi * seconds / _PERIOD + phase)
+    vcpus, memory, phase, share = _character(domain.uuid, domain.live_xml)
+    wave = math.sin(_TURN * seconds + phase)
     # The integral of share * (1 + 0.8 cos(...)): a load that comes and goes, a counter that never falls.
-    busy = share * (seconds + 0.8 * _PERIOD / (2 * math.pi) * wave) + 10.0
+    busy = share * (seconds + _SWING * wave) + 10.0
     used = int(memory * (0.35 + 0.3 * share + 0.1 * wave))
+    moved = int(busy * _MIB)
     return DomainStats(
         domain.uuid,
         domain.state,
         int(busy * vcpus * 1e9),
         memory,
         used,
-        min(memory, used + 64 * _MIB),
-        int(busy * 3 * _MIB),
-        int(busy * 2 * _MIB),
-        int(busy * 5 * _MIB),
-        int(busy * 0.4 * _MIB),
+        used + (64 << 20),
+        moved * 3,
+        moved * 2,
+        moved * 5,
+        moved >> 1,
     )
 
 
 def _resting(domain: Domain) -> DomainStats:
     """Return the counters of a paused domain: they stand still."""
-    _, memory = _machine(domain.live_xml)
+    _, memory, _, _ = _character(domain.uuid, domain.live_xml)
     return DomainStats(domain.uuid, domain.state, 1_000_000_000, memory, memory // 2, memory // 2)
 
 
 @lru_cache(maxsize=8192)
-def _machine(xml: str) -> tuple[int, int]:
-    facts = parse_domain(xml)
-    return facts.vcpus, facts.memory
-
-
-@lru_cache(maxsize=8192)
-def _character(uuid: str) -> tuple[float, float]:
-    """Return where in its wave a guest is, and the share of its vCPUs that it uses on average: 2 to 60 per cent."""
-    number = crc32(uuid.encode())
-    return (number % 628) / 100, 0.02 + 0.58 * ((number >> 10) % 1000 / 1000) ** 2
+def _character(uuid: str, xml: str) -> tuple[int, int, float, float]:
+    """Return vCPUs and memory, where in its wave a guest is, and the share of its vCPUs that it uses on average."""
+    facts, number = parse_domain(xml), crc32(uuid.encode())
+    return facts.vcpus, facts.memory, (number % 628) / 100, 0.02 + 0.58 * ((number >> 10) % 1000 / 1000) ** 2

@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.reactive import reactive
 from textual.screen import Screen
+from textual.widgets import Input
 
 from vmhost.model.errors import VmhostError
 from vmhost.model.text import sanitize
@@ -150,6 +151,18 @@ class VmhostApp(App[int]):
             self.notify("this terminal cannot be given to another program", severity="error", markup=False)
         except KeyboardInterrupt:
             self.notify("interrupted", markup=False)
+
+    def on_key(self, event: events.Key) -> None:
+        """Take a letter that was typed so fast after a key that no field had the focus yet; by now one may have it.
+
+        Such a letter went to the table, and comes here because nobody knew it. It must be neither lost nor a command.
+        """
+        if not event.is_printable or not event.character:
+            return
+        if isinstance(self.screen, CommandLine):
+            self.screen.take(event.character)
+        elif isinstance(self.focused, Input):
+            self.focused.insert_text_at_cursor(event.character)
 
     def action_leave(self) -> None:
         """Quit, unless a change is under way."""

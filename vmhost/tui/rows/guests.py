@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Final
 
 from vmhost.model.observed import DomainState, ObservedDomain
@@ -92,7 +93,27 @@ def ordered(picture: Picture, query: str, sort: str, *, reverse: bool = False) -
 
 def guest_cells(picture: Picture, domain: ObservedDomain, columns: Sequence[Column], signs: Signs) -> tuple[Cell, ...]:
     """Return the cells of one guest, in the order of the columns."""
-    return tuple(_CELLS[column.id](picture, domain, column.width, signs) for column in columns)
+    look = _Look(picture, domain, signs)
+    return tuple(_CELLS[column.id](look, column.width) for column in columns)
+
+
+class _Look:
+    """A guest on a picture, with what several of its cells need."""
+
+    def __init__(self, picture: Picture, domain: ObservedDomain, signs: Signs) -> None:
+        self.picture = picture
+        self.domain = domain
+        self.signs = signs
+        self.stats = picture.stats(domain.uuid)
+        self.state = self.stats.state if self.stats else domain.raw.state
+
+    @cached_property
+    def load(self) -> Load:
+        return self.picture.load(self.domain.uuid)
+
+    @cached_property
+    def loads(self) -> tuple[Load, ...]:
+        return self.picture.loads(self.domain.uuid)
 
 
 def summary(picture: Picture) -> str:
@@ -106,73 +127,75 @@ def summary(picture: Picture) -> str:
     )
 
 
-def _name(_: Picture, domain: ObservedDomain, __: int, ___: Signs) -> Cell:
-    return cell(domain.name)
+def _name(look: _Look, _: int) -> Cell:
+    return cell(look.domain.name)
 
 
-def _state(picture: Picture, domain: ObservedDomain, _: int, signs: Signs) -> Cell:
-    return state_cell(state_of(picture, domain), signs)
+def _state(look: _Look, _: int) -> Cell:
+    return state_cell(look.state, look.signs)
 
 
-def _vcpus(_: Picture, domain: ObservedDomain, __: int, ___: Signs) -> Cell:
-    return Cell(str(domain.facts.vcpus))
+def _vcpus(look: _Look, _: int) -> Cell:
+    return Cell(str(look.domain.facts.vcpus))
 
 
-def _cpu(picture: Picture, domain: ObservedDomain, _: int, __: Signs) -> Cell:
-    if not state_of(picture, domain).active:
+def _cpu(look: _Look, _: int) -> Cell:
+    if not look.state.active:
         return Cell("-", Tone.DIM)
-    used, whole = picture.load(domain.uuid).cpu, domain.facts.vcpus
+    used, whole = look.load.cpu, look.domain.facts.vcpus
     return Cell(share(min(used, whole), whole), weight(used, whole))
 
 
-def _cpu_spark(picture: Picture, domain: ObservedDomain, width: int, signs: Signs) -> Cell:
-    values = [load.cpu for load in picture.loads(domain.uuid)]
-    return Cell(spark(values, width, signs, top=float(domain.facts.vcpus)), Tone.LIVELY)
+def _cpu_spark(look: _Look, width: int) -> Cell:
+    values = [load.cpu for load in look.loads[-width:]]
+    return Cell(spark(values, width, look.signs, top=float(look.domain.facts.vcpus)), Tone.LIVELY)
 
 
-def _memory(picture: Picture, domain: ObservedDomain, _: int, __: Signs) -> Cell:
-    stats = picture.stats(domain.uuid)
-    if stats is None or not stats.state.active:
-        return Cell(size(domain.facts.memory), Tone.DIM)
+def _memory(look: _Look, _: int) -> Cell:
+    stats = look.stats
+    if stats is None or not look.state.active:
+        return Cell(size(look.domain.facts.memory), Tone.DIM)
     used = stats.used or stats.resident
     return Cell(f"{size(used)}/{size(stats.memory)}", weight(used, stats.memory, warn=0.85, bad=0.95))
 
 
-def _disk(picture: Picture, domain: ObservedDomain, _: int, __: Signs) -> Cell:
-    return _rate(picture, domain, disk_rate)
+def _disk(look: _Look, _: int) -> Cell:
+    return _rate(disk_rate(look.load))
 
 
-def _net(picture: Picture, domain: ObservedDomain, _: int, __: Signs) -> Cell:
-    return _rate(picture, domain, net_rate)
+def _net(look: _Look, _: int) -> Cell:
+    return _rate(net_rate(look.load))
 
 
-def _rate(picture: Picture, domain: ObservedDomain, of: Callable[[Load], float]) -> Cell:
-    text = rate(of(picture.load(domain.uuid)))
+def _rate(count: float) -> Cell:
+    text = rate(count)
     return Cell(text, Tone.DIM if text == "-" else Tone.PLAIN)
 
 
-def _disk_spark(picture: Picture, domain: ObservedDomain, width: int, signs: Signs) -> Cell:
-    values = [disk_rate(load) for load in picture.loads(domain.uuid)]
+def _disk_spark(look: _Look, width: int) -> Cell:
+    return _rate_spark([disk_rate(load) for load in look.loads[-width:]], width, look.signs)
+
+
+def _net_spark(look: _Look, width: int) -> Cell:
+    return _rate_spark([net_rate(load) for load in look.loads[-width:]], width, look.signs)
+
+
+def _rate_spark(values: Sequence[float], width: int, signs: Signs) -> Cell:
     return Cell(spark(values, width, signs, top=max((_FLOOR, *values))), Tone.LIVELY)
 
 
-def _net_spark(picture: Picture, domain: ObservedDomain, width: int, signs: Signs) -> Cell:
-    values = [net_rate(load) for load in picture.loads(domain.uuid)]
-    return Cell(spark(values, width, signs, top=max((_FLOOR, *values))), Tone.LIVELY)
+def _address(look: _Look, _: int) -> Cell:
+    return cell(address_of(look.domain) or "-")
 
 
-def _address(_: Picture, domain: ObservedDomain, __: int, ___: Signs) -> Cell:
-    return cell(address_of(domain) or "-")
+def _site(look: _Look, _: int) -> Cell:
+    return cell(look.domain.metadata.site if look.domain.metadata else "-")
 
 
-def _site(_: Picture, domain: ObservedDomain, __: int, ___: Signs) -> Cell:
-    return cell(domain.metadata.site if domain.metadata else "-")
-
-
-def _flags(picture: Picture, domain: ObservedDomain, _: int, signs: Signs) -> Cell:
-    flags = flags_of(picture, domain)
+def _flags(look: _Look, _: int) -> Cell:
+    flags = flags_of(look.picture, look.domain)
     if "drift" in flags:
-        return Cell(f"{signs.warning} {' '.join(flags)}", Tone.WARN)
+        return Cell(f"{look.signs.warning} {' '.join(flags)}", Tone.WARN)
     return Cell(" ".join(flags), Tone.WARN if "pending" in flags else Tone.DIM)
 
 
@@ -191,7 +214,7 @@ def _by_address(domain: ObservedDomain) -> tuple[int, ...]:
     return tuple(int(part) for part in parts) if all(part.isdecimal() for part in parts) else (999,)
 
 
-_CELLS: Final[Mapping[str, Callable[[Picture, ObservedDomain, int, Signs], Cell]]] = {
+_CELLS: Final[Mapping[str, Callable[[_Look, int], Cell]]] = {
     "name": _name,
     "state": _state,
     "vcpus": _vcpus,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Final
 
-from vmhost.model import errors
 from vmhost.model.events import Event, Notice, Progress, StepDone, StepFailed, StepStarted, Undone, Waiting
 from vmhost.model.observed import Observed
 from vmhost.model.plan import Change, Plan, Planned
@@ -196,12 +195,12 @@ def _difference(step: Step, observed: Observed) -> Iterator[Line]:
 
 
 def xml_difference(old: str, new: str) -> Iterator[Line]:
-    """Yield the lines that differ between two XML texts, with three of those around; a new text whole."""
+    """Yield the lines that differ between two XML texts, with one of those around; a new text whole."""
     if not old:
         yield from (Line(f"+ {line}", Tone.GOOD) for line in new.splitlines())
         return
     tones = {"+": Tone.GOOD, "-": Tone.BAD, "@": Tone.DIM}
-    difference = difflib.unified_diff(old.splitlines(), new.splitlines(), "as it is", "as it will be", lineterm="", n=3)
+    difference = difflib.unified_diff(old.splitlines(), new.splitlines(), "as it is", "as it will be", lineterm="", n=1)
     empty = True
     for line in difference:
         empty = False
@@ -227,22 +226,3 @@ def event_line(event: Event) -> Line | None:
             return Line(f"{subject}: {f'{100 * done / total:3.0f} %  ' if total else ''}{text}", Tone.DIM)
         case Notice(subject, text):
             return Line(f"{subject}: {text}", Tone.WARN)
-
-
-def error_lines(error: errors.VmhostError) -> list[Line]:
-    """Return an error with its details and the command that comes next."""
-    lines = [Line(line, Tone.BAD) for line in str(error).splitlines() or ["failed"]]
-    details: tuple[str, ...] = ()
-    match error:
-        case errors.GuestError(details=found):
-            details = found
-        case errors.VerifyError(differences=found):
-            details = found
-        case errors.PartlyDone(failures=failures):
-            details = tuple(f"{name}: {failure}" for name, failure in failures.items())
-        case errors.ApplyError(undone=undone, leftovers=leftovers):
-            details = (*(f"undone: {text}" for text in undone), *(f"left over: {text}" for text in leftovers))
-    lines += [Line(f"  {line}", Tone.WARN) for text in details for line in text.splitlines()]
-    if error.hint:
-        lines.append(Line(f"  try: {error.hint}", Tone.LIVELY))
-    return lines

@@ -28,7 +28,6 @@ class GuestsScreen(Power, Frame):
     DEFAULT_CSS = """
     GuestsScreen #filter { display: none; border: none; height: 1; padding: 0 1; background: $panel; }
     GuestsScreen #filter:focus { border: none; background: $row-cursor; }
-    GuestsScreen #filter.shown { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("guests"), Binding("escape", "back", show=False)]
     AUTO_FOCUS = "Grid"
@@ -145,23 +144,26 @@ class GuestsScreen(Power, Frame):
     def action_filter(self) -> None:
         """Open the filter."""
         line = self.query_one("#filter", Input)
-        line.add_class("shown")
-        line.focus()
+        line.display = True
+        self.set_focus(
+            line
+        )  # at once, not later: the next letter may be on its way, and it must not be taken for a key
 
     def on_input_changed(self, event: Input.Changed) -> None:
         self._query = event.value.strip()
         self._again()
 
     def on_input_submitted(self) -> None:
-        self.query_one("#filter", Input).set_class(bool(self._query), "shown")
+        line = self.query_one("#filter", Input)
+        line.display = bool(line.value)
         self.grid.focus()
 
     def action_back(self) -> None:
         """Leave the filter, then the marks."""
         line = self.query_one("#filter", Input)
-        if line.has_class("shown") or self._query:
+        if line.display or self._query:
             line.value = ""
-            line.remove_class("shown")
+            line.display = False
             self._query = ""
         elif self.grid.marked:
             self.grid.marked = frozenset()

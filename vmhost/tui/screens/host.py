@@ -12,8 +12,8 @@ from textual.widgets import Static
 from vmhost.tui import errands
 from vmhost.tui.keymap import bindings
 from vmhost.tui.rows.cells import Line, Tone
+from vmhost.tui.rows.errors import error_lines
 from vmhost.tui.rows.host import finding_lines, host_lines
-from vmhost.tui.rows.plan import error_lines
 from vmhost.tui.screens.frame import Frame
 from vmhost.tui.widgets.lines import Lines
 

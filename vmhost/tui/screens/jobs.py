@@ -11,8 +11,8 @@ from textual.binding import Binding, BindingType
 from vmhost.tui import errands
 from vmhost.tui.keymap import bindings
 from vmhost.tui.rows.cells import Cell, Column, Line, Tone
+from vmhost.tui.rows.errors import error_lines
 from vmhost.tui.rows.jobs import COLUMNS, job_cells, log_lines
-from vmhost.tui.rows.plan import error_lines
 from vmhost.tui.screens.frame import Frame
 from vmhost.tui.widgets.grid import Grid
 from vmhost.tui.widgets.lines import Lines

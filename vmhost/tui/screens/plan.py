@@ -17,6 +17,7 @@ from vmhost.tui import errands
 from vmhost.tui.keymap import bindings
 from vmhost.tui.rows import plan as view
 from vmhost.tui.rows.cells import Cell, Column, Line, Tone
+from vmhost.tui.rows.errors import error_lines
 from vmhost.tui.screens.frame import Frame, styled
 from vmhost.tui.widgets.foot import Foot
 from vmhost.tui.widgets.grid import Grid
@@ -122,7 +123,7 @@ class PlanScreen(Frame):
         if turn != self._turn:
             return
         self._phase, self._proposals = Phase.REFUSED, ()
-        self._log = view.error_lines(error)
+        self._log = error_lines(error)
         self._show_log = True
         self._tell()
 
@@ -164,7 +165,7 @@ class PlanScreen(Frame):
         self._phase = Phase.FAILED if errors else Phase.DONE
         for end in ends:
             if isinstance(end, VmhostError):
-                self._log += [Line(""), *view.error_lines(end)]
+                self._log += [Line(""), *error_lines(end)]
             elif end.done:
                 self._log.append(Line(str(end), Tone.GOOD))
         if any(isinstance(error, Conflict) for error in errors):

@@ -1,14 +1,13 @@
-"""What may be done to guests, from their list and from a guest's own screen; everything opens the plan first."""
+"""What may be done to guests, from their list and from a guest's own screen; everything opens the plan first.
+
+What plans is imported when it is asked for: the first screen is to be there at once.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
-from vmhost.ops.terminal import visit_console, visit_ssh
-from vmhost.tui import changes
 from vmhost.tui.screens.frame import Frame
-from vmhost.tui.screens.plan import PlanScreen
-from vmhost.tui.screens.resize import ResizeScreen
 
 if TYPE_CHECKING:
     from vmhost.model.observed import ObservedDomain
@@ -24,18 +23,26 @@ class Power(Frame):
 
     def action_power(self, action: str) -> None:
         """Plan to start, shut down, restart or power off."""
+        from vmhost.tui import changes
+        from vmhost.tui.screens.plan import PlanScreen
+
         names = tuple(domain.name for domain in self.subjects())
         if names:
             self.app.push_screen(PlanScreen(changes.power(names, cast("Action", action))))
 
     def action_delete(self) -> None:
         """Plan to delete."""
+        from vmhost.tui import changes
+        from vmhost.tui.screens.plan import PlanScreen
+
         names = tuple(domain.name for domain in self.subjects())
         if names:
             self.app.push_screen(PlanScreen(changes.delete(names)))
 
     def action_resize(self) -> None:
         """Open the form for other vCPUs and memory, of one guest."""
+        from vmhost.tui.screens.resize import ResizeScreen
+
         found = self.subjects()
         picture = self.vmhost.picture
         if len(found) == 1 and picture is not None:
@@ -45,10 +52,14 @@ class Power(Frame):
 
     def action_console(self) -> None:
         """Give the terminal to the guest's console."""
+        from vmhost.ops.terminal import visit_console
+
         for domain in self.subjects()[:1]:
             self.vmhost.visit(lambda name=domain.name: visit_console(self.vmhost.host, name))  # type: ignore[misc]
 
     def action_ssh(self) -> None:
         """Give the terminal to ssh."""
+        from vmhost.ops.terminal import visit_ssh
+
         for domain in self.subjects()[:1]:
             self.vmhost.visit(lambda name=domain.name: visit_ssh(self.vmhost.host, name))  # type: ignore[misc]

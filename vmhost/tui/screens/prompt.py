@@ -26,13 +26,26 @@ class CommandLine(ModalScreen[str | None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", show=False)]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._early = ""
+
+    def take(self, character: str) -> None:
+        """Take a letter that was typed before the line had the focus."""
+        found = self.query(Input)
+        if found and self.focused is not None:
+            found.first().insert_text_at_cursor(character)
+        else:
+            self._early += character
+
     def compose(self) -> ComposeResult:
         yield Input(":", suggester=SuggestFromList([f":{name}" for name in COMMANDS]), select_on_focus=False)
 
     def on_mount(self) -> None:
         line = self.query_one(Input)
-        line.cursor_position = 1
-        line.focus()
+        line.value = f":{self._early}"
+        line.cursor_position = len(line.value)
+        self.set_focus(line)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         if not event.value:  # the colon was taken away

@@ -8,7 +8,7 @@ from textual.widgets import Static
 
 from vmhost.model.errors import PermissionDenied, VmhostError
 from vmhost.tui.rows.cells import Line, Tone
-from vmhost.tui.rows.plan import error_lines
+from vmhost.tui.rows.errors import error_lines
 from vmhost.tui.screens.frame import styled
 from vmhost.tui.widgets.foot import Foot
 

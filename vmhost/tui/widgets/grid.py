@@ -162,8 +162,10 @@ class Grid(ScrollView, can_focus=True):
 
     def _header(self, columns: Sequence[Column], width: int) -> Strip:
         style = self.get_component_rich_style("grid--header")
-        text = " " * GUTTER + " ".join(_sized(self._title(column), column) for column in columns)
-        return Strip([Segment(text, style)]).adjust_cell_length(width, style)
+        segments = [Segment(" " * GUTTER, style)]
+        for column in columns:
+            segments += [Segment(_sized(self._title(column), column), style), Segment(" ", style)]
+        return Strip(segments).adjust_cell_length(width, style)
 
     def _title(self, column: Column) -> str:
         name, _, down = self.sorted_by.partition(" ")
@@ -205,7 +207,9 @@ class Grid(ScrollView, can_focus=True):
                     regions.append(Region(x, y, column.width, 1))
                 x += column.width + 1
         self._shown = shown
-        if regions:
+        if len(regions) > len(visible):  # nearly everything: to draw it whole is cheaper than to find the pieces
+            self.refresh(Region(0, 1, self.size.width, len(visible)))
+        elif regions:
             self.refresh(*regions)
 
     def _keep_in_view(self) -> None:
