@@ -83,7 +83,7 @@ def test_a_session_from_start_to_end(tmux: Tmux) -> None:
     tmux.keys("n")
     tmux.shows("new guest", "letters, digits")
     tmux.keys("web-09", "Enter")
-    tmux.shows("vmhost guest create web-09")
+    tmux.shows("vmhost guest create web-09", "nothing is done yet")
     tmux.keys("y")
     tmux.shows("new guest web-09: done")
     tmux.keys("q")

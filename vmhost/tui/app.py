@@ -11,7 +11,7 @@ from textual import events
 from textual.app import App, SuspendNotSupported, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.reactive import reactive
+from textual.reactive import var
 from textual.screen import Screen
 from textual.widgets import Input
 
@@ -66,7 +66,8 @@ class VmhostApp(App[int]):
     ]
     CSS = "Toast { max-width: 80; }"
 
-    picture: reactive[Picture | None] = reactive(None, always_update=True)
+    picture: var[Picture | None] = var(None, always_update=True)
+    """The one picture that all screens show; no ``reactive``, which would draw the whole screen again each time."""
 
     def __init__(self, host: Host, *, theme: str = "dark", interval: float = INTERVAL, unicode: bool = True) -> None:
         super().__init__()

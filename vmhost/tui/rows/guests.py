@@ -29,6 +29,9 @@ COLUMNS: Final = (
 )
 SORTS: Final = ("name", "state", "cpu", "memory", "disk", "net", "address", "site")
 
+CHANGING: Final = frozenset({"state", "cpu", "disk", "net"})
+"""Columns that every picture may sort in another way."""
+
 _FLOOR: Final = float(1 << 20)
 """Bytes a second below which a rate does not fill its bar, so that a trickle does not look like a flood."""
 

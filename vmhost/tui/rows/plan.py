@@ -172,8 +172,6 @@ def step_lines(row: StepRow, observed: Observed) -> list[Line]:
         Line(f"change   {_MEANING[item.change]}", _TONES[item.change]),
         Line(f"undo     {undo_words(row)}", Tone.DIM),
     ]
-    if row.late:
-        lines.append(Line("         it lies behind the commit point: a failure is reported, not undone", Tone.DIM))
     return [*lines, Line(""), *_difference(item.do, observed)]
 
 

@@ -11,7 +11,7 @@ from textual.widgets import Input
 
 from vmhost.tui.keymap import bindings
 from vmhost.tui.rows.cells import Cell, Column, Tone
-from vmhost.tui.rows.guests import COLUMNS, SORTS, guest_cells, ordered
+from vmhost.tui.rows.guests import CHANGING, COLUMNS, SORTS, guest_cells, ordered
 from vmhost.tui.screens.frame import Frame
 from vmhost.tui.screens.guest import GuestScreen
 from vmhost.tui.screens.power import Power
@@ -40,6 +40,9 @@ class GuestsScreen(Power, Frame):
         self._query = ""
         self._sort = "name"
         self._reverse = False
+        self._wanted: tuple[str, str, bool] | None = None
+        self._wanted_of: object = None
+        self._keys: tuple[str, ...] = ()
 
     def body(self) -> ComposeResult:
         yield Grid(COLUMNS, self._cells, self.vmhost.signs, id="guests")
@@ -66,7 +69,11 @@ class GuestsScreen(Power, Frame):
 
     def _order(self, picture: Picture) -> None:
         self.grid.sorted_by = f"{self._sort}{' down' if self._reverse else ''}"
-        keys = ordered(picture, self._query, self._sort, reverse=self._reverse)
+        wanted = (self._query, self._sort, self._reverse, picture.observed.domains)
+        if self._sort in CHANGING or self._wanted != wanted[:3] or self._wanted_of is not wanted[3]:
+            self._wanted, self._wanted_of = wanted[:3], wanted[3]
+            self._keys = ordered(picture, self._query, self._sort, reverse=self._reverse)
+        keys = self._keys
         self.grid.show(keys)
         if keys:
             self.say("")

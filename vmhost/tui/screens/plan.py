@@ -117,6 +117,8 @@ class PlanScreen(Frame):
         if harm:
             self._words.insert(0, Line(f"{self.vmhost.signs.warning} {harm}", Tone.WARN))
         self._set_rows(view.rows_of(plans))
+        if any(row.late for row in self._rows):
+            self._words.append(Line("* behind the commit point: a failure is reported, not undone", Tone.DIM))
         self._tell()
 
     def _refused(self, turn: int, error: VmhostError) -> None:
