@@ -47,7 +47,7 @@ def power(names: Sequence[str], action: Action) -> Change:
     return Change(
         f"{_WORDS[action]} {_listed(names)}",
         lambda host, chosen: host.plan_power(names, action, discard_saved="--discard-saved" in chosen),
-        lambda chosen: _line(f"vmhost guest {_VERBS[action]}", names, chosen),
+        lambda chosen: _line(f"guest {_VERBS[action]}", names, chosen),
         options,
     )
 
@@ -59,7 +59,7 @@ def delete(names: Sequence[str]) -> Change:
         lambda host, chosen: (
             host.plan_delete(names, Permit(power_off="--power-off" in chosen, disks="--disks" in chosen)),
         ),
-        lambda chosen: _line("vmhost guest delete", names, chosen),
+        lambda chosen: _line("guest delete", names, chosen),
         (
             Option("p", "--power-off", "power it off first if it runs"),
             Option("x", "--disks", "delete its disks too, for good"),
@@ -74,14 +74,14 @@ def resize(name: str, cpus: int, memory: int, memory_text: str) -> Change:
         lambda host, chosen: (
             host.plan_resize(name, cpus=cpus, memory=memory, permit=Permit(stop="--allow-stop" in chosen)),
         ),
-        lambda chosen: _line(f"vmhost guest resize --cpus {cpus} --memory {shlex.quote(memory_text)}", (name,), chosen),
+        lambda chosen: _line(f"guest resize --cpus {cpus} --memory {shlex.quote(memory_text)}", (name,), chosen),
         (Option("b", "--allow-stop", "restart it now, so that it has them at once"),),
     )
 
 
 def create(wish: NewGuest) -> Change:
     """Make a guest."""
-    words = ["vmhost guest create", shlex.quote(wish.name), "--image", shlex.quote(wish.image), "--cpus", wish.cpus]
+    words = ["vmhost", "guest create", shlex.quote(wish.name), "--image", shlex.quote(wish.image), "--cpus", wish.cpus]
     words += ["--memory", shlex.quote(wish.memory), "--disk", shlex.quote(wish.disk), "--network", wish.network]
     words += ["--address", shlex.quote(wish.address)] if wish.address else []
     return Change(
@@ -96,4 +96,4 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _line(command: str, names: Sequence[str], chosen: Chosen) -> str:
-    return " ".join([command, *(shlex.quote(name) for name in names), *sorted(chosen)])
+    return " ".join(["vmhost", command, *(shlex.quote(name) for name in names), *sorted(chosen)])
