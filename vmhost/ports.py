@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
     from vmhost.model.observed import Neighbour, ObservedHook, ObservedLink, RawDomain
     from vmhost.model.outcome import JobRecord
     from vmhost.model.shell import CommandResult, SshTarget
+    from vmhost.model.stats import DomainStats
     from vmhost.model.vlans import PortVlans
 
 
@@ -69,6 +70,9 @@ class Hypervisor(Protocol):
         """All domains with their definitions, read in bulk."""
 
     def domain(self, uuid: str) -> RawDomain: ...
+    def stats(self) -> tuple[DomainStats, ...]:
+        """The counters of all domains in one call; a guest whose QEMU does not answer delays nobody."""
+
     def pools(self) -> tuple[RawPool, ...]: ...
     def define(self, xml: str) -> None:
         """Define or redefine; validated against libvirt's schema (VIR_DOMAIN_DEFINE_VALIDATE)."""

@@ -25,7 +25,7 @@ CANNOT = {
 LACKS = {
     # Behind calls that it has, the test driver makes no files, asks no guest and reports no guests' capabilities.
     "fake": frozenset({"files"}),
-    "test": frozenset({"domain capabilities", "files", "guests that decide"}),
+    "test": frozenset({"domain capabilities", "files", "guests that decide", "counters"}),
     "libvirt": frozenset[str](),
 }
 

@@ -9,6 +9,7 @@ import click
 
 from vmhost.cli import diagnostics
 from vmhost.cli.common import consent, interruptible, open_host, settle, tell, yes_option
+from vmhost.cli.guestform import create, resize
 from vmhost.cli.output import DOCUMENTS, emit, format_option, show, table
 from vmhost.cli.output import names as names_of
 from vmhost.model.errors import UsageError, VmhostError
@@ -26,7 +27,11 @@ COLUMNS = ("NAME", "STATE", "VCPUS", "MEMORY", "ADDRESS", "SITE", "AUTOSTART", "
 
 @click.group()
 def guest() -> None:
-    """List, show, start, stop, enter and delete guests. A guest is named by name or UUID."""
+    """List, show, make, start, stop, enter, resize and delete guests. A guest is named by name or UUID."""
+
+
+guest.add_command(create)
+guest.add_command(resize)
 
 
 @guest.command("list")

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "apply": ("vmhost.cli.site", "apply", "Bring this host to a site, and wait until its guests are ready."),
     "drift": ("vmhost.cli.site", "drift", "Show where this host differs from a site."),
     "schema": ("vmhost.cli.site", "schema", "Print the JSON Schema of site files."),
+    "tui": ("vmhost.cli.tui", "tui", "The terminal interface: guests, host, jobs, and plans to say yes to."),
     "guest": ("vmhost.cli.guest", "guest", "List, show, start, stop, enter and delete guests."),
     "image": ("vmhost.cli.image", "image", "Build, pull, list, verify and delete images."),
     "host": ("vmhost.cli.host", "host", "Show and examine this host."),

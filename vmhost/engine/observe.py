@@ -12,14 +12,15 @@ if TYPE_CHECKING:
     from vmhost.ports import Hypervisor, Ports, RawHost
 
 
-def observe(ports: Ports) -> Observed:
+def observe(ports: Ports, before: Observed | None = None) -> Observed:
     """Return the host as it is now.
 
+    :param before: an older look at the same host; domains whose definitions are as they were are not parsed again.
     :raises Unreachable: libvirt does not answer; :raises PermissionDenied: it does not let us read.
     """
     return Observed(
         host=observe_host(ports.hypervisor),
-        domains=observe_domains(ports.hypervisor),
+        domains=observe_domains(ports.hypervisor, before),
         pools=observe_pools(ports.hypervisor),
         links=ports.links.links(),
         neighbours=ports.links.neighbours(),
@@ -34,9 +35,17 @@ def observe_host(hypervisor: Hypervisor) -> ObservedHost:
     return _host(hypervisor.host())
 
 
-def observe_domains(hypervisor: Hypervisor) -> tuple[ObservedDomain, ...]:
-    """Return all domains, ours and foreign, by name."""
-    return tuple(sorted((parsed(raw) for raw in hypervisor.domains()), key=lambda domain: domain.name))
+def observe_domains(hypervisor: Hypervisor, before: Observed | None = None) -> tuple[ObservedDomain, ...]:
+    """Return all domains, ours and foreign, by name; ``before`` as for :func:`observe`."""
+    known = {domain.uuid: domain for domain in before.domains} if before else {}
+    found = (_parsed_once(raw, known.get(raw.uuid)) for raw in hypervisor.domains())
+    return tuple(sorted(found, key=lambda domain: domain.name))
+
+
+def _parsed_once(raw: RawDomain, before: ObservedDomain | None) -> ObservedDomain:
+    if before is None or before.raw.xml != raw.xml:
+        return parsed(raw)
+    return before if before.raw == raw else ObservedDomain(raw, before.facts, before.metadata)
 
 
 def parsed(raw: RawDomain) -> ObservedDomain:

@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from vmhost.model.plan import Difference
     from vmhost.model.shell import CommandResult, SshTarget
     from vmhost.model.spec import Site
+    from vmhost.ops.forms import NewGuest
     from vmhost.ops.guests import GuestDetails, GuestRow
     from vmhost.ops.images import Images
     from vmhost.ops.power import Action, PowerResult
     from vmhost.ops.proposals import Proposal
+    from vmhost.ops.watch import Watch
     from vmhost.ports import Hypervisor, Ports
 
 Listener = Callable[["Event"], None]
@@ -87,6 +89,26 @@ class Host:
         from vmhost.ops.proposals import propose_site
 
         return propose_site(self.ports, site, permit or Permit())
+
+    def plan_create(self, wish: NewGuest) -> Proposal:
+        """Return what would be done to make one guest, as a site of its own; nothing is changed.
+
+        :raises SpecError: the wish makes no guest, with every fault; :raises Refused: it cannot be made here.
+        """
+        from vmhost.ops.forms import propose_create
+
+        return propose_create(self.ports, wish)
+
+    def plan_resize(
+        self, name: str, *, cpus: int | None = None, memory: int | None = None, permit: Permit | None = None
+    ) -> Proposal:
+        """Return what would be done to give a guest other vCPUs and memory (bytes); nothing is changed.
+
+        :raises NotFound: no such guest; :raises Refused: it is foreign, or the host is too small.
+        """
+        from vmhost.ops.forms import propose_resize
+
+        return propose_resize(self.ports, name, cpus=cpus, memory=memory, permit=permit or Permit())
 
     def plan_delete(self, names: Iterable[str], permit: Permit | None = None) -> Proposal:
         """Return what would be done to remove guests; nothing is changed.
@@ -177,6 +199,30 @@ class Host:
             cancelled=cancelled,
         )
 
+    def plan_power(
+        self, names: Sequence[str], action: Action, *, timeout: float = 180.0, discard_saved: bool = False
+    ) -> tuple[Proposal, ...]:
+        """Return what :meth:`power` would do, as one proposal for each guest; nothing is changed.
+
+        :raises NotFound: one of the names is unknown; :raises Refused: one is foreign.
+        """
+        from vmhost.ops.power import propose_power
+
+        return propose_power(self.ports, names, action, timeout=timeout, discard_saved=discard_saved)
+
+    def console_tail(self, serial_log: str, lines: int = 200) -> tuple[str, ...]:
+        """Return the last lines of a guest's serial console, safe for a terminal.
+
+        :param serial_log: as in the guest's :class:`vmhost.model.observed.DomainFacts`.
+        """
+        return self.ports.signals.console_tail(serial_log, lines)
+
+    def watch(self, *, interval: float | None = None) -> Watch:
+        """Return a watch that takes pictures of this host; ``interval`` in seconds."""
+        from vmhost.ops.watch import INTERVAL, Watch
+
+        return Watch(self, interval=interval or INTERVAL)
+
     def ssh_target(self, name: str) -> SshTarget:
         """Return how a guest is reached over SSH, with its pinned host key."""
         from vmhost.ops.shell import ssh_target_of
@@ -213,6 +259,19 @@ class Host:
     def jobs(self, *, limit: int = 100) -> tuple[JobRecord, ...]:
         """Return running and past operations of all processes, the newest first."""
         return self.ledger.history.jobs(limit=limit)
+
+    def job_log(self, id: str) -> tuple[str, ...]:  # noqa: A002 - what it is
+        """Return the log of an operation. :raises Absent: there is none of that id."""
+        return self.ledger.history.lines(id)
+
+    def cancel_job(self, id: str) -> JobRecord:  # noqa: A002 - what it is
+        """Ask a running operation, of any process, to end: it ends its step and undoes what it did.
+
+        :raises NotFound: no such operation; :raises Refused: it does not run any more.
+        """
+        from vmhost.ops.jobs import cancel_job
+
+        return cancel_job(self.ledger.history, id)
 
     def doctor(self, *, only: str | None = None) -> tuple[Finding, ...]:
         """Examine the host; ``only`` limits it to one area (``kvm``, ``storage``, ``versions``, ...)."""

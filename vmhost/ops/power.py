@@ -59,6 +59,17 @@ def plan_power(name: str, action: Action, observed: Observed, *, timeout: float,
     return Plan(site, tuple(planned), notes=() if planned else (Note(domain.name, text),))
 
 
+def propose_power(
+    ports: Ports, names: Sequence[str], action: Action, *, timeout: float, discard_saved: bool
+) -> tuple[Proposal, ...]:
+    """Return a proposal of its own for each guest, so that one that fails undoes nothing of the others.
+
+    :raises NotFound: one of the names is unknown; :raises Refused: one is foreign.
+    """
+    observed = observe(ports)
+    return tuple(_proposal(name, action, observed, timeout, discard_saved) for name in dict.fromkeys(names))
+
+
 def power_all(
     ports: Ports,
     names: Sequence[str],
@@ -73,8 +84,8 @@ def power_all(
 
     :raises NotFound: one of the names is unknown; :raises Refused: one is foreign; nothing was done then.
     """
-    observed = observe(ports)
-    proposals = [(name, _proposal(name, action, observed, timeout, discard_saved)) for name in dict.fromkeys(names)]
+    proposed = propose_power(ports, names, action, timeout=timeout, discard_saved=discard_saved)
+    proposals = list(zip(dict.fromkeys(names), proposed, strict=True))
 
     def one(pair: tuple[str, Proposal]) -> PowerResult:
         name, proposal = pair

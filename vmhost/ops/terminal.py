@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from shlex import quote
 from typing import TYPE_CHECKING, NoReturn
 
-from vmhost.model.errors import Unreachable
+from vmhost.model.errors import Refused, Unreachable
 from vmhost.ops.guests import find_guest
 
 if TYPE_CHECKING:
@@ -19,15 +19,8 @@ def run_ssh(host: Host, name: str, command: Sequence[str]) -> NoReturn:
     :raises NotFound: no such guest; :raises Unreachable: it does not run.
     """
     from vmhost.drivers.command import replace
-    from vmhost.drivers.files import make_directory, make_private_directory, write_atomically
-    from vmhost.drivers.ssh.openssh import known_hosts_line, ssh_argv
 
-    target = host.ssh_target(name)
-    directory = make_private_directory(make_directory(host.ports.layout.runtime) / "known_hosts")
-    path = directory / target.guest
-    lines = "".join(known_hosts_line(target.host, target.port, key) + "\n" for key in target.host_keys)
-    write_atomically(path, lines.encode("ascii"), mode=0o600)
-    replace(ssh_argv(target, path, command))
+    replace(_ssh_argv(host, name, command))
 
 
 def run_console(host: Host, name: str) -> NoReturn:
@@ -37,7 +30,51 @@ def run_console(host: Host, name: str) -> NoReturn:
     """
     from vmhost.drivers.command import replace
 
+    replace(_console_argv(host, name))
+
+
+def visit_ssh(host: Host, name: str) -> int:
+    """Run the system's ssh client in a guest on our terminal, and return its exit code when the person comes back.
+
+    :raises NotFound: no such guest; :raises Unreachable: it does not run; :raises Refused: the host is a made-up one.
+    """
+    from vmhost.drivers.command import foreground
+
+    _refuse_fake(host, name)
+    return foreground(_ssh_argv(host, name, ()))
+
+
+def visit_console(host: Host, name: str) -> int:
+    """Run virsh on a guest's serial console on our terminal, and return its exit code when the person comes back.
+
+    :raises NotFound: no such guest; :raises Unreachable: it does not run; :raises Refused: the host is a made-up one.
+    """
+    from vmhost.drivers.command import foreground
+
+    _refuse_fake(host, name)
+    return foreground(_console_argv(host, name))
+
+
+def _ssh_argv(host: Host, name: str, command: Sequence[str]) -> tuple[str, ...]:
+    from vmhost.drivers.files import make_directory, make_private_directory, write_atomically
+    from vmhost.drivers.ssh.openssh import known_hosts_line, ssh_argv
+
+    target = host.ssh_target(name)
+    directory = make_private_directory(make_directory(host.ports.layout.runtime) / "known_hosts")
+    path = directory / target.guest
+    lines = "".join(known_hosts_line(target.host, target.port, key) + "\n" for key in target.host_keys)
+    write_atomically(path, lines.encode("ascii"), mode=0o600)
+    return tuple(ssh_argv(target, path, command))
+
+
+def _console_argv(host: Host, name: str) -> tuple[str, ...]:
     domain = find_guest(host.hypervisor, name)
     if not domain.active:
         raise Unreachable("it does not run", subject=name, hint=f"vmhost guest start {quote(name)}")
-    replace(("virsh", "--connect", host.hypervisor.host().uri, "console", domain.uuid))
+    return ("virsh", "--connect", host.hypervisor.host().uri, "console", domain.uuid)
+
+
+def _refuse_fake(host: Host, name: str) -> None:
+    if host.hypervisor.host().driver == "fake":
+        text = "this guest is made up: there is nothing to attach to"
+        raise Refused(text, subject=name, hint="vmhost tui    # without --demo")

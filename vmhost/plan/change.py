@@ -67,7 +67,8 @@ def _against(pair: Pair, deltas: list[Delta], request: Request) -> list[Refusal]
             refusals.append(Refusal(name, text, f"add --allow-replace {name} (its disks are deleted)", Refused))
     if any(delta.change is Change.NEEDS_STOP for delta in deltas) and not request.permit.stop:
         refusals.append(Refusal(name, "it runs and should be stopped", "add --allow-stop", Refused))
-    if metadata and metadata.command and name not in request.permit.overwrite:
+    moved = bool(deltas) or pair.applied != pair.spec
+    if metadata and metadata.command and moved and name not in request.permit.overwrite:
         cause = f"changed by command '{metadata.command}' on {metadata.applied} by {metadata.user}"
         text = f"{cause}; the site file says otherwise"
         refusals.append(Refusal(name, text, f"add --overwrite {name}, or change the site file"))

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from importlib.resources import files
 
 from vmhost.model.observed import RawDomain
+from vmhost.model.stats import DomainStats
 from vmhost.ports import DomainEvent, RawHost, RawPool
 from vmhost.testing.agent import FakeAgents
 from vmhost.testing.domains import FakeDomains
+from vmhost.testing.load import stats_of
 from vmhost.testing.machine import Machine
 from vmhost.testing.storage import FakePools
 from vmhost.testing.xml import E, read, write
@@ -45,6 +47,10 @@ class FakeHypervisor:
 
     def domain(self, uuid: str) -> RawDomain:
         return self._domains.one(uuid)
+
+    def stats(self) -> tuple[DomainStats, ...]:
+        with self._machine.at_work() as world:
+            return stats_of(world)
 
     def pools(self) -> tuple[RawPool, ...]:
         return self._pools.all()

@@ -15,6 +15,7 @@ from vmhost.model.observed import RawDomain
 if TYPE_CHECKING:
     from vmhost.drivers.libvirt.events import Subscriptions
     from vmhost.drivers.libvirt.storage import Pools
+    from vmhost.model.stats import DomainStats
     from vmhost.ports import DomainEvent, RawHost, RawPool
 
 
@@ -56,6 +57,11 @@ class LibvirtHypervisor:
 
     def domain(self, uuid: str) -> RawDomain:
         return self._domains.one(uuid)
+
+    def stats(self) -> tuple[DomainStats, ...]:
+        from vmhost.drivers.libvirt.stats import read_stats
+
+        return self._connection.read(read_stats, "statistics")
 
     def pools(self) -> tuple[RawPool, ...]:
         return self._pools.all()

@@ -1,0 +1,48 @@
+"""The counters of all domains."""
+
+from __future__ import annotations
+
+from tests.contract.backends import Backend, eventually
+from vmhost.model.observed import DomainState
+from vmhost.model.stats import DomainStats
+
+
+def stats_of(backend: Backend, uuid: str) -> DomainStats | None:
+    return next((stats for stats in backend.hypervisor.stats() if stats.uuid == uuid), None)
+
+
+def test_a_guest_that_does_not_run_uses_nothing(backend: Backend) -> None:
+    domain = backend.defined()
+    assert stats_of(backend, domain.uuid) == DomainStats(domain.uuid, DomainState.SHUTOFF)
+
+
+def test_all_domains_are_told_with_their_states_and_no_others(backend: Backend) -> None:
+    first, second = backend.defined(), backend.defined()
+    backend.hypervisor.start(second.uuid)
+    found = {stats.uuid: stats.state for stats in backend.hypervisor.stats()}
+    assert found[first.uuid] is DomainState.SHUTOFF
+    assert found[second.uuid] is DomainState.RUNNING
+    assert set(found) == {raw.uuid for raw in backend.hypervisor.domains()}
+    backend.hypervisor.undefine(first.uuid)
+    assert stats_of(backend, first.uuid) is None
+
+
+def test_a_running_guest_has_memory_and_counters_that_never_fall(backend: Backend) -> None:
+    domain = backend.defined(memory=32)  # type: ignore[arg-type]
+    backend.hypervisor.start(domain.uuid)
+    before = stats_of(backend, domain.uuid)
+    assert before is not None
+    if backend.lacks("counters"):
+        assert before == DomainStats(domain.uuid, DomainState.RUNNING)
+        return
+    assert before.memory == 32 << 20
+    assert before.cpu_time > 0
+
+    def grown() -> bool:
+        after = stats_of(backend, domain.uuid)
+        assert after is not None
+        counters = ((after.cpu_time, before.cpu_time), (after.read, before.read), (after.sent, before.sent))
+        assert all(now >= then for now, then in counters)
+        return after.cpu_time > before.cpu_time or backend.name == "fake"
+
+    assert eventually(grown)

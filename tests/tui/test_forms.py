@@ -1,0 +1,142 @@
+"""The forms: every fault is said while it is typed, and what they plan is what the command line plans."""
+
+from __future__ import annotations
+
+import pytest
+from textual.widgets import Input
+
+from tests.tui.stage import Stage, on_stage
+from vmhost.testing import FakeHost
+
+pytestmark = [pytest.mark.tui, pytest.mark.asyncio]
+
+
+async def fill(stage: Stage, **values: str) -> None:
+    for name, value in values.items():
+        stage.app.screen.query_one(f"#{name}", Input).value = value
+    await stage.pilot.pause()
+
+
+async def test_a_new_guest_from_the_form_to_its_first_boot() -> None:
+    async with on_stage() as stage:
+        await stage.press("n")
+        await stage.shows("debian-12, debian-13, ubuntu-24.04", "br0, br1, docker0, user, none")
+        await stage.type("web-09")
+        await stage.press("tab", "tab", "tab", "shift+tab", "ctrl+s")
+        await stage.shows(
+            "vmhost guest create web-09 --image debian-12 --cpus 2 --memory 2G --disk 20G --network br0",
+            "new guest with 2 vCPUs, 2G",
+        )
+        await stage.press("down", "down")
+        await stage.until(lambda: "+ <domain" in stage.lines())
+        assert "web-09" not in [domain.name for domain in stage.fake.hypervisor.domains()]
+        await stage.press("y")
+        await stage.shows("new guest web-09: done")
+        await stage.press("escape")
+        await stage.until(lambda: "● running" in stage.row("web-09"))
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"name": ""}, "is not a name"),
+        ({"name": "we b"}, "is not a name"),
+        ({"name": "[bold]x[/]"}, "is not a name"),
+        ({"name": "web-01"}, "there is a guest of this name"),
+        ({"name": "x", "image": "windows-95"}, "this host has no such image"),
+        ({"name": "x", "cpus": "0"}, "0 is too small: at least 1"),
+        ({"name": "x", "cpus": "two"}, "a whole number is expected"),
+        ({"name": "x", "cpus": "99999999999999999999"}, "a whole number is expected"),
+        ({"name": "x", "memory": "2X"}, "unknown unit 'X'"),
+        ({"name": "x", "memory": "-1"}, "is not a size"),
+        ({"name": "x", "disk": ""}, "is not a size"),
+        ({"name": "x", "network": "br9"}, "this host has no such bridge"),
+        ({"name": "x", "address": "10.99.0.1"}, "is not in the subnet 10.20.0.0/24"),
+        ({"name": "x", "address": "nonsense"}, "is not an IP address"),
+        ({"name": "x", "memory": "200G"}, "does not fit"),
+    ],
+)
+async def test_nonsense_is_said_while_it_is_typed(values: dict[str, str], words: str) -> None:
+    async with on_stage() as stage:
+        await stage.press("n")
+        await fill(stage, **values)
+        if "" in values.values():
+            await stage.press("ctrl+s")
+        await stage.shows(words)
+        if "does not fit" not in words:
+            assert "1 to mend first" in stage.text
+            await stage.press("ctrl+s")
+            assert stage.place == "NewGuestScreen"
+
+
+async def test_what_fits_is_said_too() -> None:
+    async with on_stage() as stage:
+        await stage.press("n")
+        await fill(stage, name="x", memory="4G")
+        await stage.shows("55G of 96G promised to guests that run (57%): fits")
+        await fill(stage, memory="80G")
+        await stage.shows("more than there is")
+        await fill(stage, memory="1G", cpus="32")
+        await stage.shows("32 vCPUs on 24 CPUs")
+
+
+async def test_keys_are_letters_in_a_field() -> None:
+    async with on_stage() as stage:
+        await stage.press("n", "q", "t", "colon", "question_mark")
+        assert stage.app.screen.query_one("#name", Input).value == "qt:?"
+        await stage.press("escape")
+        assert stage.place == "GuestsScreen"
+
+
+async def test_an_address_that_is_taken_is_refused_by_the_plan() -> None:
+    async with on_stage() as stage:
+        await stage.press("n")
+        await fill(stage, name="x", address="10.20.0.11")
+        await stage.press("enter")
+        await stage.shows("this cannot be done", "address 10.20.0.11 is taken by web-01")
+
+
+async def test_a_host_without_images_says_how_to_get_one() -> None:
+    async with on_stage(FakeHost()) as stage:
+        await stage.press("n")
+        await stage.shows("vmhost image build debian-12")
+        await stage.press("ctrl+s")
+        await stage.shows("this host has no such image")
+
+
+async def test_a_resize_waits_for_the_next_boot_unless_it_may_restart() -> None:
+    async with on_stage() as stage:
+        await stage.goto("web-01")
+        await stage.press("e")
+        await stage.shows("now 2; the host has 24 CPUs", "now 2G")
+        await fill(stage, cpus="4", memory="3G")
+        await stage.press("ctrl+s")
+        await stage.shows("vmhost guest resize --cpus 4 --memory 3G web-01", "next boot", "runs on as it is")
+        await stage.until(lambda: "-  <vcpu" in stage.lines())
+        await stage.press("b")
+        await stage.shows("vmhost guest resize --cpus 4 --memory 3G web-01 --allow-stop", "needs stop")
+        await stage.until(lambda: "y yes, apply" in stage.text)
+        await stage.press("y")
+        await stage.shows(": done")
+        await stage.press("escape")
+        await stage.until(lambda: " 4 " in stage.row("web-01") and "3G" in stage.row("web-01"))
+
+
+@pytest.mark.parametrize(("values", "words"), [({"cpus": ""}, "whole number"), ({"memory": "1K"}, "too small")])
+async def test_a_resize_to_nonsense(values: dict[str, str], words: str) -> None:
+    async with on_stage() as stage:
+        await stage.goto("web-01")
+        await stage.press("e")
+        await fill(stage, **values)
+        await stage.press("ctrl+s")
+        await stage.shows(words, "1 to mend first")
+        assert stage.place == "ResizeScreen"
+
+
+async def test_a_foreign_guest_is_not_resized_and_many_are_not_at_once() -> None:
+    async with on_stage() as stage:
+        await stage.goto("jenkins")
+        await stage.press("e", "ctrl+s")
+        await stage.shows("this cannot be done", "foreign")
+        await stage.press("escape", "space", "space", "e")
+        assert stage.place == "GuestsScreen"

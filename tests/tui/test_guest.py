@@ -1,0 +1,143 @@
+"""One guest: its tabs, its keys, and what happens when it goes away."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tui.stage import Stage, on_stage
+from vmhost.model.errors import Unreachable
+from vmhost.tui.rows.guest import TABS
+
+pytestmark = [pytest.mark.tui, pytest.mark.asyncio]
+
+
+async def open_guest(stage: Stage, name: str, key: str = "enter") -> None:
+    await stage.goto(name)
+    await stage.press(key)
+    await stage.until(lambda: stage.place == "GuestScreen")
+
+
+async def test_every_tab_by_its_number_and_by_the_arrows() -> None:
+    words = ["host key", "of the host", "-root.qcow2", "received", "nothing happened", "<domain", "login:"]
+    async with on_stage() as stage:
+        await open_guest(stage, "db-01")
+        for number, word in enumerate(words, 1):
+            await stage.press(str(number))
+            await stage.until(lambda word=word: word in stage.lines())
+        await stage.press("right")
+        await stage.until(lambda: "host key" in stage.lines())
+        await stage.press("left", "left")
+        await stage.until(lambda: "<domain" in stage.lines())
+        assert len(words) == len(TABS)
+        assert "db-01" in stage.rows[0]
+
+
+async def test_the_overview_says_who_it_is() -> None:
+    async with on_stage() as stage:
+        await open_guest(stage, "web-01", "d")
+        text = stage.lines()
+        for word in ("● running", "10.20.0.11", "2 of at most 2", "with the host", "tier=front", "shop", "ssh-ed25519"):
+            assert word in text
+        await stage.press("escape")
+        await open_guest(stage, "jenkins")
+        assert "foreign, so vmhost shows it and changes nothing" in stage.lines()
+
+
+async def test_from_the_list_straight_to_xml_and_console() -> None:
+    async with on_stage() as stage:
+        await open_guest(stage, "web-01", "y")
+        assert "<!-- as it runs -->" in stage.lines()
+        await stage.press("l")
+        await stage.until(lambda: "login:" in stage.lines())
+        await stage.press("y", "escape")
+        await open_guest(stage, "web-03", "l")
+        await stage.until(lambda: "its console has said nothing yet" in stage.lines())
+        await stage.press("y")
+        await stage.until(lambda: "<!-- as it boots next -->" in stage.lines())
+
+
+async def test_the_console_is_followed() -> None:
+    async with on_stage() as stage:
+        await open_guest(stage, "web-01", "l")
+        domain = stage.fake.world.domains[stage.fake.domain("web-01").uuid]
+        for number in range(60):
+            stage.fake.machine.say(domain, f"line {number}")
+        await stage.shows("line 59")
+        await stage.press("g")
+        stage.fake.machine.say(domain, "line 60")
+        await stage.until(lambda: "line 60" in stage.lines())
+        assert "line 60" not in stage.text, "who scrolled away from the end stays where he is"
+
+
+async def test_events_are_told_the_newest_first() -> None:
+    async with on_stage() as stage:
+        await open_guest(stage, "web-01")
+        await stage.press("5")
+        stage.fake.hypervisor.power_off(stage.fake.domain("web-01").uuid)
+        await stage.until(lambda: "stopped (destroyed)" in stage.lines())
+        assert stage.lines().splitlines()[0].endswith("stopped (destroyed)")
+
+
+async def test_a_guest_that_vanishes_while_its_screen_is_open() -> None:
+    async with on_stage() as stage:
+        await open_guest(stage, "legacy-nas")
+        stage.fake.hypervisor.undefine(stage.fake.domain("legacy-nas").uuid)
+        await stage.shows("this guest is gone")
+        for key in ("1", "2", "3", "4", "5", "6", "7", "u", "S", "R", "D", "e", "ctrl+d", "c", "s", "y", "l"):
+            await stage.press(key)
+            assert stage.place == "GuestScreen"
+        await stage.press("escape")
+        assert "legacy-nas" not in stage.text
+
+
+async def test_drift_is_explained() -> None:
+    async with on_stage() as stage:
+        stage.fake.edit(
+            "web-03", lambda xml: xml.replace(">2</vcpu>", ">1</vcpu>").replace('current="2"', 'current="1"')
+        )
+        await open_guest(stage, "web-03")
+        await stage.until(
+            lambda: "drift: web-03: cpus.count is 1, should be 2 (changed outside vmhost)" in stage.lines()
+        )
+
+
+async def test_console_and_ssh_of_a_made_up_guest_are_refused_in_words() -> None:
+    async with on_stage() as stage:
+        await open_guest(stage, "web-01")
+        for key in ("c", "s"):
+            await stage.press(key)
+        assert stage.place == "GuestScreen"
+        messages = [item.message for item in stage.app._notifications]
+        assert len(messages) == 2
+
+
+async def test_console_and_ssh_get_the_terminal_and_give_it_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    visited: list[tuple[str, str]] = []
+
+    def visit(kind: str):  # type: ignore[no-untyped-def]
+        def run(_host: object, name: str) -> int:
+            visited.append((kind, name))
+            return 0
+
+        return run
+
+    monkeypatch.setattr("vmhost.ops.terminal.visit_console", visit("console"))
+    monkeypatch.setattr("vmhost.ops.terminal.visit_ssh", visit("ssh"))
+    async with on_stage() as stage:
+        from contextlib import nullcontext
+
+        monkeypatch.setattr(stage.app, "suspend", nullcontext)
+        await open_guest(stage, "web-01")
+        await stage.press("c", "s")
+        assert visited == [("console", "web-01"), ("ssh", "web-01")]
+
+
+async def test_a_console_that_cannot_be_read_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with on_stage() as stage:
+
+        def refuse(_log: str, _lines: int) -> tuple[str, ...]:
+            raise Unreachable("no log today", subject="web-01")
+
+        monkeypatch.setattr(stage.app.host, "console_tail", refuse)
+        await open_guest(stage, "web-01", "l")
+        await stage.until(lambda: "web-01: no log today" in stage.lines())

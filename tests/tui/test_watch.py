@@ -1,0 +1,205 @@
+"""The watch: what a picture costs, what wakes it, and how it comes back when libvirt was away."""
+
+from __future__ import annotations
+
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from vmhost.model.errors import Unreachable, VmhostError
+from vmhost.model.observed import DomainState
+from vmhost.model.stats import IDLE, DomainStats, Load, load_between
+from vmhost.ops.host import Host
+from vmhost.ops.watch import SAMPLES, Picture, Watch
+from vmhost.ports import Ports
+from vmhost.testing import FakeHost
+from vmhost.testing.demo import demo_host
+from vmhost.testing.faults import FaultPlan, FaultyPorts
+
+pytestmark = pytest.mark.tui
+
+
+class Counted:
+    """A watch on a fake host whose calls are counted."""
+
+    def __init__(self, fake: FakeHost, error: Callable[[Any], BaseException] | None = None, at: int = -1) -> None:
+        self.fake = fake
+        self.faulty = FaultyPorts(fake.ports, FaultPlan(at=at, error=error))
+        self.watch = Watch(Host(ports=self.faulty.ports), interval=0.05)
+
+    def calls(self) -> list[str]:
+        found = [call.method for call in self.faulty.calls if call.port == "hypervisor" and call.method != "subscribe"]
+        self.faulty.calls.clear()
+        return found
+
+
+@pytest.fixture
+def counted() -> Iterator[Counted]:
+    made = Counted(demo_host(speed=0))
+    yield made
+    made.watch.stop()
+
+
+def test_between_two_events_a_picture_is_one_call(counted: Counted) -> None:
+    counted.watch.look()
+    counted.watch.look()  # the first one left out who was changed past vmhost
+    counted.calls()
+    for _ in range(5):
+        counted.watch.look()
+    assert counted.calls() == ["stats"] * 5
+
+
+def test_after_an_event_definitions_are_read_again_and_only_changed_ones_parsed(counted: Counted) -> None:
+    before = counted.watch.look()
+    counted.fake.hypervisor.power_off(counted.fake.domain("web-01").uuid)
+    time.sleep(0.2)
+    after = counted.watch.look()
+    assert "domains" in counted.calls()
+    old = {domain.uuid: domain for domain in before.observed.domains}
+    same = [domain.name for domain in after.observed.domains if old[domain.uuid] is domain]
+    assert len(same) == len(old) - 1
+    assert "web-01" not in same
+    assert [(item.name, item.kind) for item in after.happenings][-1] == ("web-01", "stopped")
+
+
+def test_a_state_without_an_event_is_noticed_by_the_counters(counted: Counted) -> None:
+    counted.watch.look()
+    uuid = counted.fake.domain("web-01").uuid
+    counted.fake.world.domains[uuid].state = DomainState.PAUSED
+    picture = counted.watch.look()
+    assert next(domain for domain in picture.observed.domains if domain.uuid == uuid).raw.state is DomainState.PAUSED
+
+
+def test_rates_follow_from_neighbouring_counters() -> None:
+    before = DomainStats("u", DomainState.RUNNING, cpu_time=10**9, read=1000, sent=50)
+    after = before._replace(cpu_time=3 * 10**9, read=3000, sent=50)
+    assert load_between(before, after, 2.0) == Load(cpu=1.0, read=1000.0)
+    assert load_between(after, before, 2.0) == IDLE, "it was started anew in between"
+    assert load_between(before, after, 0.0) == IDLE
+    assert load_between(before, after._replace(state=DomainState.SHUTOFF), 2.0) == IDLE
+
+
+def test_samples_and_events_do_not_pile_up(counted: Counted) -> None:
+    for number in range(SAMPLES * 4):
+        picture = counted.watch.look()
+        if number % 8 == 0:
+            counted.fake.edit("web-03", lambda xml: xml)
+    assert len(picture.samples) == SAMPLES
+    for _ in range(600):
+        counted.fake.edit("web-03", lambda xml: xml)
+    time.sleep(0.3)
+    assert len(counted.watch.look().happenings) == 500
+
+
+def test_a_long_day_needs_no_more_memory() -> None:
+    fake = demo_host(speed=0)
+    watch = Watch(Host(ports=fake.ports))
+
+    def hours(count: int) -> None:
+        for number in range(count):
+            fake.advance(2)
+            if number % 50 == 0:
+                watch.wake()
+            watch.look()
+
+    hours(600)
+    tracemalloc.start()
+    hours(300)
+    before = tracemalloc.get_traced_memory()[0]
+    hours(1500)
+    grown = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    watch.stop()
+    assert grown < 200_000, f"{grown} bytes in 1,500 pictures"
+
+
+class Theatre:
+    """Runs a watch in a thread and collects what it shows."""
+
+    def __init__(self, ports: Ports) -> None:
+        self.pictures: list[Picture] = []
+        self.errors: list[VmhostError] = []
+        self.watch = Watch(Host(ports=ports), interval=0.05)
+        self.thread = threading.Thread(
+            target=self.watch.run, args=(self.pictures.append, self.errors.append), daemon=True
+        )
+        self.thread.start()
+
+    def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def end(self) -> None:
+        self.watch.stop()
+        self.thread.join(5)
+        assert not self.thread.is_alive()
+
+
+class Away:
+    """A hypervisor that can be away."""
+
+    def __init__(self, fake: FakeHost) -> None:
+        self.away = False
+        self.subscriptions = 0
+        self._real = fake.hypervisor
+
+    def __getattr__(self, name: str) -> Any:
+        if self.away:
+            raise Unreachable("the daemon is away", subject="qemu:///system")
+        self.subscriptions += name == "subscribe"
+        return getattr(self._real, name)
+
+
+def test_it_comes_back_and_listens_again() -> None:
+    fake = demo_host(speed=0)
+    hypervisor = Away(fake)
+    hypervisor.away = True
+    theatre = Theatre(replace(fake.ports, hypervisor=hypervisor))  # type: ignore[arg-type]
+    theatre.until(lambda: bool(theatre.errors))
+    assert theatre.pictures == []
+    hypervisor.away = False
+    theatre.until(lambda: bool(theatre.pictures))
+    hypervisor.away = True
+    theatre.until(lambda: theatre.pictures[-1].stale is not None)
+    assert len(theatre.pictures[-1].observed.domains) == 15, "the last picture stays"
+    fake.hypervisor.undefine(fake.domain("legacy-nas").uuid)
+    hypervisor.away = False
+    theatre.until(lambda: theatre.pictures[-1].stale is None)
+    assert len(theatre.pictures[-1].observed.domains) == 14
+    assert hypervisor.subscriptions == 2
+    fake.hypervisor.power_off(fake.domain("web-01").uuid)
+    theatre.until(lambda: any(item.kind == "stopped" for item in theatre.pictures[-1].happenings))
+    theatre.end()
+
+
+def test_a_fault_in_the_middle_of_a_look_is_an_old_picture_and_the_next_look_reads_everything() -> None:
+    fake = demo_host(speed=0)
+    theatre = Theatre(fake.ports)
+    theatre.until(lambda: bool(theatre.pictures))
+    theatre.end()
+    counted = Counted(fake, error=lambda _: Unreachable("gone"), at=4)
+    with pytest.raises(Unreachable):
+        counted.watch.look()
+    assert len(counted.watch.look().observed.domains) == 15
+
+
+def test_a_dear_picture_is_taken_more_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = demo_host(speed=0)
+    real = fake.hypervisor.stats
+
+    def slowly() -> Any:
+        time.sleep(0.05)
+        return real()
+
+    monkeypatch.setattr(fake.hypervisor, "stats", slowly)
+    theatre = Theatre(fake.ports)
+    time.sleep(1.5)
+    assert 1 <= len(theatre.pictures) <= 3, "20 times 50 ms lie between them"
+    theatre.end()

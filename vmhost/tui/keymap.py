@@ -1,0 +1,120 @@
+"""Every key of every screen, once: bindings, footer, help and the manual's table are made from this.
+
+No single letter changes anything by itself: what changes the host opens the plan screen first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from textual.binding import Binding
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key: where it works, what it does (the action's name), and in words. ``foot``: the footer shows it."""
+
+    where: str
+    keys: str
+    action: str
+    words: str
+    foot: str = ""
+
+
+EVERYWHERE: Final = "everywhere"
+LISTS: Final = "lists and texts"
+
+KEYS: Final = (
+    Key(EVERYWHERE, "question_mark", "app.help", "this help", "help"),
+    Key(EVERYWHERE, "colon", "app.command", "a command: guests host jobs new theme q"),
+    Key(EVERYWHERE, "ctrl+p", "app.command_palette", "the palette: every command by name"),
+    Key(EVERYWHERE, "t", "app.next_theme", "the next theme: dark, light, contrast, ansi"),
+    Key(EVERYWHERE, "escape", "back", "back; out of a filter: show all"),
+    Key(EVERYWHERE, "q", "app.leave", "quit", "quit"),
+    Key(LISTS, "up,k / down,j", "", "one up, one down"),
+    Key(LISTS, "pageup / pagedown", "", "a screen up, a screen down"),
+    Key(LISTS, "home,g / end,G", "", "the first, the last"),
+    Key(LISTS, "< / >", "", "in a text: to the left, to the right"),
+    Key("guests", "enter,d", "open_guest", "open the guest"),
+    Key("guests", "y", "guest_tab('xml')", "its XML"),
+    Key("guests", "l", "guest_tab('console')", "its console log"),
+    Key("guests", "slash", "filter", "filter: words, !word, label=KEY=VALUE", "filter"),
+    Key("guests", "o", "next_sort", "sort by the next column", "sort"),
+    Key("guests", "O", "turn_sort", "sort the other way round"),
+    Key("guests", "space", "mark", "mark: actions take all that are marked", "mark"),
+    Key("guests", "asterisk", "mark_all", "mark all that are shown, or none"),
+    Key("guests", "n", "new_guest", "plan a new guest", "new"),
+    Key("guest", "left,h / right", "", "the tab before, the tab after"),
+    Key("guest", "1 ... 7", "", "a tab by its number"),
+    Key("guest", "y", "tab('xml')", "its XML"),
+    Key("guest", "l", "tab('console')", "its console log"),
+    Key("guests, guest", "u", "power('start')", "plan to start", "start"),
+    Key("guests, guest", "S", "power('stop')", "plan to shut down", "shut down"),
+    Key("guests, guest", "R", "power('restart')", "plan to restart, one after another"),
+    Key("guests, guest", "D", "power('power-off')", "plan to power off"),
+    Key("guests, guest", "e", "resize", "plan other vCPUs and memory", "resize"),
+    Key("guests, guest", "ctrl+d", "delete", "plan to delete"),
+    Key("guests, guest", "c", "console", "the console, on this terminal; ctrl+] ends", "console"),
+    Key("guests, guest", "s", "ssh", "ssh with the pinned host key, on this terminal", "ssh"),
+    Key("host", "r", "examine", "examine the host again", "examine again"),
+    Key("jobs", "enter,l", "open_job", "its log"),
+    Key("jobs", "x", "cancel_job", "ask it to end: it undoes what it did", "cancel"),
+    Key("plan", "y", "apply", "yes: apply this plan", "yes, apply"),
+    Key("plan", "escape", "back", "no, back; while it runs: end and undo", "no, back"),
+    Key("plan", "w", "copy", "copy the command that does the same", "copy command"),
+    Key("plan", "r", "again", "plan again", "plan again"),
+    Key("plan", "v", "swap", "the step's XML, or the log", "XML / log"),
+    Key("plan", "p,x,b", "", "what is permitted besides, as the screen says"),
+    Key("form", "tab / shift+tab", "", "the next field, the one before"),
+    Key("form", "ctrl+s", "submit", "plan it", "plan it"),
+    Key("form", "escape", "back", "back, nothing is done", "back"),
+    Key("form", "ctrl+c", "app.leave", "quit", "quit"),
+)
+
+
+def bindings(*places: str) -> list[Binding]:
+    """Return the bindings of a screen; ``places`` as in :data:`KEYS`."""
+    return [
+        Binding(key.keys, key.action, key.foot or key.words, show=bool(key.foot), key_display=_display(key.keys))
+        for key in KEYS
+        if key.action and _is_of(key, places)
+    ]
+
+
+def feet(*places: str) -> list[Key]:
+    """Return the keys that the foot of a screen shows."""
+    return [key for key in KEYS if key.foot and _is_of(key, places)]
+
+
+def help_of(place: str) -> Iterator[tuple[str, str, str]]:
+    """Yield the section, the key and the words of everything that works on a screen, its own keys first."""
+    own = [key for key in KEYS if _is_of(key, (place,))]
+    for key in (*own, *(key for key in KEYS if key.where in (LISTS, EVERYWHERE))):
+        yield key.where, shown(key.keys), key.words
+
+
+def shown(keys: str) -> str:
+    """Return keys as people write them."""
+    words = (" ".join(_NAMES.get(part, part) for part in group.split(",")) for group in keys.split(" / "))
+    return " / ".join(words)
+
+
+def _is_of(key: Key, places: tuple[str, ...]) -> bool:
+    return any(place in key.where.split(", ") for place in places)
+
+
+def _display(keys: str) -> str:
+    return shown(keys.partition(",")[0])
+
+
+_NAMES: Final = {
+    "question_mark": "?",
+    "colon": ":",
+    "slash": "/",
+    "asterisk": "*",
+    "escape": "esc",
+    "space": "space",
+    "ctrl+d": "ctrl+d",
+}

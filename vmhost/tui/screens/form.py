@@ -1,0 +1,119 @@
+"""A form: fields with what is wrong with them beside, and the way to the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.suggester import SuggestFromList
+from textual.widgets import Input, Label, Static
+
+from vmhost.tui.keymap import bindings
+from vmhost.tui.rows.cells import Line, Tone
+from vmhost.tui.screens.frame import Frame, styled
+from vmhost.tui.screens.plan import PlanScreen
+
+if TYPE_CHECKING:
+    from vmhost.tui.changes import Change
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a form: its id, its label, what stands in it, what it means, and what may be meant by a beginning."""
+
+    id: str
+    label: str
+    value: str
+    words: str
+    choices: tuple[str, ...] = ()
+
+
+class FormScreen(Frame):
+    """Fields, judged at every key by the same models as a site file."""
+
+    DEFAULT_CSS = """
+    FormScreen .field { height: 1; margin: 1 0 0 0; }
+    FormScreen Label { width: 12; padding: 0 1; color: $primary; text-style: bold; }
+    FormScreen Input { width: 32; height: 1; border: none; padding: 0 1; background: $panel; }
+    FormScreen Input:focus { border: none; background: $row-cursor; }
+    FormScreen .words { width: 1fr; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    FormScreen .fault { height: auto; padding: 0 1 0 13; display: none; }
+    FormScreen .fault.shown { display: block; }
+    FormScreen #verdict { height: auto; padding: 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("form")]
+    AUTO_FOCUS = "Input"
+    place = "form"
+
+    def fields(self) -> Sequence[Field]:
+        """Return the fields."""
+        return ()
+
+    def faults(self) -> dict[str, str]:
+        """Return what is wrong, by field."""
+        return {}
+
+    def verdict(self) -> Line:
+        """Return whether it fits, in a sentence."""
+        return Line("")
+
+    def change(self) -> Change | None:
+        """Return what is to be planned."""
+        return None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._tried = False
+
+    def body(self) -> ComposeResult:
+        with VerticalScroll(can_focus=False):
+            for field in self.fields():
+                suggester = SuggestFromList(field.choices, case_sensitive=False) if field.choices else None
+                with Horizontal(classes="field"):
+                    yield Label(field.label)
+                    yield Input(field.value, id=field.id, suggester=suggester, select_on_focus=False)
+                    yield Static(styled([Line(field.words, Tone.DIM)]), classes="words")
+                yield Static(id=f"fault-{field.id}", classes="fault")
+            yield Static(id="verdict")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self._judge()
+
+    def value(self, field: str) -> str:
+        """Return what stands in a field."""
+        return self.query_one(f"#{field}", Input).value.strip()
+
+    def on_input_changed(self) -> None:
+        self._judge()
+
+    def on_input_submitted(self) -> None:
+        self.action_submit()
+
+    def _judge(self) -> dict[str, str]:
+        faults = self.faults()
+        for field in self.fields():
+            untouched = not self._tried and not self.value(field.id)
+            text = "" if untouched else faults.get(field.id, "")
+            place = self.query_one(f"#fault-{field.id}", Static)
+            place.set_class(bool(text), "shown")
+            place.update(styled([Line(f"{self.vmhost.signs.crashed} {text}", Tone.BAD)]))
+        ready = Line("ctrl+s or enter shows the plan; nothing is done before you say yes there", Tone.DIM)
+        missing = Line(f"{len(faults)} to mend first", Tone.BAD)
+        self.query_one("#verdict", Static).update(styled([self.verdict(), missing if faults else ready]))
+        return faults
+
+    def action_submit(self) -> None:
+        """Go on to the plan, if nothing is wrong."""
+        self._tried = True
+        faults = self._judge()
+        if faults:
+            self.query_one(f"#{next(iter(faults))}", Input).focus()
+            return
+        change = self.change()
+        if change is not None:
+            self.app.switch_screen(PlanScreen(change))

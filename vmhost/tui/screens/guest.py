@@ -1,0 +1,131 @@
+"""One guest, by tabs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Tab, Tabs
+
+from vmhost.tui import errands
+from vmhost.tui.keymap import bindings
+from vmhost.tui.rows.cells import Line, Tone
+from vmhost.tui.rows.guest import TABS, find, tab_lines
+from vmhost.tui.screens.power import Power
+from vmhost.tui.widgets.lines import Lines
+
+if TYPE_CHECKING:
+    from vmhost.model.errors import VmhostError
+    from vmhost.model.observed import ObservedDomain
+    from vmhost.ops.watch import Picture
+
+_CONSOLE_LINES = 500
+
+
+class GuestScreen(Power):
+    """One guest.
+
+    :param tab: the tab that is shown first.
+    """
+
+    DEFAULT_CSS = """
+    GuestScreen Tabs { height: 2; }
+    GuestScreen Lines { padding: 0 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings("guest"),
+        Binding("left,h", "step(-1)", show=False, priority=True),
+        Binding("right", "step(1)", show=False, priority=True),
+        Binding("escape", "back", show=False),
+        *(Binding(str(number), f"tab({name!r})", show=False) for number, (name, _) in enumerate(TABS, 1)),
+    ]
+    AUTO_FOCUS = "Lines"
+    place = "guest"
+
+    def __init__(self, uuid: str, tab: str = "overview") -> None:
+        super().__init__()
+        self._uuid = uuid
+        self._tab = tab
+        self._domain: ObservedDomain | None = None
+        self._tail: list[Line] = [Line("reading the console's log", Tone.DIM)]
+        self._reading = False
+        self._gone = False
+
+    def body(self) -> ComposeResult:
+        yield Tabs(*(Tab(f"{number} {title}", id=name) for number, (name, title) in enumerate(TABS, 1)))
+        yield Lines(id="text")
+
+    def on_mount(self) -> None:
+        tabs = self.query_one(Tabs)
+        tabs.can_focus = False
+        tabs.active = self._tab
+        super().on_mount()
+
+    def title_of_place(self) -> str:
+        return self._domain.name if self._domain else "guest"
+
+    def subjects(self) -> tuple[ObservedDomain, ...]:
+        return () if self._domain is None or self._gone else (self._domain,)
+
+    def show(self, picture: Picture) -> None:
+        found = find(picture, self._uuid)
+        self._gone = found is None
+        if found is None:
+            self.say("this guest is gone: somebody removed it; esc goes back", Tone.BAD)
+            return
+        if self._domain is None:
+            self._domain = found
+            self._show_head(picture)
+        self._domain = found
+        self.say("")
+        self._show_tab(picture)
+
+    def _show_tab(self, picture: Picture) -> None:
+        domain = self._domain
+        if domain is None:
+            return
+        text = self.query_one("#text", Lines)
+        text.follow = self._tab == "console"
+        if self._tab == "console":
+            text.show(self._tail)
+            if not self._reading:
+                self._read_console(domain.facts.serial_log)
+        else:
+            text.show(tab_lines(self._tab, picture, domain, self.vmhost.signs))
+
+    def _read_console(self, log: str) -> None:
+        self._reading = True
+        host = self.vmhost.host
+        errands.send(self, lambda: host.console_tail(log, _CONSOLE_LINES), self._console_read, self._console_failed)
+
+    def _console_read(self, lines: tuple[str, ...]) -> None:
+        self._reading = False
+        self._tail = [Line(line) for line in lines] or [Line("its console has said nothing yet", Tone.DIM)]
+        if self._tab == "console":
+            self.query_one("#text", Lines).show(self._tail)
+
+    def _console_failed(self, error: VmhostError) -> None:
+        self._reading = False
+        self._tail = [Line(str(error), Tone.WARN)]
+
+    def on_tabs_tab_activated(self, event: Tabs.TabActivated) -> None:
+        if event.tab.id is None or event.tab.id == self._tab:
+            return
+        self._tab = event.tab.id
+        text = self.query_one("#text", Lines)
+        if self.vmhost.picture is not None:
+            self._show_tab(self.vmhost.picture)
+        if self._tab == "console":
+            text.scroll_end(animate=False)
+        else:
+            text.scroll_home(animate=False)
+
+    def action_tab(self, tab: str) -> None:
+        """Go to a tab."""
+        self.query_one(Tabs).active = tab
+
+    def action_step(self, by: int) -> None:
+        """Go to the tab beside this one."""
+        names = [name for name, _ in TABS]
+        self.action_tab(names[(names.index(self._tab) + by) % len(names)])

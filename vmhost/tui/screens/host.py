@@ -1,0 +1,71 @@
+"""The host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.widgets import Static
+
+from vmhost.tui import errands
+from vmhost.tui.keymap import bindings
+from vmhost.tui.rows.cells import Line, Tone
+from vmhost.tui.rows.errors import error_lines
+from vmhost.tui.rows.host import finding_lines, host_lines
+from vmhost.tui.screens.frame import Frame
+from vmhost.tui.widgets.lines import Lines
+
+if TYPE_CHECKING:
+    from vmhost.model.errors import VmhostError
+    from vmhost.model.outcome import Finding
+    from vmhost.ops.watch import Picture
+
+
+class HostScreen(Frame):
+    """What the host has, what is promised of it, and what ails it."""
+
+    DEFAULT_CSS = """
+    HostScreen #halves { height: 1fr; layout: vertical; }
+    HostScreen #halves.wide { layout: horizontal; }
+    HostScreen #facts { height: 3fr; padding: 0 1; }
+    HostScreen #right { height: 2fr; }
+    HostScreen #halves.wide #facts { width: 1fr; height: 1fr; }
+    HostScreen #halves.wide #right { width: 1fr; height: 1fr; }
+    HostScreen #title { height: 1; padding: 0 1; background: $surface; color: $primary; text-style: bold; }
+    HostScreen #findings { padding: 0 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("host"), Binding("escape", "back", show=False)]
+    AUTO_FOCUS = "#facts"
+    place = "host"
+    _WIDE = 150
+
+    def body(self) -> ComposeResult:
+        with Container(id="halves"):
+            yield Lines(id="facts")
+            with Container(id="right"):
+                yield Static("FINDINGS", id="title")
+                yield Lines(id="findings")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.action_examine()
+
+    def on_resize(self) -> None:
+        self.query_one("#halves").set_class(self.size.width >= self._WIDE, "wide")
+
+    def show(self, picture: Picture) -> None:
+        self.query_one("#facts", Lines).show(host_lines(picture, self.vmhost.signs))
+
+    def action_examine(self) -> None:
+        """Examine the host."""
+        self.query_one("#findings", Lines).show([Line("examining", Tone.DIM)])
+        host = self.vmhost.host
+        errands.send(self, host.doctor, self._examined, self._failed, "doctor")
+
+    def _examined(self, findings: tuple[Finding, ...]) -> None:
+        self.query_one("#findings", Lines).show(finding_lines(findings, self.vmhost.signs))
+
+    def _failed(self, error: VmhostError) -> None:
+        self.query_one("#findings", Lines).show(error_lines(error))

@@ -1,0 +1,271 @@
+"""The plan of any change: looked at, said yes to, and watched to its end on the same screen."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.widgets import Static
+
+from vmhost.model.errors import Cancelled, Conflict, VmhostError
+from vmhost.tui import errands
+from vmhost.tui.keymap import bindings
+from vmhost.tui.rows import plan as view
+from vmhost.tui.rows.cells import Cell, Column, Line, Tone
+from vmhost.tui.rows.errors import error_lines
+from vmhost.tui.screens.frame import Frame, styled
+from vmhost.tui.widgets.foot import Foot
+from vmhost.tui.widgets.grid import Grid
+from vmhost.tui.widgets.lines import Lines
+
+if TYPE_CHECKING:
+    from vmhost.model.events import Event
+    from vmhost.model.outcome import Outcome
+    from vmhost.ops.host import Host
+    from vmhost.ops.proposals import Proposal
+    from vmhost.tui.changes import Change
+
+Ends = tuple["Outcome | VmhostError", ...]
+
+
+class Phase(StrEnum):
+    """Where a change is."""
+
+    PLANNING = "planning"
+    SHOWN = "this is what would be done; nothing is done yet"
+    EMPTY = "there is nothing to do"
+    REFUSED = "this cannot be done"
+    AT_WORK = "at work"
+    ENDING = "ending as soon as this step allows, then undoing"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class PlanScreen(Frame):
+    """The plan of a change."""
+
+    DEFAULT_CSS = """
+    PlanScreen #what { height: auto; max-height: 6; padding: 0 1; background: $surface; }
+    PlanScreen #steps { height: 3fr; }
+    PlanScreen #about { height: 2fr; border-top: solid $primary; padding: 0 1; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings("plan"),
+        *(Binding(key, f"option({key!r})", show=False) for key in ("p", "x", "b")),
+    ]
+    AUTO_FOCUS = "#steps"
+    place = "plan"
+
+    def __init__(self, change: Change) -> None:
+        super().__init__()
+        self._change = change
+        self._chosen: frozenset[str] = frozenset()
+        self._phase = Phase.PLANNING
+        self._proposals: tuple[Proposal, ...] = ()
+        self._rows: tuple[view.StepRow, ...] = ()
+        self._numbers: dict[str, int] = {}
+        self._log: list[Line] = []
+        self._words: list[Line] = []
+        self._show_log = False
+        self._asked_to_end = threading.Event()
+        self._turn = 0
+
+    def body(self) -> ComposeResult:
+        yield Static(id="what")
+        yield Grid(view.COLUMNS, self._cells, self.vmhost.signs, id="steps")
+        yield Lines(id="about")
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.action_again()
+
+    def title_of_place(self) -> str:
+        return self._change.title
+
+    # --- planning ---------------------------------------------------------------------------------------------------
+
+    def action_again(self) -> None:
+        """Plan again."""
+        if self._busy():
+            return
+        self._turn += 1
+        self._phase, self._words, self._log, self._show_log = Phase.PLANNING, [], [], False
+        self._set_rows(())
+        host, change, chosen, turn = self.vmhost.host, self._change, self._chosen, self._turn
+        errands.send(
+            self,
+            lambda: change.propose(host, chosen),
+            lambda found: self._planned(turn, found),
+            lambda error: self._refused(turn, error),
+            "plan",
+        )
+        self._tell()
+
+    def _planned(self, turn: int, proposals: tuple[Proposal, ...]) -> None:
+        if turn != self._turn:
+            return
+        self._proposals = proposals
+        plans = [proposal.plan for proposal in proposals]
+        self._phase = Phase.EMPTY if all(plan.empty for plan in plans) else Phase.SHOWN
+        self._words = [Line(f"note: {note.subject}: {note.text}", Tone.DIM) for plan in plans for note in plan.notes]
+        harm = view.harm_of(plans)
+        if harm:
+            self._words.insert(0, Line(f"{self.vmhost.signs.warning} {harm}", Tone.WARN))
+        self._set_rows(view.rows_of(plans))
+        if any(row.late for row in self._rows):
+            self._words.append(Line("* behind the commit point: a failure is reported, not undone", Tone.DIM))
+        self._tell()
+
+    def _refused(self, turn: int, error: VmhostError) -> None:
+        if turn != self._turn:
+            return
+        self._phase, self._proposals = Phase.REFUSED, ()
+        self._log = error_lines(error)
+        self._show_log = True
+        self._tell()
+
+    def action_option(self, key: str) -> None:
+        """Permit something besides, or no longer, and plan again."""
+        option = next((option for option in self._change.options if option.key == key), None)
+        if option is not None and not self._busy() and self._phase not in (Phase.DONE, Phase.FAILED):
+            self._chosen ^= {option.flag}
+            self.action_again()
+
+    # --- applying ---------------------------------------------------------------------------------------------------
+
+    def action_apply(self) -> None:
+        """Apply the plan that is shown."""
+        if self._phase is not Phase.SHOWN:
+            return
+        self._phase, self._words, self._log, self._show_log = Phase.AT_WORK, [], [], True
+        self._asked_to_end.clear()
+        self.vmhost.at_work += 1
+        work = partial(_apply_all, self.vmhost.host, self._proposals, self._hear, self._asked_to_end.is_set)
+        errands.send(self.vmhost, work, self._ended, self._broke, "apply")
+        self._tell()
+
+    def _hear(self, part: int, event: Event) -> None:
+        """Take an event, in the thread that applies; it waits in the same queue as the end."""
+        self.vmhost.tell(errands.Answer(self, lambda: self._told(part, event)))
+
+    def _told(self, part: int, event: Event) -> None:
+        self._rows = view.after_event(self._rows, part, event)
+        line = view.event_line(event)
+        if line is not None:
+            self._log.append(line)
+        self._tell()
+
+    def _ended(self, ends: Ends) -> None:
+        self.vmhost.at_work -= 1
+        self.vmhost.wake()
+        errors = [end for end in ends if isinstance(end, VmhostError)]
+        self._phase = Phase.FAILED if errors else Phase.DONE
+        for end in ends:
+            if isinstance(end, VmhostError):
+                self._log += [Line(""), *error_lines(end)]
+            elif end.done:
+                self._log.append(Line(str(end), Tone.GOOD))
+        if any(isinstance(error, Conflict) for error in errors):
+            self._words = [Line("nothing was done to it: r plans again from what is there now", Tone.WARN)]
+        if self.is_attached:
+            self._tell()
+        else:
+            self.vmhost.notify(f"{self._change.title}: {self._phase}", markup=False)
+
+    def _broke(self, error: VmhostError) -> None:
+        self._ended((error,))
+
+    def action_back(self) -> None:
+        """Go back; while it runs: ask it to end."""
+        if self._phase is Phase.AT_WORK:
+            self._asked_to_end.set()
+            self._phase = Phase.ENDING
+            self._tell()
+        elif self._phase is not Phase.ENDING:
+            self._turn += 1
+            super().action_back()
+
+    def _busy(self) -> bool:
+        return self._phase in (Phase.AT_WORK, Phase.ENDING)
+
+    # --- showing ----------------------------------------------------------------------------------------------------
+
+    def _set_rows(self, rows: tuple[view.StepRow, ...]) -> None:
+        self._rows = rows
+        self._numbers = {row.key: number for number, row in enumerate(rows, 1)}
+
+    def _tell(self) -> None:
+        self.query_one("#what", Static).update(styled(self._head()))
+        self.query_one("#steps", Grid).show(tuple(row.key for row in self._rows))
+        about = self.query_one("#about", Lines)
+        about.follow = self._show_log
+        about.show(self._log if self._show_log else self._about_step())
+        self.query_one(Foot).fit()
+
+    def _head(self) -> list[Line]:
+        tones = {Phase.DONE: Tone.GOOD, Phase.FAILED: Tone.BAD, Phase.REFUSED: Tone.BAD}
+        lines = [Line(f"{self._change.title}: {self._phase}", tones.get(self._phase, Tone.LIVELY))]
+        lines.append(Line(f"$ {self._change.command(self._chosen)}"))
+        if not self._busy() and self._phase not in (Phase.DONE, Phase.FAILED):
+            for option in self._change.options:
+                sign = "[x]" if option.flag in self._chosen else "[ ]"
+                lines.append(Line(f"{sign} {option.key}  {option.words}  ({option.flag})"))
+        return [*lines, *self._words]
+
+    def _about_step(self) -> Sequence[Line]:
+        picture, key = self.vmhost.picture, self.query_one("#steps", Grid).key
+        row = next((row for row in self._rows if row.key == key), None)
+        if row is None or picture is None:
+            return [Line(str(self._phase), Tone.DIM)]
+        return view.step_lines(row, picture.observed)
+
+    def _cells(self, key: str, columns: Sequence[Column]) -> tuple[Cell, ...]:
+        row = next(row for row in self._rows if row.key == key)
+        return view.step_cells(row, self._numbers[key], columns, self.vmhost.signs)
+
+    def on_grid_moved(self) -> None:
+        if not self._show_log:
+            self.query_one("#about", Lines).show(self._about_step())
+
+    def on_grid_opened(self) -> None:
+        self.query_one("#about", Lines).focus()
+
+    def action_swap(self) -> None:
+        """Show the step under the cursor, or the log."""
+        self._show_log = not self._show_log and bool(self._log)
+        self._tell()
+
+    def action_copy(self) -> None:
+        """Copy the command that does the same."""
+        command = self._change.command(self._chosen)
+        self.app.copy_to_clipboard(command)
+        self.app.notify(f"copied: {command}", markup=False)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "apply":
+            return self._phase is Phase.SHOWN
+        return True
+
+
+def _apply_all(
+    host: Host,
+    proposals: Sequence[Proposal],
+    hear: Callable[[int, Event], None],
+    cancelled: Callable[[], bool],
+) -> Ends:
+    """Apply proposals one after another; one that fails does not stop the others, being asked to end does."""
+    ends: list[Outcome | VmhostError] = []
+    for part, proposal in enumerate(proposals):
+        if cancelled():
+            ends.append(Cancelled("not begun: it was asked to end", subject=proposal.operation))
+            continue
+        try:
+            ends.append(host.apply(proposal, on_event=partial(hear, part), cancelled=cancelled))
+        except VmhostError as error:
+            ends.append(error)
+    return tuple(ends)
