@@ -19,6 +19,7 @@ import pytest
 from tests.labfixture import InLab
 from tests.reliability.scene import apply, just_before, look, remove, site_file, started, told, vmhost
 from vmhost.cli import diagnostics
+from vmhost.drivers.command import run
 from vmhost.model.errors import Conflict
 from vmhost.ops.host import Host
 from vmhost.ops.sites import load_site
@@ -190,9 +191,17 @@ def command_lines() -> Iterator[set[bytes]]:
 
 
 def everything_below(*places: Path) -> dict[Path, bytes]:
-    """The content of all files below these directories."""
+    """The content of all files below these directories.
+
+    A database is read by another process: closing its file here would drop the locks of those who have it open here
+    (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """
+
+    def content(path: Path) -> bytes:
+        return run(["cat", str(path)], timeout=10).stdout if ".sqlite3" in path.name else path.read_bytes()
+
     found = (path for place in places for path in place.rglob("*") if path.is_file() and not path.is_symlink())
-    return {path: path.read_bytes() for path in found}
+    return {path: content(path) for path in found}
 
 
 def test_secrets_are_in_the_seed_and_nowhere_else(real: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
