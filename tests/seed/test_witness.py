@@ -16,7 +16,7 @@ from vmhost.model.spec import GuestSpec, UserDataSpec
 from vmhost.render.jsontext import to_json
 from vmhost.render.seed import scrubbed, seed_files
 
-pytestmark = [pytest.mark.guest, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(420)]  # it fetches packages, which no lab can
 
 MERGE = """
 import base64, tempfile

@@ -65,7 +65,7 @@ def _unpacked(target: Path, packages: list[str], release: str = "") -> Path:
     if not (target / "complete").exists():
         target.mkdir(exist_ok=True)
         options = _private_apt(target, release) if release else ["-o", "APT::Sandbox::User="]
-        run(["apt-get", *options, "download", *packages], timeout=120, cwd=target)
+        run(["apt-get", *options, "-o", "Acquire::Retries=5", "download", *packages], timeout=120, cwd=target)
         for package in target.glob("*.deb"):
             run(["dpkg-deb", "-x", str(package), str(target)], timeout=60)
             package.unlink()
@@ -90,5 +90,7 @@ def _private_apt(target: Path, release: str) -> list[str]:
         "APT::Sandbox::User": "",
     }
     options = [word for key, value in pairs.items() for word in ("-o", f"{key}={value}")]
-    run(["apt-get", *options, "update"], timeout=180)
+    # A list that cannot be had is only a warning otherwise (apt.conf(5), APT::Update::Error-Mode).
+    strict = ("-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=5")
+    run(["apt-get", *options, *strict, "update"], timeout=180)
     return options
