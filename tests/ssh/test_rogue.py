@@ -29,8 +29,8 @@ pytestmark = pytest.mark.serial  # it has deadlines in real time
     ("deed", "words"),
     [
         (refuse, "refuses to run commands"),
-        (never_answer, "no end within|does not answer"),
-        (flood, "no end within|connection was lost"),
+        (never_answer, "no end within 1 s|does not answer"),
+        (flood, "no end within 1 s|connection was lost"),
         (send_a_huge_packet, "connection was lost"),
         (answer_nobody, "connection was lost"),
     ],
@@ -40,8 +40,8 @@ def test_a_command_ends_in_time(sshd: PrivateSshd, shell: SshShell, deed: Deed, 
         session = shell.connect(target, deadline=time.monotonic() + 10)
         began = time.monotonic()
         with pytest.raises(DriverError, match=words):
-            session.run(("uptime",), timeout=1 if "no end" in words else 20)
-        assert time.monotonic() - began < 18
+            session.run(("uptime",), timeout=1)
+        assert time.monotonic() - began < 4
         session.close()
 
 

@@ -84,9 +84,10 @@ class Exchange:
         self._last_byte = time.monotonic()
         self._truncated = False
 
-    def run(self, argv: Sequence[str], line: bytes) -> CommandResult:
+    def run(self, argv: Sequence[str], line: bytes, *, timeout: float) -> CommandResult:
         """Send the command and wait for its end.
 
+        :param timeout: the seconds that the caller gave for everything together, to be told when they were too few.
         :raises DriverError: it did not end in time and may still run, or the server refused to run it.
         :raises EOFError: the connection ended.
         """
@@ -95,7 +96,7 @@ class Exchange:
             self._transport.request(self._channel, "exec", line, deadline=self._deadline)
             while not self._finished():
                 if time.monotonic() >= self._deadline:
-                    raise DriverError(f"no end within {round(self._deadline - began, 1):g} s: {shlex.join(argv)[:200]}")
+                    raise DriverError(f"no end within {timeout:g} s: {shlex.join(argv)[:200]}")
                 self._watch.wake.wait(max(0.0, min(_SLICE, self._deadline - time.monotonic())))
         finally:
             self._transport.unwatch(self._channel)

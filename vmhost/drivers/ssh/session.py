@@ -84,23 +84,24 @@ class SshSession:
         deadline = time.monotonic() + timeout
         with self._channel_room(timeout), self._translated():
             try:
-                return self._exchange(argv, line, input, deadline=deadline, cap=cap, until=until)
+                with self._transport.wire.limit(deadline):
+                    return self._exchange(input, deadline=deadline, cap=cap, until=until).run(
+                        argv, line, timeout=timeout
+                    )
             except (DriverError, KeyboardInterrupt):
                 self._end_command(mark, sudo=sudo)
                 raise
 
-    def _exchange(
-        self, argv: Sequence[str], line: bytes, data: bytes, *, deadline: float, cap: int, until: bytes = b""
-    ) -> CommandResult:
-        with self._transport.wire.limit(deadline):
-            channel = self._transport.open_command_channel(deadline)
-            return Exchange(self._transport, channel, data, deadline=deadline, cap=cap, until=until).run(argv, line)
+    def _exchange(self, data: bytes, *, deadline: float, cap: int, until: bytes = b"") -> Exchange:
+        channel = self._transport.open_command_channel(deadline)
+        return Exchange(self._transport, channel, data, deadline=deadline, cap=cap, until=until)
 
     def _end_command(self, mark: str, *, sudo: bool) -> None:
         """End a command that we do not wait for any longer, if the guest still answers."""
         line = ending_line(mark, sudo=sudo)
-        with contextlib.suppress(DriverError, SSHException, EOFError, OSError):
-            self._exchange(("sh",), line, b"", deadline=time.monotonic() + _ENDING, cap=0)
+        deadline = time.monotonic() + _ENDING
+        with contextlib.suppress(DriverError, SSHException, EOFError, OSError), self._transport.wire.limit(deadline):
+            self._exchange(b"", deadline=deadline, cap=0).run(("sh",), line, timeout=_ENDING)
 
     def write_file(self, path: str, data: bytes, *, mode: int = 0o644, timeout: float = 60.0) -> None:
         """Put a file in place atomically: a reader sees the old content or the new, complete and with its mode.
