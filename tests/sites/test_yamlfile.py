@@ -68,6 +68,27 @@ def test_keys_are_texts() -> None:
     assert read_tree("1: a\ntrue: b\n~: c\n").data == {"1": "a", "true": "b", "~": "c"}
 
 
+LONGEST_KEY = 1024  # YAML 1.2, 7.4.2: the ':' of a key that is not marked by '?' comes at most that far behind its start
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_the_longest_key(quote: str) -> None:
+    key = "k" * (LONGEST_KEY - 2 * len(quote))
+    tree = read_tree(f"{{{quote}{key}{quote}: 1}}")
+    assert not tree.faults
+    assert tree.data == {key: 1}
+
+
+def test_a_longer_key_is_a_fault_that_says_so() -> None:
+    tree = read_tree(f'{{"{"k" * LONGEST_KEY}": 1}}')
+    assert [fault.line for fault in tree.faults] == [1]
+    assert "longer than 1,024 characters" in tree.faults[0].message
+
+
+def _fits(key: str) -> bool:
+    return len(json.dumps(key)) <= LONGEST_KEY
+
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 DATA = st.recursive(
     TEXTS
@@ -75,7 +96,7 @@ DATA = st.recursive(
     | st.booleans()
     | st.none()
     | st.floats(allow_nan=False, allow_infinity=False),
-    lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner),
+    lambda inner: st.lists(inner) | st.dictionaries(TEXTS.filter(_fits), inner),
     max_leaves=30,
 )
 

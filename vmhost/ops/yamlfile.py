@@ -95,6 +95,8 @@ def _in_words(error: Any) -> str:
         return "a ':' where no key can stand: is the line before it complete, and is text with ': ' in quotes?"
     if "expected <block end>" in problem or "could not find expected ':'" in problem:
         return f"the indentation or a ':' is wrong here ({problem})"
+    if "but got ':'" in problem:
+        return "a ':' where no value can stand: is a ',' missing before it, or is the key longer than 1,024 characters?"
     return f"this is not YAML: {problem}{f' {context}' if context else ''}"
 
 
