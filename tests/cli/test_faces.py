@@ -50,7 +50,7 @@ CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202
 
 def process(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
     """Start a vmhost on the demonstration's host."""
-    code = "from vmhost.cli.main import main; main()"
+    code = "from vmhost.cli.entry import main; main()"
     return subprocess.Popen(
         [sys.executable, "-c", code, "-c", "fake:demo", *arguments],
         stdin=subprocess.DEVNULL,

@@ -62,7 +62,7 @@ def test_types_and_command_are_announced(installed_python: Path) -> None:
         "assert pathlib.Path(vmhost.__file__).with_name('py.typed').is_file();"
         "print([e.value for e in m.entry_points(group='console_scripts', name='vmhost')])"
     )
-    assert _run(installed_python, code) == "['vmhost.cli.main:main']"
+    assert _run(installed_python, code) == "['vmhost.cli.entry:main']"
 
 
 def _files(folder: Path) -> list[Path]:

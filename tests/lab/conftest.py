@@ -112,7 +112,7 @@ def _parent(process: Path) -> int:
 @pytest.fixture
 def vmhost() -> list[str]:
     """The command line of vmhost."""
-    return [sys.executable, "-c", "from vmhost.cli.main import main; main()"]
+    return [sys.executable, "-c", "from vmhost.cli.entry import main; main()"]
 
 
 GUEST = """\

@@ -121,7 +121,7 @@ def test_user_who_cannot_have_a_lab_is_told_why(lab_root, home, spoil, told):
     lab.up("outer")
     lab.run_inside("outer", ["sh", "-ec", PREPARE + spoil, "sh", str(home)], timeout=30)
     lab.run_inside("outer", ["chown", "-R", f"{USER}:{USER}", str(home)], timeout=30)
-    script = "from vmhost.cli.main import main; main()"
+    script = "from vmhost.cli.entry import main; main()"
     done = as_user("outer", home, sys.executable, "-c", script, "lab", "up")
     assert done.code == 5
     assert told in done.stderr.decode()
@@ -137,6 +137,6 @@ def test_tests_that_are_marked_run_in_a_lab(lab, other_lab):
     lab.restart_libvirtd(kill=True)
     assert Path("/run/libvirtd.pid").read_text() != before
     assert os.environ["VMHOST_LAB"] == lab.name
-    done = command.run([sys.executable, "-c", "from vmhost.cli.main import main; main()", "lab", "list", "-o", "name"],
+    done = command.run([sys.executable, "-c", "from vmhost.cli.entry import main; main()", "lab", "list", "-o", "name"],
                        timeout=30)  # fmt: skip
     assert done.text == f"{other_lab}\n"

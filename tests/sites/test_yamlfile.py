@@ -68,7 +68,9 @@ def test_keys_are_texts() -> None:
     assert read_tree("1: a\ntrue: b\n~: c\n").data == {"1": "a", "true": "b", "~": "c"}
 
 
-LONGEST_KEY = 1024  # YAML 1.2, 7.4.2: the ':' of a key that is not marked by '?' comes at most that far behind its start
+LONGEST_KEY = (
+    1024  # YAML 1.2, 7.4.2: the ':' of a key that is not marked by '?' comes at most that far behind its start
+)
 
 
 @pytest.mark.parametrize("quote", ["", '"'])

@@ -1,4 +1,4 @@
-"""The entry point: nouns are loaded when they are used, so that ``--help`` stays quick."""
+"""The command: nouns are loaded when they are used, so that ``--help`` stays quick."""
 
 from __future__ import annotations
 
@@ -56,11 +56,6 @@ def cli(ctx: click.Context, uri: str | None) -> None:
     Begin with: vmhost plan SITE, vmhost apply SITE, vmhost guest list.
     """
     ctx.obj = uri
-
-
-def main() -> None:
-    """Run the command line and end the process with its exit code."""
-    sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
@@ -45,6 +44,8 @@ def plain(value: Any) -> Any:
 
 def emit(form: str, kind: str, value: Any) -> None:
     """Write a value as a versioned document in JSON or YAML."""
+    import json
+
     document = {"apiVersion": API_VERSION, "kind": kind, "data": plain(value)}
     if form == "yaml":
         _yaml(document)

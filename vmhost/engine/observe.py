@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vmhost.model.observed import Observed, ObservedDomain, ObservedHost, ObservedPool, RawDomain
+from vmhost.model.domains import ObservedDomain, RawDomain
 from vmhost.render.parse.domain import parse_domain
 from vmhost.render.parse.metadata import parse_metadata
+from vmhost.render.parse.reading import look_into
 
 if TYPE_CHECKING:
+    from vmhost.model.observed import Observed, ObservedHost, ObservedPool
     from vmhost.ports import Hypervisor, Ports, RawHost
 
 
@@ -18,6 +20,8 @@ def observe(ports: Ports, before: Observed | None = None) -> Observed:
     :param before: an older look at the same host; domains whose definitions are as they were are not parsed again.
     :raises Unreachable: libvirt does not answer; :raises PermissionDenied: it does not let us read.
     """
+    from vmhost.model.observed import Observed
+
     return Observed(
         host=observe_host(ports.hypervisor),
         domains=observe_domains(ports.hypervisor, before),
@@ -50,7 +54,8 @@ def _parsed_once(raw: RawDomain, before: ObservedDomain | None) -> ObservedDomai
 
 def parsed(raw: RawDomain) -> ObservedDomain:
     """Return a raw domain with its facts and our metadata."""
-    return ObservedDomain(raw, parse_domain(raw.xml), parse_metadata(raw.xml))
+    root = look_into(raw.xml)
+    return ObservedDomain(raw, parse_domain(root), parse_metadata(root))
 
 
 def observe_pools(hypervisor: Hypervisor) -> tuple[ObservedPool, ...]:
@@ -61,6 +66,7 @@ def observe_pools(hypervisor: Hypervisor) -> tuple[ObservedPool, ...]:
 
 
 def _host(raw: RawHost) -> ObservedHost:
+    from vmhost.model.observed import ObservedHost
     from vmhost.render.parse.capabilities import parse_capabilities, parse_domain_capabilities
 
     facts = parse_capabilities(raw.capabilities)

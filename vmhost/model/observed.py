@@ -3,114 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
-from vmhost.model.identity import GuestMetadata
+from vmhost.model.domains import DiskFacts as DiskFacts
+from vmhost.model.domains import DomainFacts as DomainFacts
+from vmhost.model.domains import DomainState as DomainState
+from vmhost.model.domains import NicFacts as NicFacts
+from vmhost.model.domains import ObservedDomain as ObservedDomain
+from vmhost.model.domains import RawDomain as RawDomain
 from vmhost.model.image import ImageRecord
 from vmhost.model.vlans import NO_VLAN, PortVlans
-
-
-class DomainState(StrEnum):
-    """libvirt's ``virDomainState``, in virsh's words."""
-
-    NO_STATE = "no state"
-    RUNNING = "running"
-    BLOCKED = "idle"
-    PAUSED = "paused"
-    SHUTDOWN = "in shutdown"
-    SHUTOFF = "shut off"
-    CRASHED = "crashed"
-    SUSPENDED = "pmsuspended"
-
-    @property
-    def active(self) -> bool:
-        """Whether a QEMU process exists."""
-        return self not in (DomainState.SHUTOFF, DomainState.CRASHED, DomainState.NO_STATE)
-
-
-@dataclass(frozen=True, slots=True)
-class RawDomain:
-    """One domain as the hypervisor gives it; ``xml`` is the inactive definition, ``live_xml`` the running one or
-    empty.
-    """
-
-    uuid: str
-    name: str
-    state: DomainState
-    xml: str
-    live_xml: str = ""
-    persistent: bool = True
-    autostart: bool = False
-    managed_save: bool = False
-    snapshots: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class DiskFacts:
-    """A ``<disk>``; ``alias`` is our stable id (``ua-disk-ID``) or empty, ``source`` a path."""
-
-    target: str
-    source: str
-    format: str
-    bus: str
-    device: str = "disk"
-    alias: str = ""
-    readonly: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class NicFacts:
-    """An ``<interface>``; ``source`` is the bridge, network or device, ``tap`` its ``<target dev>``.
-
-    ``mtu`` is what the guest is told in bytes; 0: nothing, the NIC takes its bridge's.
-    """
-
-    type: str
-    source: str
-    mac: str
-    model: str
-    tap: str = ""
-    alias: str = ""
-    mtu: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class DomainFacts:
-    """What a domain's XML says, in values. Sizes are bytes."""
-
-    uuid: str
-    name: str
-    type: str
-    vcpus: int
-    max_vcpus: int
-    memory: int
-    max_memory: int
-    firmware: str
-    disks: tuple[DiskFacts, ...] = ()
-    nics: tuple[NicFacts, ...] = ()
-    serial_log: str = ""
-    description: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ObservedDomain:
-    """A domain: its raw form, its parsed facts, and our metadata (None: foreign)."""
-
-    raw: RawDomain
-    facts: DomainFacts
-    metadata: GuestMetadata | None = None
-
-    @property
-    def uuid(self) -> str:
-        return self.raw.uuid
-
-    @property
-    def name(self) -> str:
-        return self.raw.name
-
-    @property
-    def active(self) -> bool:
-        return self.raw.state.active
 
 
 @dataclass(frozen=True, slots=True)

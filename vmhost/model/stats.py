@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from vmhost.model.observed import DomainState
+from vmhost.model.domains import DomainState
 
 
 class DomainStats(NamedTuple):

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from vmhost.engine.observe import observe_domains
 from vmhost.model.errors import NotFound
-from vmhost.model.observed import ObservedDomain
 
 if TYPE_CHECKING:
+    from vmhost.model.domains import ObservedDomain
     from vmhost.model.observed import ObservedVolume
     from vmhost.ports import Hypervisor, Ports
 

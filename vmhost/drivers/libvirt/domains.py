@@ -12,9 +12,9 @@ import libvirt
 from vmhost.drivers.libvirt.connection import Connection, Handle
 from vmhost.drivers.libvirt.documents import label_of, unprefixed
 from vmhost.drivers.libvirt.errors import code_is, skipping, system_errno, translated
+from vmhost.model.domains import DomainState, RawDomain
 from vmhost.model.errors import Absent, AlreadyThere, DriverError
 from vmhost.model.identity import NAMESPACE
-from vmhost.model.observed import DomainState, RawDomain
 
 Domain = Any  # libvirt.virDomain
 T = TypeVar("T")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from vmhost.drivers.libvirt.connection import Connection, is_privileged
 from vmhost.drivers.libvirt.domains import Domains
-from vmhost.model.observed import RawDomain
 
 if TYPE_CHECKING:
     from vmhost.drivers.libvirt.events import Subscriptions
     from vmhost.drivers.libvirt.storage import Pools
+    from vmhost.model.domains import RawDomain
     from vmhost.model.stats import DomainStats
     from vmhost.ports import DomainEvent, RawHost, RawPool
 

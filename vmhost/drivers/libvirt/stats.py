@@ -12,7 +12,7 @@ from typing import Any, Final
 import libvirt
 
 from vmhost.drivers.libvirt.connection import Handle
-from vmhost.model.observed import DomainState
+from vmhost.model.domains import DomainState
 from vmhost.model.stats import DomainStats
 
 _STATES: Final = dict(enumerate(DomainState))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from lxml import etree
-
-from vmhost.model.observed import DiskFacts, DomainFacts, NicFacts
-from vmhost.render.document import read
+from vmhost.model.domains import DiskFacts, DomainFacts, NicFacts
+from vmhost.render.parse.reading import look_into
 from vmhost.render.parse.units import int_of, size_of
+
+if TYPE_CHECKING:
+    from vmhost.render.parse.reading import Node
 
 DISK_ALIAS: Final = "ua-disk-"
 NIC_ALIAS: Final = "ua-nic-"
@@ -19,7 +20,7 @@ QEMU_NS: Final = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 _SOURCES: Final = ("network", "file", "dev", "dir", "volume", "name", "bridge", "path")
 
 
-def parse_domain(xml: str | etree._Element) -> DomainFacts:
+def parse_domain(xml: str | Node) -> DomainFacts:
     """Return what a domain's XML says. NICs that QEMU was told of directly come last.
 
     ``memory`` is what the guest has (``currentMemory``), ``max_memory`` what it can get without a reboot, by hot-plug
@@ -27,7 +28,7 @@ def parse_domain(xml: str | etree._Element) -> DomainFacts:
 
     :raises DamagedData: it is not well-formed XML.
     """
-    root = read(xml)
+    root = look_into(xml)
     vcpu = root.find("vcpu")
     most = int_of(root.findtext("vcpu")) or 1
     now = most if vcpu is None else int_of(vcpu.get("current")) or most
@@ -49,7 +50,7 @@ def parse_domain(xml: str | etree._Element) -> DomainFacts:
     )
 
 
-def qemu_arguments(root: etree._Element) -> tuple[tuple[str, str], ...]:
+def qemu_arguments(root: Node) -> tuple[tuple[str, str], ...]:
     """Return what QEMU is told directly, as pairs of an option and its value (``-device``, ``virtio-net-pci,...``)."""
     values = [arg.get("value", "") for arg in root.findall(f"{QEMU_NS}commandline/{QEMU_NS}arg")]
     return tuple((option, value) for option, value in pairwise(values) if option.startswith("-"))
@@ -65,20 +66,20 @@ def properties(value: str) -> dict[str, str]:
     return {"": head, **{key: text for key, _, text in pairs}}
 
 
-def alias_of(element: etree._Element) -> str:
+def alias_of(element: Node) -> str:
     """Return a device's alias, or empty."""
     alias = element.find("alias")
     return "" if alias is None else alias.get("name", "")
 
 
-def _firmware(root: etree._Element) -> str:
+def _firmware(root: Node) -> str:
     system, loader = root.find("os"), root.find("os/loader")
     if system is not None and system.get("firmware") == "efi":
         return "uefi"
     return "uefi" if loader is not None and loader.get("type") == "pflash" else "bios"
 
 
-def _disk(element: etree._Element) -> DiskFacts:
+def _disk(element: Node) -> DiskFacts:
     target, driver = element.find("target"), element.find("driver")
     return DiskFacts(
         target="" if target is None else target.get("dev", ""),
@@ -91,7 +92,7 @@ def _disk(element: etree._Element) -> DiskFacts:
     )
 
 
-def _nic(element: etree._Element) -> NicFacts:
+def _nic(element: Node) -> NicFacts:
     mac, model, target = element.find("mac"), element.find("model"), element.find("target")
     mtu = element.find("mtu")
     return NicFacts(
@@ -105,7 +106,7 @@ def _nic(element: etree._Element) -> NicFacts:
     )
 
 
-def _source(element: etree._Element | None) -> str:
+def _source(element: Node | None) -> str:
     """Return where a disk or NIC comes from: a path, a name, ``POOL/VOLUME``, ``PROTOCOL:NAME``; empty for none."""
     if element is None:
         return ""
@@ -115,7 +116,7 @@ def _source(element: etree._Element | None) -> str:
     return f"{element.get('protocol')}:{found}" if element.get("protocol") else found
 
 
-def _user_nics(root: etree._Element) -> tuple[NicFacts, ...]:
+def _user_nics(root: Node) -> tuple[NicFacts, ...]:
     """Return our NICs on QEMU's user network; the forwarded port is their source."""
     options = [(option, properties(value)) for option, value in qemu_arguments(root)]
     backends = {found.get("id", ""): found for option, found in options if option == "-netdev" and found[""] == "user"}

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from lxml import etree
+from typing import TYPE_CHECKING, Final
+from xml.etree.ElementTree import Element
 
 from vmhost.model.identity import METADATA_VERSION, NAMESPACE, GuestIdentity, GuestMetadata, NicIdentity
-from vmhost.render.document import read
+from vmhost.render.parse.reading import look_into
+
+if TYPE_CHECKING:
+    from vmhost.render.parse.reading import Node
 
 _NS: Final = f"{{{NAMESPACE}}}"
 
 
-def parse_metadata(xml: str | etree._Element) -> GuestMetadata | None:
+def parse_metadata(xml: str | Node) -> GuestMetadata | None:
     """Return our metadata from a domain's XML, from its root, or from our element alone; None: a foreign domain.
 
     What a newer vmhost added is passed over, what it left out is empty. An element whose version cannot be read counts
@@ -20,12 +22,12 @@ def parse_metadata(xml: str | etree._Element) -> GuestMetadata | None:
 
     :raises DamagedData: it is not well-formed XML.
     """
-    root = read(xml)
+    root = look_into(xml)
     element = root if root.tag == f"{_NS}guest" else root.find(f"metadata/{_NS}guest")
     return None if element is None else _metadata(element)
 
 
-def _metadata(element: etree._Element) -> GuestMetadata:
+def _metadata(element: Node) -> GuestMetadata:
     applied, state = _child(element, "applied"), _child(element, "state")
     return GuestMetadata(
         version=_version(element.get("version", "")),
@@ -42,7 +44,7 @@ def _metadata(element: etree._Element) -> GuestMetadata:
     )
 
 
-def _identity(element: etree._Element) -> GuestIdentity:
+def _identity(element: Node) -> GuestIdentity:
     return GuestIdentity(
         uuid=element.get("uuid", ""),
         name=element.get("name", ""),
@@ -52,7 +54,7 @@ def _identity(element: etree._Element) -> GuestIdentity:
     )
 
 
-def _nic(element: etree._Element) -> NicIdentity:
+def _nic(element: Node) -> NicIdentity:
     return NicIdentity(
         id=element.get("id", ""),
         network=element.get("network", ""),
@@ -71,10 +73,10 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() else 0
 
 
-def _child(element: etree._Element, name: str) -> etree._Element:
+def _child(element: Node, name: str) -> Node:
     """Return a child, or an empty stand-in for one that is not there."""
     found = element.find(f"{_NS}{name}")
-    return etree.Element(f"{_NS}{name}") if found is None else found
+    return Element(f"{_NS}{name}") if found is None else found
 
 
 def _version(text: str) -> int:

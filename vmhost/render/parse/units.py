@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from lxml import etree
+if TYPE_CHECKING:
+    from vmhost.render.parse.reading import Node
 
 _POWERS: Final = {"K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 
 
-def size_of(element: etree._Element | None, unit: str) -> int:
+def size_of(element: Node | None, unit: str) -> int:
     """Return the bytes that an element's text and ``unit`` say; 0 for no element, no number or an unknown unit.
 
     ``KB`` is 1000 and ``K`` or ``KiB`` 1024 bytes.
