@@ -75,7 +75,7 @@ class Hypervisor(Protocol):
 
     def pools(self) -> tuple[RawPool, ...]: ...
     def define(self, xml: str) -> None:
-        """Define or redefine; validated against libvirt's schema (VIR_DOMAIN_DEFINE_VALIDATE)."""
+        """Define or redefine; validated against libvirt's schema."""
 
     def undefine(self, uuid: str) -> None:
         """Undefine with NVRAM, managed save, snapshot and checkpoint metadata."""
@@ -301,9 +301,11 @@ class Locks(Protocol):
 
 
 class JournalWriter(Protocol):
-    """One operation's journal; every record is on the disk when ``append`` returns."""
+    """One operation's journal."""
 
-    def append(self, record: Mapping[str, Any]) -> None: ...
+    def append(self, record: Mapping[str, Any], *, durable: bool = True) -> None:
+        """Write one record. It is on the disk when this returns; if not ``durable``, when the next one is that is."""
+
     def close(self, *, done: bool) -> None:
         """Release it; ``done`` removes it, otherwise it stays open for recovery."""
 

@@ -122,6 +122,10 @@ class TestOneJournal:
         assert synced == ["journal"]
         writer.append({})
         assert synced == ["journal", "op.jsonl"]
+        writer.append({}, durable=False)
+        assert synced == ["journal", "op.jsonl"]
+        writer.append({})
+        assert synced.pop() == "op.jsonl"
         writer.close(done=True)
         assert synced == ["journal", "op.jsonl", "journal"]
 

@@ -45,8 +45,10 @@ class FileJournal:
         self._dropped = weakref.finalize(self, os.close, handle)
         self._dropped.atexit = False
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Write one record and wait until it is on the disk; after an error the journal is as it was before.
+    def append(self, record: Mapping[str, Any], *, durable: bool = True) -> None:
+        """Write one record and, if ``durable``, wait until it and those before are on the disk.
+
+        After an error the journal is as it was before. What is not durable yet a power cut may take, a kill cannot.
 
         :raises DriverError: the disk is full or failed.
         :raises TypeError: the record is not JSON.
@@ -57,7 +59,8 @@ class FileJournal:
         with os_errors(self._path, "write"):
             try:
                 write_all(handle, line)
-                os.fdatasync(handle)
+                if durable:
+                    os.fdatasync(handle)
             except BaseException:
                 os.ftruncate(handle, self._size)
                 raise

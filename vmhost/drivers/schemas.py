@@ -26,3 +26,11 @@ def domain_schema(path: Path = SCHEMAS / "domain.rng") -> etree.RelaxNG:
         return etree.RelaxNG(file=str(path))
     except (etree.RelaxNGParseError, etree.XMLSyntaxError) as error:
         raise DamagedData(f"not a schema: {error}", subject=str(path), hint=f"dpkg -V $(dpkg -S {path})") from error
+
+
+def known_valid(xml: str) -> bool:
+    """Whether the installed schema accepts a domain; False also where that cannot be told."""
+    try:
+        return domain_schema().validate(etree.fromstring(xml))
+    except (Absent, DamagedData, etree.XMLSyntaxError, ValueError):
+        return False

@@ -34,8 +34,10 @@ class Record:
         self._append({"type": "intent", "step": number})
 
     def done(self, number: int) -> None:
-        """The step was done."""
-        self._append({"type": "done", "step": number})
+        """The step was done. Not waited for: whoever does not read it does or undoes the step again, which is harmless,
+        and the next record takes it to the disk.
+        """
+        self._append({"type": "done", "step": number}, durable=False)
 
     def failed(self, number: int, *, theirs: bool) -> None:
         """The step failed; ``theirs``: because the thing was there before us, so that it must not be undone."""
@@ -53,9 +55,9 @@ class Record:
         """End the operation; with ``done`` False the journal stays for ``vmhost recover``."""
         self._writer.close(done=done)
 
-    def _append(self, record: Mapping[str, Any]) -> None:
+    def _append(self, record: Mapping[str, Any], *, durable: bool = True) -> None:
         with self._lock:
-            self._writer.append(record)
+            self._writer.append(record, durable=durable)
 
 
 @dataclass(frozen=True, slots=True)

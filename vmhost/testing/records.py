@@ -22,7 +22,7 @@ class FakeJournal:
         self._machine = machine
         self._journal = journal
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, record: Mapping[str, Any], *, durable: bool = True) -> None:
         text = json.dumps(dict(record), sort_keys=True, allow_nan=False)
         with self._machine.at_work(changing=True):
             if self._journal.id not in self._machine.alive:

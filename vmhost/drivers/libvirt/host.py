@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,29 +16,67 @@ _KVM_OFFERED: Final = "<domain type='kvm'"
 _MACHINES: Final = {"x86_64": "q35"}
 
 
-def read_host(connection: Connection) -> RawHost:
-    """Return the hypervisor in its own words."""
-    return connection.read(_read, "host")
+@dataclass(frozen=True, slots=True)
+class _Daemon:
+    """What stays as it is while a connection lasts."""
+
+    uri: str
+    driver: str
+    hostname: str
+    libvirt_version: int
+    hypervisor_version: int
+    architecture: str
+    local: bool
+    privileged: bool
 
 
-def _read(handle: Handle) -> RawHost:
+class HostReader:
+    """Reads the hypervisor; what its daemon is, once for each connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._known: tuple[Handle, _Daemon] | None = None
+
+    def read(self) -> RawHost:
+        """Return the hypervisor in its own words."""
+        return self._connection.read(self._read, "host")
+
+    def _read(self, handle: Handle) -> RawHost:
+        daemon = self._daemon(handle)
+        capabilities = str(handle.getCapabilities())
+        offered = _KVM_OFFERED in capabilities
+        usable = offered and (_kvm_runs() if daemon.local else True)
+        return RawHost(
+            uri=daemon.uri,
+            driver=daemon.driver,
+            hostname=daemon.hostname,
+            libvirt_version=daemon.libvirt_version,
+            hypervisor_version=daemon.hypervisor_version,
+            capabilities=capabilities,
+            domain_capabilities=_domain_capabilities(handle, daemon.architecture, "kvm" if usable else "qemu"),
+            local=daemon.local,
+            privileged=daemon.privileged,
+            kvm=usable,
+        )
+
+    def _daemon(self, handle: Handle) -> _Daemon:
+        known = self._known
+        if known is None or known[0] is not handle:
+            known = self._known = (handle, _ask(handle))
+        return known[1]
+
+
+def _ask(handle: Handle) -> _Daemon:
     uri = str(handle.getURI())
-    driver = str(handle.getType())
-    capabilities = str(handle.getCapabilities())
-    local = _is_local(handle, uri)
-    offered = _KVM_OFFERED in capabilities
-    usable = offered and (_kvm_runs() if local else True)
-    return RawHost(
+    return _Daemon(
         uri=uri,
-        driver=driver,
+        driver=str(handle.getType()),
         hostname=str(handle.getHostname()),
         libvirt_version=int(handle.getLibVersion()),
         hypervisor_version=int(handle.getVersion()),
-        capabilities=capabilities,
-        domain_capabilities=_domain_capabilities(handle, "kvm" if usable else "qemu"),
-        local=local,
+        architecture=str(handle.getInfo()[0]),
+        local=_is_local(handle, uri),
         privileged=is_privileged(handle),
-        kvm=usable,
     )
 
 
@@ -47,9 +86,8 @@ def _kvm_runs() -> bool:
     return kvm.usable()
 
 
-def _domain_capabilities(handle: Handle, kind: str) -> str:
+def _domain_capabilities(handle: Handle, architecture: str, kind: str) -> str:
     """What guests of our machine type can have; empty where the driver cannot say (the test driver)."""
-    architecture = str(handle.getInfo()[0])
     try:
         return str(handle.getDomainCapabilities(None, architecture, _MACHINES.get(architecture), kind, 0))
     except libvirt.libvirtError as error:

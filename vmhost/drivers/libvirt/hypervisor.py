@@ -13,6 +13,7 @@ from vmhost.drivers.libvirt.domains import Domains
 
 if TYPE_CHECKING:
     from vmhost.drivers.libvirt.events import Subscriptions
+    from vmhost.drivers.libvirt.host import HostReader
     from vmhost.drivers.libvirt.storage import Pools
     from vmhost.model.domains import RawDomain
     from vmhost.model.stats import DomainStats
@@ -48,9 +49,7 @@ class LibvirtHypervisor:
         return self._connection.read(is_privileged, "host")
 
     def host(self) -> RawHost:
-        from vmhost.drivers.libvirt.host import read_host
-
-        return read_host(self._connection)
+        return self._reader.read()
 
     def domains(self) -> tuple[RawDomain, ...]:
         return self._domains.all()
@@ -127,9 +126,16 @@ class LibvirtHypervisor:
             self._subscriptions.close()
         self._connection.close()
 
+    # Loaded when they are needed: the cold start of a list of guests is counted in milliseconds.
+
+    @cached_property
+    def _reader(self) -> HostReader:
+        from vmhost.drivers.libvirt.host import HostReader
+
+        return HostReader(self._connection)
+
     @cached_property
     def _pools(self) -> Pools:
-        # Loaded when it is needed: the cold start of a list of guests is counted in milliseconds.
         from vmhost.drivers.libvirt.storage import Pools
 
         return Pools(self._connection)
