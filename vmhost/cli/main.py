@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "guest": ("vmhost.cli.guest", "guest", "List, show, start, stop, enter and delete guests."),
     "image": ("vmhost.cli.image", "image", "Build, pull, list, verify and delete images."),
     "host": ("vmhost.cli.host", "host", "Show and examine this host."),
+    "net": ("vmhost.cli.net", "net", "The host's network: bridges, uplinks, VLANs."),
     "job": ("vmhost.cli.job", "job", "List, show and cancel long operations."),
     "recover": ("vmhost.cli.site", "recover", "Settle operations that a crash interrupted."),
     "lab": ("vmhost.cli.lab", "lab", "A throw-away hypervisor to try things in."),

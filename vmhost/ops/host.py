@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vmhost.ops.forms import NewGuest
     from vmhost.ops.guests import GuestDetails, GuestRow
     from vmhost.ops.images import Images
+    from vmhost.ops.networkview import BridgeRow
     from vmhost.ops.power import Action, PowerResult
     from vmhost.ops.proposals import Proposal
     from vmhost.ops.watch import Watch
@@ -171,6 +172,12 @@ class Host:
         from vmhost.ops.guests import show_guest
 
         return show_guest(self.ports, name)
+
+    def network(self) -> tuple[BridgeRow, ...]:
+        """Return the bridges of this host, ours and foreign, with their ports, VLANs and guests."""
+        from vmhost.ops.networkview import bridge_rows
+
+        return bridge_rows(self.observe())
 
     def power(
         self,
