@@ -6,7 +6,9 @@ import pytest
 
 from tests.tui.stage import Stage, on_stage
 from vmhost.model.errors import Unreachable
+from vmhost.tui.rows.cells import Line
 from vmhost.tui.rows.guest import TABS
+from vmhost.tui.widgets.lines import Lines
 
 pytestmark = [pytest.mark.tui, pytest.mark.asyncio]
 
@@ -67,6 +69,16 @@ async def test_the_console_is_followed() -> None:
         stage.fake.machine.say(domain, "line 60")
         await stage.until(lambda: "line 60" in stage.lines())
         assert "line 60" not in stage.text, "who scrolled away from the end stays where he is"
+
+
+async def test_the_end_is_followed_though_more_comes_before_it_was_drawn() -> None:
+    async with on_stage() as stage:
+        await open_guest(stage, "web-01", "l")
+        await stage.until(lambda: "login:" in stage.lines())
+        text = stage.app.screen.query_one("#text", Lines)
+        for count in (20, 40, 60, 200):
+            text.show([Line(f"line {number}") for number in range(count)])
+        assert text.scroll_offset.y == text.max_scroll_y > 100
 
 
 async def test_events_are_told_the_newest_first() -> None:

@@ -117,7 +117,7 @@ class GuestScreen(Power):
         if self.vmhost.picture is not None:
             self._show_tab(self.vmhost.picture)
         if self._tab == "console":
-            text.scroll_end(animate=False)
+            text.to_end()
         else:
             text.scroll_home(animate=False)
 

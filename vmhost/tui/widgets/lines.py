@@ -46,6 +46,7 @@ class Lines(ScrollView, can_focus=True):
     def __init__(self, *, follow: bool = False, **more: str) -> None:
         super().__init__(**more)  # type: ignore[arg-type]
         self.follow = follow
+        self._at_end = True
         self._lines: tuple[Line, ...] = ()
         self._styles: dict[Tone, Style] = {}
 
@@ -59,13 +60,28 @@ class Lines(ScrollView, can_focus=True):
         found = tuple(lines)
         if found == self._lines:
             return
-        at_end = self.scroll_offset.y >= self.max_scroll_y - 1
         self._lines = found
         width = max((min(len(line.text), LONGEST) for line in found), default=0)
         self.virtual_size = Size(width, len(found))
         self.refresh()
-        if self.follow and at_end:
-            self.scroll_end(animate=False)
+        self._keep_end()
+
+    def to_end(self) -> None:
+        """Go to the end, and stay there while text is added if it is followed."""
+        self._at_end = True
+        self.scroll_to(y=self.max_scroll_y, animate=False, force=True, immediate=True)
+
+    def _keep_end(self) -> None:
+        # Whether it is at the end is remembered, not measured: more text may come before a scroll is carried out.
+        if self.follow and self._at_end:
+            self.to_end()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        super().watch_scroll_y(old_value, new_value)
+        self._at_end = new_value >= self.max_scroll_y - 1
+
+    def on_resize(self) -> None:
+        self._keep_end()
 
     def render_line(self, y: int) -> Strip:
         x, top = self.scroll_offset
