@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vmhost.model.observed import Observed, ObservedLink
+from vmhost.render.parse.domain import NIC_ALIAS, parse_domain
 
 OURS: Final = "vmhost:"
 
@@ -82,8 +83,11 @@ def _port(link: ObservedLink, owners: dict[str, tuple[str, str]]) -> PortRow:
 
 
 def _owners(observed: Observed) -> Iterator[tuple[str, tuple[str, str]]]:
-    """Yield each guest's taps with the guest's name and its NIC's id."""
+    """Yield each guest's taps with the guest's name and its NIC's id; libvirt names those of foreign guests."""
     for domain in observed.domains:
-        for nic in domain.facts.nics if domain.active else ():
+        planned = domain.facts.nics if domain.active else ()
+        named = all(nic.tap for nic in planned) or not domain.raw.live_xml
+        for nic in planned if named else parse_domain(domain.raw.live_xml).nics:
+            ours = nic.alias.startswith(NIC_ALIAS)
             if nic.tap:
-                yield nic.tap, (domain.name, nic.alias.removeprefix("ua-nic-"))
+                yield nic.tap, (domain.name, nic.alias.removeprefix(NIC_ALIAS) if ours else "")

@@ -185,7 +185,8 @@ def metadata_element(about: GuestMetadata) -> etree._Element:
     for nic in who.nics:
         port = str(nic.ssh_port) if nic.ssh_port else ""
         place = {"id": nic.id, "network": nic.network, "mac": nic.mac, "tap": nic.tap, "address": nic.address}
-        _add(identified, "nic", **place, **{"ssh-port": port})
+        vlans = {"pvid": str(nic.pvid) if nic.pvid else "", "tagged": nic.tagged, "bridge": nic.bridge}
+        _add(identified, "nic", **place, **vlans, reach=nic.reach, **{"ssh-port": port})
     for volume in about.volumes:
         _add(root, "volume", volume)
     _add(root, "spec", about.spec)

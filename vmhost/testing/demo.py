@@ -15,6 +15,7 @@ from vmhost.model.identity import GuestIdentity, volume_name
 from vmhost.model.observed import DomainState
 from vmhost.model.outcome import JobRecord
 from vmhost.model.spec import DiskSpec
+from vmhost.model.vlans import port_vlans
 from vmhost.ports import Ports
 from vmhost.testing import builders, savefile
 from vmhost.testing.builders import GIB, POOL, POOL_PATH
@@ -24,6 +25,8 @@ from vmhost.testing.world import Link, Volume
 from vmhost.testing.xml import E, write
 
 URI: Final = "fake:demo"
+VLANS: Final = (300, 310)
+"""What the guests of site lab are in."""
 STATE: Final = "VMHOST_FAKE_STATE"
 
 
@@ -103,9 +106,12 @@ def _furnish(host: FakeHost) -> None:
     host.hypervisor.create_pool(POOL, POOL_PATH)
     host.hypervisor.create_pool("archive", "/srv/archive")
     host.add_volume("archive", Volume("nas-data.qcow2", 500 * GIB, "qcow2"))
-    host.add_link(Link("eno1", kind="", mac="3c:ec:ef:12:34:56"))
     host.links.create_bridge("br0", alias="vmhost:shop", mtu=1500, address="10.20.0.1/24")
-    host.links.create_bridge("br1", alias="vmhost:lab", mtu=1500, address="10.30.0.1/24")
+    host.links.create_bridge("br1", alias="vmhost:lab", mtu=1500, address="", vlan_aware=True)
+    host.add_link(Link("eno1", kind="", mac="3c:ec:ef:12:34:56", master="br1"))
+    host.links.set_port_vlans("eno1", port_vlans(0, VLANS))
+    host.hook.install()
+    host.hook.restart_daemon()
     host.add_link(Link("docker0", mac="02:42:5d:aa:10:01", addresses=["172.17.0.1/16"]))
     for site in ("shop", "lab"):
         host.keys.store(site, host.entropy.keypair(f"vmhost {site}"))
@@ -118,7 +124,7 @@ def _make(host: FakeHost, guest: _Guest, number: int) -> None:
     spec = builders.guest(guest.name, cpus={"count": guest.cpus}, memory=guest.memory, disks=tuple(disks), **guest.more)
     who = builders.identity(spec, number=number)
     if guest.site == "lab":
-        who = _on_the_lab(who)
+        who = _on_the_lab(who, VLANS[number % len(VLANS)])
     about = builders.metadata(spec, who, site_name=guest.site)
     base = str(host.world.images[0].path)
     for disk in disks:
@@ -137,9 +143,9 @@ def _make(host: FakeHost, guest: _Guest, number: int) -> None:
         host.hypervisor.start(who.uuid)
 
 
-def _on_the_lab(who: GuestIdentity) -> GuestIdentity:
-    nics = tuple(replace(nic, address=nic.address.replace("10.20.", "10.30.")) for nic in who.nics)
-    return replace(who, nics=nics)
+def _on_the_lab(who: GuestIdentity, vlan: int) -> GuestIdentity:
+    nics = (replace(nic, address=nic.address.replace("10.20.", "10.30.")) for nic in who.nics)
+    return replace(who, nics=tuple(replace(nic, pvid=vlan, bridge="br1", reach="agent") for nic in nics))
 
 
 def _seed(host: FakeHost, who: GuestIdentity, site: str) -> bytes:

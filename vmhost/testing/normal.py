@@ -77,8 +77,17 @@ def live_form(definition: str, number: int, *, connected: bool) -> str:
         source.set("index", str(index))
     for target in root.iterfind("devices/channel/target[@type='virtio']"):
         target.set("state", "connected" if connected else "disconnected")
+    _name_taps(root, number)
     _select_firmware(root)
     return write(root)
+
+
+def _name_taps(root: etree._Element, number: int) -> None:
+    """Give a tap to each NIC on a bridge whose definition names none, as libvirt does."""
+    for index, nic in enumerate(root.iterfind("devices/interface[@type='bridge']")):
+        if nic.find("target") is None:
+            name = f"vnet{number}-{index}" if index else f"vnet{number}"
+            nic.append(E.target(dev=name))
 
 
 def with_metadata(xml: str, element: str, namespace: str) -> str:

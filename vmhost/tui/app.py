@@ -25,6 +25,7 @@ from vmhost.tui.screens.guests import GuestsScreen
 from vmhost.tui.screens.help import HelpScreen
 from vmhost.tui.screens.host import HostScreen
 from vmhost.tui.screens.jobs import JobsScreen
+from vmhost.tui.screens.network import NetworkScreen
 from vmhost.tui.screens.prompt import CommandLine
 from vmhost.tui.screens.small import LEAST_HEIGHT, LEAST_WIDTH, SmallScreen
 from vmhost.tui.screens.trouble import TroubleScreen
@@ -202,6 +203,8 @@ class VmhostApp(App[int]):
                 self.go("guests")
             case "host" | "h":
                 self.go("host")
+            case "net" | "network":
+                self.go("net")
             case "jobs" | "j":
                 self.go("jobs")
             case "help":
@@ -213,7 +216,7 @@ class VmhostApp(App[int]):
             case "theme":
                 self.notify(f"there are the themes {', '.join(themes.NAMES)}", severity="warning", markup=False)
             case _:
-                text = f"there is no command {sanitize(word)[:40]!r}: guests, host, jobs, new, theme NAME, help, q"
+                text = f"there is no command {sanitize(word)[:40]!r}: guests, host, net, jobs, new, theme NAME, help, q"
                 self.notify(text, severity="warning", markup=False)
 
     def go(self, place: str) -> None:
@@ -223,10 +226,9 @@ class VmhostApp(App[int]):
             return
         while len(self.screen_stack) > 2:
             self.pop_screen()
-        if place == "host":
-            self.push_screen(HostScreen())
-        elif place == "jobs":
-            self.push_screen(JobsScreen())
+        screens = {"host": HostScreen, "net": NetworkScreen, "jobs": JobsScreen}
+        if place in screens:
+            self.push_screen(screens[place]())
 
     def new_guest(self) -> None:
         """Open the form of a new guest."""
@@ -238,6 +240,7 @@ class VmhostApp(App[int]):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         yield SystemCommand("Guests", "The list of guests", lambda: self.go("guests"))
         yield SystemCommand("Host", "Memory, pools and findings of this host", lambda: self.go("host"))
+        yield SystemCommand("Network", "Bridges, ports, and who is in which VLAN", lambda: self.go("net"))
         yield SystemCommand("Jobs", "Long operations, running and past", lambda: self.go("jobs"))
         yield SystemCommand("New guest", "Plan a new guest", self.new_guest)
         yield SystemCommand("Keys", "Help: the keys of this screen", self.action_help)

@@ -28,7 +28,7 @@ LISTS: Final = "lists and texts"
 
 KEYS: Final = (
     Key(EVERYWHERE, "question_mark", "app.help", "this help", "help"),
-    Key(EVERYWHERE, "colon", "app.command", "a command: guests host jobs new theme q"),
+    Key(EVERYWHERE, "colon", "app.command", "a command: guests host net jobs new theme q"),
     Key(EVERYWHERE, "ctrl+p", "app.command_palette", "the palette: every command by name"),
     Key(EVERYWHERE, "t", "app.next_theme", "the next theme: dark, light, contrast, ansi"),
     Key(EVERYWHERE, "escape", "back", "back; out of a filter: show all"),
@@ -59,6 +59,8 @@ KEYS: Final = (
     Key("guests, guest", "c", "console", "the console, on this terminal; ctrl+] ends", "console"),
     Key("guests, guest", "s", "ssh", "ssh with the pinned host key, on this terminal", "ssh"),
     Key("host", "r", "examine", "examine the host again", "examine again"),
+    Key("network", "enter,d", "open_port", "open the guest of the port"),
+    Key("network", "r", "examine", "examine the network again", "examine again"),
     Key("jobs", "enter,l", "open_job", "its log"),
     Key("jobs", "x", "cancel_job", "ask it to end: it undoes what it did", "cancel"),
     Key("plan", "y", "apply", "yes: apply this plan", "yes, apply"),

@@ -24,10 +24,11 @@ COLUMNS: Final = (
     Column("net", "NET", 7, rank=9, right=True),
     Column("net-spark", "NET", 8, rank=15, grows=5, widest=24),
     Column("address", "ADDRESS", 15, rank=5),
+    Column("vlan", "VLAN", 8, rank=11),
     Column("site", "SITE", 8, rank=10),
     Column("flags", "FLAGS", 9, rank=6, grows=2, widest=20),
 )
-SORTS: Final = ("name", "state", "cpu", "memory", "disk", "net", "address", "site")
+SORTS: Final = ("name", "state", "cpu", "memory", "disk", "net", "address", "vlan", "site")
 
 CHANGING: Final = frozenset({"state", "cpu", "disk", "net"})
 """Columns that every picture may sort in another way."""
@@ -65,6 +66,15 @@ def address_of(domain: ObservedDomain) -> str:
         if nic.address or nic.ssh_port:
             return nic.address.partition("/")[0] or f"127.0.0.1:{nic.ssh_port}"
     return ""
+
+
+def vlans_of(domain: ObservedDomain) -> tuple[str, ...]:
+    """Return the VLANs of a guest's ports, each once: ``300`` untagged, ``+400-499`` tagged."""
+    found: list[str] = []
+    for nic in domain.metadata.identity.nics if domain.metadata else ():
+        found += [str(nic.pvid)] if nic.pvid else []
+        found += [f"+{nic.tagged}"] if nic.tagged else []
+    return tuple(dict.fromkeys(found))
 
 
 def flags_of(picture: Picture, domain: ObservedDomain) -> tuple[str, ...]:
@@ -191,6 +201,10 @@ def _address(look: _Look, _: int) -> Cell:
     return cell(address_of(look.domain) or "-")
 
 
+def _vlan(look: _Look, _: int) -> Cell:
+    return cell(" ".join(vlans_of(look.domain)) or "-")
+
+
 def _site(look: _Look, _: int) -> Cell:
     return cell(look.domain.metadata.site if look.domain.metadata else "-")
 
@@ -229,6 +243,7 @@ _CELLS: Final[Mapping[str, Callable[[_Look, int], Cell]]] = {
     "net": _net,
     "net-spark": _net_spark,
     "address": _address,
+    "vlan": _vlan,
     "site": _site,
     "flags": _flags,
 }
@@ -239,5 +254,6 @@ _KEYS: Final[Mapping[str, Callable[[Picture, ObservedDomain], Any]]] = {
     "disk": lambda picture, domain: -disk_rate(picture.load(domain.uuid)),
     "net": lambda picture, domain: -net_rate(picture.load(domain.uuid)),
     "address": lambda _, domain: _by_address(domain),
+    "vlan": lambda _, domain: [(len(vlan), vlan) for vlan in vlans_of(domain)] or [(99, "")],
     "site": lambda _, domain: domain.metadata.site if domain.metadata else "~",
 }

@@ -1,0 +1,120 @@
+"""The host's network: bridges and their ports as rows, and who is in which VLAN as a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from vmhost.model.vlans import format_vids, ranges
+from vmhost.ops.networkview import BridgeRow, PortRow
+from vmhost.tui.rows.cells import Cell, Column, Line, Signs, Tone, cell
+
+COLUMNS: Final = (
+    Column("name", "BRIDGE / PORT", 17),
+    Column("role", "ROLE", 10, rank=3),
+    Column("state", "STATE", 6, rank=2),
+    Column("pvid", "PVID", 4, rank=1, right=True),
+    Column("tagged", "TAGGED", 14, rank=4, grows=2, widest=40),
+    Column("guest", "GUEST", 16, grows=1, widest=40),
+    Column("mtu", "MTU", 5, rank=6, right=True),
+    Column("site", "SITE", 10, rank=5),
+)
+Row = tuple[BridgeRow, PortRow | None]
+"""A bridge itself, or one of its ports."""
+
+_PORT: Final = 16
+_GUEST: Final = 16
+_WIDEST: Final = 9
+_UNTAGGED: Final = "U"
+_TAGGED: Final = "T"
+
+
+def network_rows(bridges: Sequence[BridgeRow]) -> dict[str, Row]:
+    """Return the rows of all bridges by a key that stays: each bridge, then its ports."""
+    found: dict[str, Row] = {}
+    for bridge in bridges:
+        found[bridge.name] = (bridge, None)
+        found |= {f"{bridge.name}/{port.name}": (bridge, port) for port in bridge.ports}
+    return found
+
+
+def network_cells(row: Row, columns: Sequence[Column], signs: Signs) -> tuple[Cell, ...]:
+    """Return the cells of one row."""
+    bridge, port = row
+    cells = _bridge_cells(bridge, signs) if port is None else _port_cells(bridge, port, signs)
+    return tuple(cells[column.id] for column in columns)
+
+
+def _bridge_cells(bridge: BridgeRow, signs: Signs) -> Mapping[str, Cell]:
+    return {
+        "name": cell(bridge.name, Tone.LIVELY),
+        "role": Cell("vlan-aware" if bridge.vlan_aware else "plain"),
+        "state": _state(bridge.up, signs),
+        "pvid": Cell("-", Tone.DIM),
+        "tagged": Cell(format_vids(bridge.vids) or "-", Tone.DIM),
+        "guest": cell(", ".join(bridge.addresses) or "-", Tone.DIM),
+        "mtu": Cell(str(bridge.mtu)),
+        "site": cell(bridge.site or "foreign", Tone.PLAIN if bridge.site else Tone.DIM),
+    }
+
+
+def _port_cells(bridge: BridgeRow, port: PortRow, signs: Signs) -> Mapping[str, Cell]:
+    nowhere = bridge.vlan_aware and not (port.untagged or port.tagged)
+    return {
+        "name": cell(f"  {port.name}"),
+        "role": Cell(port.role, Tone.WARN if port.role == "foreign" and bridge.site else Tone.PLAIN),
+        "state": _state(port.up, signs),
+        "pvid": Cell("none", Tone.WARN) if nowhere else Cell(str(port.pvid or "-")),
+        "tagged": Cell(format_vids(port.tagged) or "-"),
+        "guest": cell(f"{port.guest} {port.nic}".strip() or "-"),
+        "mtu": Cell(str(port.mtu), Tone.PLAIN if port.mtu == bridge.mtu else Tone.WARN),
+        "site": Cell(),
+    }
+
+
+def _state(up: bool, signs: Signs) -> Cell:
+    return Cell(f"{signs.running} up", Tone.GOOD) if up else Cell(f"{signs.off} down", Tone.WARN)
+
+
+def vlan_lines(bridges: Sequence[BridgeRow], width: int) -> list[Line]:
+    """Return, for each bridge that keeps VLANs apart, who is in which: U untagged, T tagged.
+
+    VLANs that nobody tells apart share a column; columns that have no room in ``width`` are counted, not shown.
+    """
+    found = [line for bridge in bridges if bridge.vlan_aware for line in _matrix(bridge, width)]
+    return found or [Line("no bridge of this host keeps VLANs apart", Tone.DIM)]
+
+
+def _matrix(bridge: BridgeRow, width: int) -> Iterator[Line]:
+    groups = vlan_groups(bridge.ports)
+    room = max(1, (width - _PORT - _GUEST - 2) // (_WIDEST + 1))
+    shown, more = groups[:room], len(groups) - room
+    head = "".join(f" {format_vids(group):>{_WIDEST}.{_WIDEST}}" for group in shown)
+    rest = f"  and {more} more" if more > 0 else ""
+    yield Line(f"{bridge.name[: _PORT - 1]:<{_PORT}} {'':<{_GUEST}}{head}{rest}", Tone.LIVELY)
+    for port in bridge.ports:
+        marks = "".join(f" {_mark(port, group[0]):>{_WIDEST}}" for group in shown)
+        yield Line(f"{port.name[: _PORT - 1]:<{_PORT}} {port.guest[: _GUEST - 1]:<{_GUEST}}{marks}")
+    if not bridge.ports:
+        yield Line("it has no ports", Tone.DIM)
+
+
+def _mark(port: PortRow, vid: int) -> str:
+    return _UNTAGGED if vid in port.untagged else _TAGGED if vid in port.tagged else "."
+
+
+def vlan_groups(ports: Sequence[PortRow]) -> list[tuple[int, ...]]:
+    """Return the VLANs of some ports in order, neighbours with the same ports in them together."""
+    members: dict[int, tuple[tuple[int, bool], ...]] = {}
+    for number, port in enumerate(ports):
+        for vids, tagged in ((port.untagged, False), (port.tagged, True)):
+            for vid in vids:
+                members[vid] = (*members.get(vid, ()), (number, tagged))
+    groups: list[tuple[int, ...]] = []
+    for first, last in ranges(members):
+        start = first
+        for vid in range(first, last + 1):
+            if vid == last or members[vid + 1] != members[start]:
+                groups.append(tuple(range(start, vid + 1)))
+                start = vid + 1
+    return groups
