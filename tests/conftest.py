@@ -13,6 +13,7 @@ from tests.purity import no_real_world
 
 FULL = os.environ.get("VMHOST_TEST_FULL") == "1"
 PURE_ROOMS = frozenset({"model", "render", "plan"})
+FULL_LIMIT = 3600  # seconds for thousands of made-up examples
 TIME_LIMITS = {"lab": 120, "uml": 240, "guest": 420, "backup": 420}  # seconds; a test's own timeout marker wins
 
 settings.register_profile("sample", max_examples=100, deadline=None, print_blob=True)
@@ -26,8 +27,12 @@ def full_run() -> bool:
     return FULL
 
 
+@pytest.hookimpl(trylast=True)  # the plug-in of hypothesis marks its tests first
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what belongs to full runs, and give every test the time limit of its group."""
+    """Leave out what belongs to full runs, and give every test the time limit of its group.
+
+    In a full run, those that make up examples get more.
+    """
     left_out = [item for item in items if item.get_closest_marker("full") and not FULL]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
@@ -36,6 +41,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         limits = [seconds for marker, seconds in TIME_LIMITS.items() if item.get_closest_marker(marker)]
         if limits and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(max(limits)))
+        if FULL and item.get_closest_marker("hypothesis"):
+            item.add_marker(pytest.mark.timeout(FULL_LIMIT), append=False)
 
 
 def _is_pure(item: pytest.Item) -> bool:
