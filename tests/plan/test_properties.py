@@ -110,8 +110,8 @@ def test_secrets_are_in_no_plan_journal_event_or_history(site: Site) -> None:
 def _listen(told: list[str]) -> Callable[..., None]:
     written = FakeJournal.append
 
-    def append(self: FakeJournal, record: dict[str, object]) -> None:
+    def append(self: FakeJournal, record: dict[str, object], **how: bool) -> None:
         told.append(json.dumps(record))
-        written(self, record)
+        written(self, record, **how)
 
     return append

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
+from socket import if_nameindex
 from threading import Thread
 from typing import Any, Final, TypeVar
 from zlib import crc32
@@ -27,6 +28,7 @@ T = TypeVar("T")
 
 _UP: Final = 0x1  # IFF_UP of linux/if.h
 _CONFIRMED: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # NUD_REACHABLE STALE DELAY PROBE PERMANENT of linux/neighbour.h
+_SKIP_STATS: Final = 0x8  # RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: counters are half of a message
 _IPV6: Final = Path("/proc/sys/net/ipv6/conf")
 
 
@@ -128,7 +130,7 @@ def _translate(code: int, message: str, subject: str) -> DriverError:
 
 
 def _all_links(socket: Socket) -> tuple[ObservedLink, ...]:
-    links = _links(socket.get_links(), socket.get_addr())
+    links = _links(socket.get_links(ext_mask=_SKIP_STATS), socket.get_addr())
     if not any(link.vlan_filtering for link in links):
         return links
     vlans = port_vlans_by_index(socket)
@@ -174,7 +176,7 @@ def _link(link: Message, names: dict[int, str], addresses: Sequence[str]) -> Obs
 
 
 def _neighbours(socket: Socket) -> tuple[Neighbour, ...]:
-    names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in socket.get_links()}
+    names = dict(if_nameindex())
     return tuple(
         Neighbour(str(entry.get_attr("NDA_DST")), str(entry.get_attr("NDA_LLADDR")), names.get(entry["ifindex"], ""))
         for entry in socket.get_neighbours()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vmhost.model.domains import ObservedDomain, RawDomain
@@ -30,6 +31,20 @@ def observe(ports: Ports, before: Observed | None = None) -> Observed:
         neighbours=ports.links.neighbours(),
         images=ports.images.list(),
         damaged_images=ports.images.damaged(),
+        hook=ports.hook.state(),
+    )
+
+
+def observe_again(ports: Ports, before: Observed) -> Observed:
+    """Return the host after steps of ours; what no step changes (the hardware, images, neighbours) is as before.
+
+    :param before: a look at the same host, under the lock that the steps were done under.
+    """
+    return replace(
+        before,
+        domains=observe_domains(ports.hypervisor, before),
+        pools=observe_pools(ports.hypervisor),
+        links=ports.links.links(),
         hook=ports.hook.state(),
     )
 

@@ -7,12 +7,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 
 from vmhost.engine.context import Context
-from vmhost.engine.observe import observe
+from vmhost.engine.observe import observe, observe_again
 from vmhost.engine.record import Record
 from vmhost.engine.recover import Recovered, recover
 from vmhost.engine.transaction import Transaction
 from vmhost.model.errors import AlreadyThere, Conflict, PermissionDenied, VerifyError
 from vmhost.model.events import Event, Notice
+from vmhost.model.observed import Observed
 from vmhost.model.outcome import Outcome
 from vmhost.model.plan import Plan
 from vmhost.ops.build import user_name
@@ -59,7 +60,8 @@ def _apply(ports: Ports, proposal: Proposal, job: Job) -> Outcome:
     with ExitStack() as guests:
         with ExitStack() as host:
             _lock(proposal, context, host, guests)
-            plan = _plan_again(ports, proposal)
+            observed = observe(ports)
+            plan = _plan_again(proposal, observed)
             _store_keys(ports, proposal)
             ports.signals.make_room(str(ports.layout.logs))
             record = _begin(ports, proposal, plan, job)
@@ -67,7 +69,7 @@ def _apply(ports: Ports, proposal: Proposal, job: Job) -> Outcome:
             transaction.run()
         committed = clock.monotonic()
         transaction.finish()
-    _verify(ports, proposal)
+    _verify(ports, proposal, observed)
     return Outcome(
         plan=plan,
         done=tuple(transaction.done),
@@ -126,8 +128,8 @@ def _context(ports: Ports, proposal: Proposal, job: Job) -> Context:
     return Context(ports, proposal.secrets, keys, job.tell, job.cancelled)
 
 
-def _plan_again(ports: Ports, proposal: Proposal) -> Plan:
-    plan = proposal.again(observe(ports))
+def _plan_again(proposal: Proposal, observed: Observed) -> Plan:
+    plan = proposal.again(observed)
     if plan.same_as(proposal.plan) or plan.same_as(proposal.plan.without_pools(plan)):
         return plan
     text = f"the host changed since the plan was shown; nothing was done ({plan.news(proposal.plan)})"
@@ -148,11 +150,11 @@ def _uuids(plan: Plan) -> tuple[str, ...]:
     return tuple(dict.fromkeys(uuid for step in steps if (uuid := getattr(step, "uuid", ""))))
 
 
-def _verify(ports: Ports, proposal: Proposal) -> None:
-    """Read again. :raises VerifyError: with every difference."""
+def _verify(ports: Ports, proposal: Proposal, before: Observed) -> None:
+    """Read again what may have changed since ``before``. :raises VerifyError: with every difference."""
     if proposal.drift is None:
         return
-    differences = proposal.drift(observe(ports))
+    differences = proposal.drift(observe_again(ports, before))
     if differences:
         texts = tuple(str(item) for item in differences)
         raise VerifyError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vmhost.render.document import read
 from vmhost.render.parse.units import int_of, size_of
@@ -34,6 +35,7 @@ class DomainCapabilities:
     max_vcpus: int = 0
 
 
+@lru_cache(maxsize=4)  # it is asked for at every look, and changes hardly ever
 def parse_capabilities(xml: str) -> HostFacts:
     """Return the hardware of the host. CPUs and memory are summed over its NUMA cells.
 
@@ -57,6 +59,7 @@ def parse_capabilities(xml: str) -> HostFacts:
     )
 
 
+@lru_cache(maxsize=4)
 def parse_domain_capabilities(xml: str) -> DomainCapabilities:
     """Return what a guest may have; an empty text gives empty capabilities.
 
