@@ -17,11 +17,13 @@ from vmhost.model.layout import Layout as Layout
 
 if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
     from vmhost.model.image import ImageRecord
+    from vmhost.model.netsteps import HostRoute, LinkStep
     from vmhost.model.observed import Neighbour, ObservedHook, ObservedLink, RawDomain
     from vmhost.model.outcome import JobRecord
     from vmhost.model.shell import CommandResult, SshTarget
     from vmhost.model.stats import DomainStats
     from vmhost.model.vlans import PortVlans
+    from vmhost.netports import Keeper
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,17 @@ class Links(Protocol):
 
     def links(self) -> tuple[ObservedLink, ...]: ...
     def neighbours(self) -> tuple[Neighbour, ...]: ...
-    def create_bridge(self, name: str, *, alias: str, mtu: int, address: str, vlan_aware: bool = False) -> None:
+    def routes(self) -> tuple[HostRoute, ...]:
+        """Those of the main table that somebody set; not those that come with addresses."""
+
+    def carry_out(self, step: LinkStep) -> None:
+        """Do a step: ``AlreadyThere`` when it is as wanted, or the name is taken; ``Absent`` when there is nothing to
+        do it to; ``Conflict`` when that belongs to somebody else.
+        """
+
+    def create_bridge(
+        self, name: str, *, alias: str, mtu: int, address: str, vlan_aware: bool = False, ipv6: bool = False
+    ) -> None:
         """Create with its alias in one go, then MTU, address and up; on a failure in between the bridge is removed
         again. ``vlan_aware``: it filters VLANs, and its ports begin in none.
         """
@@ -352,6 +364,7 @@ class Ports:
     hypervisor: Hypervisor
     links: Links
     hook: Hook
+    keeper: Keeper
     shell: GuestShell
     signals: Signals
     seeds: SeedMaker

@@ -6,12 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vmhost.model.netsteps import HostRoute
 from vmhost.model.permit import Permit
 from vmhost.model.spec import Site
 from vmhost.ops.host import Host
 from vmhost.ops.proposals import Proposal
 from vmhost.ops.sites import parse_site
 from vmhost.testing import FakeHost
+from vmhost.testing.world import Link
 
 HEAD = """
 apiVersion: vmhost/v1
@@ -38,6 +40,13 @@ BIGGER = """
     labels: {tier: front}
 """
 OTHER = WEB.replace("web-01", "db-01")
+NETWORK = """
+apiVersion: vmhost/v1
+name: shop
+bridges: {br1: {mode: vlan-aware, uplink: eno1, native: 10}}
+networks:
+  mgmt: {bridge: br1, vlan: 10, address: 192.0.2.5/24, routes: [{to: default, via: 192.0.2.1}]}
+"""
 HARM = Permit(power_off=True, disks=True)
 PRUNE = Permit(power_off=True, disks=True, prune=frozenset({"web-01"}))
 
@@ -48,11 +57,16 @@ class Scene:
 
     before: str
     propose: Callable[[Host], Proposal]
+    prepare: Callable[[Host], None] = lambda host: None
 
 
 def site(*guests: str) -> Site:
     """Return the site with these guests."""
     return parse_site(HEAD + ("".join(guests) or " {}"))
+
+
+def _on_trial(host: Host) -> None:
+    host.apply(host.plan_network(parse_site(NETWORK)))
 
 
 SCENES: Mapping[str, Scene] = {
@@ -63,6 +77,8 @@ SCENES: Mapping[str, Scene] = {
     "replace": Scene(WEB, lambda host: host.plan(site(BIGGER), Permit(replace=frozenset({"web-01"})))),
     "prune": Scene(WEB + OTHER, lambda host: host.plan(site(OTHER), PRUNE)),
     "delete": Scene(WEB + OTHER, lambda host: host.plan_delete(["web-01"], HARM)),
+    "a network on trial": Scene("", lambda host: host.plan_network(parse_site(NETWORK))),
+    "a network that is confirmed": Scene("", Host.plan_confirmation, prepare=_on_trial),
     "delete the last": Scene(WEB, lambda host: host.plan_delete(["web-01"], HARM)),
 }
 
@@ -71,9 +87,12 @@ def stage(scene: Scene) -> FakeHost:
     """Return a fake host as the scene begins; equal calls give equal hosts."""
     fake = FakeHost(seed=7)
     fake.add_image("debian-12")
+    fake.add_link(Link("eno1", kind="", mac="52:54:00:00:00:01", addresses=["192.0.2.5/24"]))
+    fake.world.routes.append(HostRoute("0.0.0.0/0", "192.0.2.1", "eno1", "", 0, 3, 0))
     if scene.before:
         host = Host(ports=fake.ports)
         host.apply(host.plan(site(scene.before)))
+    scene.prepare(Host(ports=fake.ports))
     return fake
 
 
@@ -98,6 +117,7 @@ def shape(state: Mapping[str, Any]) -> Any:
         ),
         "pools": sorted(state["pools"]),
         "links": sorted(name for name in state["links"] if not name.startswith("vh")),
+        "network": (state["routes"], state["network"]),
         "taps": sum(name.startswith("vh") for name in state["links"]),
         "journals": state["journals"],
         "locks": state["locks"],

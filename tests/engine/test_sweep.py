@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(600)
 
 READING = frozenset(
     {"host", "domain", "domains", "pools", "links", "neighbours", "list", "damaged", "public", "private_file"}
-    | {"any_open", "subscribe", "console_tail", "wait", "make", "agent"}
+    | {"routes", "managers", "any_open", "subscribe", "console_tail", "wait", "make", "agent", "state"}
 )
 
 

@@ -22,6 +22,7 @@ SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "host": (spec.HostSpec,),
     "bridges.NAME": (spec.BridgeSpec,),
     "networks.NAME": (spec.NetworkSpec,),
+    "networks.NAME.routes[]": (spec.RouteSpec,),
     "guests.NAME": (spec.GuestInput,),
     "guests.NAME.cpus": (spec.CpuSpec,),
     "guests.NAME.memory": (spec.MemoryInput,),

@@ -19,6 +19,8 @@ from zlib import crc32
 
 from vmhost.drivers.portvlans import port_vlans_by_index, set_port_vlans
 from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied
+from vmhost.model.netsteps import HostRoute, LinkStep
+from vmhost.model.network import HeldAddress
 from vmhost.model.observed import Neighbour, ObservedLink
 from vmhost.model.vlans import PortVlans
 
@@ -29,6 +31,8 @@ T = TypeVar("T")
 _UP: Final = 0x1  # IFF_UP of linux/if.h
 _CONFIRMED: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # NUD_REACHABLE STALE DELAY PROBE PERMANENT of linux/neighbour.h
 _SKIP_STATS: Final = 0x8  # RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: counters are half of a message
+_PERMANENT: Final = 0x80  # IFA_F_PERMANENT of linux/if_addr.h
+_PLAIN: Final = _PERMANENT | 0x01 | 0x40  # IFA_F_SECONDARY: another of the same subnet; _TENTATIVE: just added
 _IPV6: Final = Path("/proc/sys/net/ipv6/conf")
 
 
@@ -37,27 +41,46 @@ class Netlink:
 
     def links(self) -> tuple[ObservedLink, ...]:
         """Return all links, by index."""
-        return _call(_all_links, "links")
+        return _call(all_links, "links")
 
     def neighbours(self) -> tuple[Neighbour, ...]:
         """Return the neighbours whose hardware address the kernel knows (ARP, NDP)."""
         return _call(_neighbours, "neighbours")
 
-    def create_bridge(self, name: str, *, alias: str, mtu: int, address: str, vlan_aware: bool = False) -> None:
+    def routes(self) -> tuple[HostRoute, ...]:
+        """Return the routes of the main table that somebody set."""
+        from vmhost.drivers.netsteps import host_routes
+
+        return _call(host_routes, "routes")
+
+    def carry_out(self, step: LinkStep) -> None:
+        """Do a step of a network plan.
+
+        :raises AlreadyThere: it is as wanted, or another link has the name. :raises Absent: there is nothing to change.
+        :raises Conflict: that belongs to somebody else. :raises DriverError: also when this kernel lacks what it takes.
+        """
+        from vmhost.drivers.netsteps import carry_out
+
+        _call(lambda socket: carry_out(socket, step), getattr(step, "name", "") or getattr(step, "link", "network"))
+
+    def create_bridge(
+        self, name: str, *, alias: str, mtu: int, address: str, vlan_aware: bool = False, ipv6: bool = False
+    ) -> None:
         """Create a bridge that is complete from its first moment, and set it up.
 
         The kernel takes no alias with the message that creates a link (``rtnl_create_link``, seen on 6.18), so the
         bridge is made under a passing name and gets its own when all the rest is done: whoever is killed in between
         leaves only a link that the next ``create_bridge`` or ``delete_bridge`` of the same name removes.
 
-        The host takes no router advertisements from guests: IPv6 is off on the bridge, unless its address is one.
+        The host takes no router advertisements from guests: IPv6 is off on the bridge, unless its address is one, or
+        ``ipv6`` asks for it.
 
         :param address: the host's own, ``ip/prefix``; empty: none.
         :param vlan_aware: it filters VLANs, and its ports begin in none: what nobody has tagged carries nothing.
         :raises AlreadyThere: a link has the name. :raises PermissionDenied: this takes CAP_NET_ADMIN.
         :raises DriverError: also if this kernel's bridges cannot filter VLANs.
         """
-        _call(lambda socket: _create_bridge(socket, name, alias, mtu, address, vlan_aware), name)
+        _call(lambda socket: create_bridge(socket, name, alias, mtu, address, vlan_aware, ipv6), name)
 
     def set_port_vlans(self, name: str, wanted: PortVlans) -> None:
         """Make the VLANs of a bridge port exactly these, and read them back.
@@ -73,7 +96,7 @@ class Netlink:
         :raises Absent: there is no such link.
         :raises AlreadyThere: it is not a bridge, not ours, or has ports; it stays as it is.
         """
-        _call(lambda socket: _delete_bridge(socket, name, alias), name)
+        _call(lambda socket: delete_bridge(socket, name, alias), name)
 
 
 def _call(act: Callable[[Socket], T], subject: str) -> T:
@@ -129,7 +152,8 @@ def _translate(code: int, message: str, subject: str) -> DriverError:
     )
 
 
-def _all_links(socket: Socket) -> tuple[ObservedLink, ...]:
+def all_links(socket: Socket) -> tuple[ObservedLink, ...]:
+    """Return all links, each of them with its VLANs."""
     links = _links(socket.get_links(ext_mask=_SKIP_STATS), socket.get_addr())
     if not any(link.vlan_filtering for link in links):
         return links
@@ -144,18 +168,24 @@ def _all_links(socket: Socket) -> tuple[ObservedLink, ...]:
 def _links(found: Sequence[Message], addresses: Sequence[Message]) -> tuple[ObservedLink, ...]:
     found = tuple(found)
     names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in found}
-    by_link: dict[int, list[str]] = {}
+    by_link: dict[int, list[HeldAddress]] = {}
     for entry in addresses:
-        text = entry.get_attr("IFA_LOCAL") or entry.get_attr("IFA_ADDRESS")
-        by_link.setdefault(entry["index"], []).append(f"{text}/{entry['prefixlen']}")
+        by_link.setdefault(entry["index"], []).append(_held(entry))
     return tuple(_link(link, names, by_link.get(link["index"], [])) for link in sorted(found, key=_index))
+
+
+def _held(entry: Message) -> HeldAddress:
+    local, address = entry.get_attr("IFA_LOCAL"), entry.get_attr("IFA_ADDRESS")
+    flags = int(entry.get_attr("IFA_FLAGS") or entry["flags"])
+    lasting = bool(flags & _PERMANENT) and not flags & ~_PLAIN and local in (None, address) and entry["scope"] == 0
+    return HeldAddress(f"{local or address}/{entry['prefixlen']}", str(entry.get_attr("IFA_BROADCAST") or ""), lasting)
 
 
 def _index(link: Message) -> int:
     return int(link["index"])
 
 
-def _link(link: Message, names: dict[int, str], addresses: Sequence[str]) -> ObservedLink:
+def _link(link: Message, names: dict[int, str], addresses: Sequence[HeldAddress]) -> ObservedLink:
     info = link.get_attr("IFLA_LINKINFO")
     data = info.get_attr("IFLA_INFO_DATA") if info else None
     kind = str(info.get_attr("IFLA_INFO_KIND") or "") if info else ""
@@ -169,10 +199,21 @@ def _link(link: Message, names: dict[int, str], addresses: Sequence[str]) -> Obs
         carrier=bool(link.get_attr("IFLA_CARRIER")),
         master=names.get(link.get_attr("IFLA_MASTER"), ""),
         alias=str(link.get_attr("IFLA_IFALIAS") or ""),
-        addresses=tuple(addresses),
+        addresses=tuple(held.address for held in addresses),
         vlan_filtering=kind == "bridge" and bool(data and data.get_attr("IFLA_BR_VLAN_FILTERING")),
         default_pvid=int(data.get_attr("IFLA_BR_VLAN_DEFAULT_PVID") or 0) if kind == "bridge" and data else 0,
+        parent=names.get(link.get_attr("IFLA_LINK"), "") if kind == "vlan" else "",
+        vid=int(data.get_attr("IFLA_VLAN_ID") or 0) if kind == "vlan" and data else 0,
+        ipv6=kind == "bridge" and _speaks_ipv6(link),
+        held=tuple(addresses),
     )
+
+
+def _speaks_ipv6(link: Message) -> bool:
+    families = link.get_attr("IFLA_AF_SPEC")
+    family = families.get_attr("AF_INET6") if families else None
+    settings = family.get_attr("IFLA_INET6_CONF") if family else None
+    return settings is not None and not settings["disable_ipv6"]
 
 
 def _neighbours(socket: Socket) -> tuple[Neighbour, ...]:
@@ -184,38 +225,41 @@ def _neighbours(socket: Socket) -> tuple[Neighbour, ...]:
     )
 
 
-def _find(socket: Socket, name: str) -> ObservedLink | None:
+def find_link(socket: Socket, name: str) -> ObservedLink | None:
+    """Return the link of that name, or None."""
     return next((link for link in _links(socket.get_links(), socket.get_addr()) if link.name == name), None)
 
 
-def _passing_name(name: str) -> str:
+def passing_name(name: str) -> str:
+    """Return what a link is called until it is complete."""
     return f"vhnew-{crc32(name.encode()):08x}"
 
 
-def _create_bridge(socket: Socket, name: str, alias: str, mtu: int, address: str, vlan_aware: bool) -> None:
-    _remove_abandoned(socket, name)
-    if _find(socket, name) is not None:
+def create_bridge(socket: Socket, name: str, alias: str, mtu: int, address: str, vlan_aware: bool, ipv6: bool) -> None:
+    """Create a bridge; see :meth:`Netlink.create_bridge`."""
+    remove_abandoned(socket, name)
+    if find_link(socket, name) is not None:
         raise AlreadyThere("there is a link of that name", subject=name, hint=f"ip -details link show {name}")
-    passing = _passing_name(name)
+    passing = passing_name(name)
     filtering = {"br_vlan_filtering": 1, "br_vlan_default_pvid": 0} if vlan_aware else {}
     socket.link("add", ifname=passing, kind="bridge", **filtering)
-    with _removed_on_failure(socket, passing) as bridge:
+    with removed_on_failure(socket, passing) as bridge:
         _check_filtering(bridge, name, vlan_aware)
         # Set once, the address stays; else a bridge takes that of its lowest port, and guests come and go.
         socket.link("set", index=bridge.index, IFLA_IFALIAS=alias, mtu=mtu, address=bridge.mac)
-        _limit_ipv6(passing, address)
+        limit_ipv6(passing, ipv6 or ":" in address)
         if address:
             interface = ip_interface(address)
             socket.addr("add", index=bridge.index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
         socket.link("set", index=bridge.index, ifname=name)
         socket.link("set", index=bridge.index, state="up")
-        _check(_find(socket, name), alias, mtu, address)
+        _check(find_link(socket, name), alias, mtu, address)
 
 
 @contextmanager
-def _removed_on_failure(socket: Socket, name: str) -> Iterator[ObservedLink]:
+def removed_on_failure(socket: Socket, name: str) -> Iterator[ObservedLink]:
     """Give the link that was just made; remove it again, whatever it is called by then, if the block fails."""
-    link = _find(socket, name)
+    link = find_link(socket, name)
     assert link is not None
     try:
         yield link
@@ -224,11 +268,11 @@ def _removed_on_failure(socket: Socket, name: str) -> Iterator[ObservedLink]:
         raise
 
 
-def _limit_ipv6(link: str, address: str) -> None:
+def limit_ipv6(link: str, wanted: bool) -> None:
     """Keep guests from configuring the host by router advertisements (Documentation/networking/ip-sysctl.rst)."""
-    setting = "accept_ra" if ":" in address else "disable_ipv6"
     if _IPV6.is_dir():  # a kernel without IPv6 has nothing to limit
-        (_IPV6 / link / setting).write_text("0" if setting == "accept_ra" else "1")
+        (_IPV6 / link / "accept_ra").write_text("0")
+        (_IPV6 / link / "disable_ipv6").write_text("0" if wanted else "1")
 
 
 def _check_filtering(bridge: ObservedLink, name: str, vlan_aware: bool) -> None:
@@ -245,8 +289,9 @@ def _check(link: ObservedLink | None, alias: str, mtu: int, address: str) -> Non
         raise DriverError(f"not as asked for: {link}", subject=link.name if link else "", hint="ip -details address")
 
 
-def _delete_bridge(socket: Socket, name: str, alias: str) -> None:
-    _remove_abandoned(socket, name)
+def delete_bridge(socket: Socket, name: str, alias: str) -> None:
+    """Delete a bridge; see :meth:`Netlink.delete_bridge`."""
+    remove_abandoned(socket, name)
     links = _links(socket.get_links(), socket.get_addr())
     bridge = next((link for link in links if link.name == name), None)
     hint = f"ip -details link show {name}"
@@ -261,9 +306,9 @@ def _delete_bridge(socket: Socket, name: str, alias: str) -> None:
     socket.link("del", index=bridge.index)
 
 
-def _remove_abandoned(socket: Socket, name: str) -> None:
-    """Remove what a killed ``create_bridge`` of this name left behind: a bridge that is down and has no ports."""
+def remove_abandoned(socket: Socket, name: str, kind: str = "bridge") -> None:
+    """Remove what a killed maker of a link of this name left behind: it is down and has no ports."""
     links = _links(socket.get_links(), ())
-    left = next((link for link in links if link.name == _passing_name(name)), None)
-    if left is not None and left.kind == "bridge" and not left.up and not any(li.master == left.name for li in links):
+    left = next((link for link in links if link.name == passing_name(name)), None)
+    if left is not None and left.kind == kind and not left.up and not any(li.master == left.name for li in links):
         socket.link("del", index=left.index)

@@ -7,11 +7,12 @@ ids of a port in one message, and what the kernel made of it is read back.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from vmhost.model.errors import Absent, Conflict, DriverError
-from vmhost.model.vlans import NO_VLAN, PortVlans, ranges
+from vmhost.model.vlans import PortVlans, ranges
 
 Message = Any
 Socket = Any
@@ -22,6 +23,7 @@ _BEGIN: Final = 1 << 3
 _END: Final = 1 << 4
 _BRVLAN_COMPRESSED: Final = 1 << 2  # RTEXT_FILTER_BRVLAN_COMPRESSED of linux/rtnetlink.h
 _AF_BRIDGE: Final = 7
+_SELF: Final = 2  # BRIDGE_FLAGS_SELF of linux/if_bridge.h
 
 
 def port_vlans_by_index(socket: Socket) -> Mapping[int, PortVlans]:
@@ -31,41 +33,77 @@ def port_vlans_by_index(socket: Socket) -> Mapping[int, PortVlans]:
 
 
 def set_port_vlans(socket: Socket, name: str, wanted: PortVlans) -> None:
-    """Make the VLANs of a port exactly these; what is not wanted goes first.
+    """Make the VLANs of a port, or of a bridge itself, exactly these; what is not wanted goes first.
 
     :raises Absent: there is no such link.
     :raises Conflict: it is no port of a bridge that filters VLANs: there, a tag would keep nobody apart.
     :raises DriverError: the kernel took the message and yet did not do it.
     """
-    index = _port(socket, name)
-    have = port_vlans_by_index(socket).get(index, NO_VLAN)
+    index, itself = _port(socket, name)
+    have = _port_vlans(socket, index)
     if have == wanted:
         return
     gone = (have.untagged | have.tagged) - (wanted.untagged | wanted.tagged)
     if have.pvid and have.pvid != wanted.pvid:
         gone |= {have.pvid}
-    _send(socket, "del", index, _records(gone, 0))
+    _send(socket, "del", index, _records(gone, 0), itself)
     plain = wanted.untagged - {wanted.pvid}
     pvid = [(wanted.pvid, _PVID | (_UNTAGGED if wanted.pvid in wanted.untagged else 0))] if wanted.pvid else []
-    _send(socket, "add", index, [*_records(wanted.tagged - {wanted.pvid}, 0), *_records(plain, _UNTAGGED), *pvid])
-    now = port_vlans_by_index(socket).get(index, NO_VLAN)
+    more = [*_records(wanted.tagged - {wanted.pvid}, 0), *_records(plain, _UNTAGGED), *pvid]
+    _send(socket, "add", index, more, itself)
+    now = _port_vlans(socket, index)
     if now != wanted:
         raise DriverError(f"has {now}, should have {wanted}", subject=name, hint=f"bridge vlan show dev {name}")
 
 
-def _port(socket: Socket, name: str) -> int:
-    links = {str(link.get_attr("IFLA_IFNAME")): link for link in socket.get_links()}
-    if name not in links:
+def _port(socket: Socket, name: str) -> tuple[int, bool]:
+    """Return the index of a port, and whether it is the bridge itself: the host's own port."""
+    link = link_named(socket, name)
+    if link is None:
         raise Absent("there is no link of that name", subject=name, hint="ip link")
-    master = links[name].get_attr("IFLA_MASTER")
-    bridge = next((link for link in links.values() if link["index"] == master), None)
-    if bridge is None:
+    if _filters(link):
+        return int(link["index"]), True
+    master = link.get_attr("IFLA_MASTER")
+    bridge = socket.link("get", index=master)[0] if master else None
+    if bridge is None or _kind(bridge) != "bridge":
         raise Conflict("it is no port of a bridge", subject=name, hint=f"ip -details link show {name}")
     if not _filters(bridge):
         title = bridge.get_attr("IFLA_IFNAME")
         text = f"bridge {title} does not filter VLANs: its ports are not kept apart"
         raise Conflict(text, subject=name, hint=f"ip -details link show {title}")
-    return int(links[name]["index"])
+    return int(link["index"]), False
+
+
+def link_named(socket: Socket, name: str) -> Message | None:
+    """Ask for one link only: hosts have many."""
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        return socket.link("get", ifname=name)[0]
+    except NetlinkError as error:
+        if error.code in (errno.ENODEV, errno.ENOENT):
+            return None
+        raise
+
+
+def _kind(link: Message) -> str:
+    info = link.get_attr("IFLA_LINKINFO")
+    return str(info.get_attr("IFLA_INFO_KIND") or "") if info else ""
+
+
+def _port_vlans(socket: Socket, index: int) -> PortVlans:
+    """Return the VLANs of one port (RTM_GETVLAN of linux/rtnetlink.h, since Linux 5.6)."""
+    pvid, untagged, tagged = 0, set[int](), set[int]()
+    for message in socket.vlandb("dump", ifindex=index):
+        if message["ifindex"] != index:
+            continue
+        for entry in message.get_attrs("BRIDGE_VLANDB_ENTRY"):
+            record = entry.get_attr("BRIDGE_VLANDB_ENTRY_INFO")
+            vid, flags = int(record["vid"]), int(record["flags"])
+            vids = range(vid, int(entry.get_attr("BRIDGE_VLANDB_ENTRY_RANGE") or vid) + 1)
+            pvid = vid if flags & _PVID else pvid
+            (untagged if flags & _UNTAGGED else tagged).update(vids)
+    return PortVlans(pvid, frozenset(untagged), frozenset(tagged))
 
 
 def _filters(bridge: Message) -> bool:
@@ -99,7 +137,9 @@ def _records(vids: Iterable[int], flags: int) -> Iterator[tuple[int, int]]:
             yield last, flags | _END
 
 
-def _send(socket: Socket, command: str, index: int, records: Iterable[tuple[int, int]]) -> None:
-    attributes = [["IFLA_BRIDGE_VLAN_INFO", {"vid": vid, "flags": flags}] for vid, flags in records]
+def _send(socket: Socket, command: str, index: int, records: Iterable[tuple[int, int]], itself: bool) -> None:
+    attributes: list[Any] = [["IFLA_BRIDGE_VLAN_INFO", {"vid": vid, "flags": flags}] for vid, flags in records]
     if attributes:
+        if itself:
+            attributes.insert(0, ["IFLA_BRIDGE_FLAGS", _SELF])
         socket.vlan_filter(command, index=index, af_spec={"attrs": attributes})

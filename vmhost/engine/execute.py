@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import assert_never
+from typing import Final, assert_never
 
 from vmhost.engine.await_guest import await_guest
 from vmhost.engine.context import Context
 from vmhost.engine.power import shut_down
-from vmhost.model.errors import Absent, AlreadyThere
+from vmhost.model.errors import Absent, AlreadyThere, Conflict
+from vmhost.model.netsteps import (
+    AwaitConfirmation,
+    DeleteBridge,
+    DeleteVlanLink,
+    DismissGuard,
+    GuardNetwork,
+    InstallNetworkUnit,
+    KeeperStep,
+    KeepNetwork,
+    RemoveNetworkUnit,
+    SetPortVlans,
+)
 from vmhost.model.steps import (
     AwaitGuest,
-    CreateBridge,
     CreateSeed,
     CreateVolume,
     DefineDomain,
-    DeleteBridge,
     DeletePool,
     DeleteVolume,
     DiscardManagedSave,
@@ -30,17 +40,18 @@ from vmhost.model.steps import (
     ScrubSeed,
     SetAutostart,
     SetMetadata,
-    SetPortVlans,
     ShutDown,
     StartDomain,
     Step,
     UndefineDomain,
 )
-from vmhost.model.vlans import PortVlans, parse_vids
-from vmhost.plan.links import bridge_alias
+from vmhost.netports import Keeper
 from vmhost.render.parse.domain import parse_domain
 from vmhost.render.seed import SeedDocuments, seed_files
 from vmhost.render.storage import volume_xml
+
+FOREIGN_STAYS: Final = (DeleteBridge, DeleteVlanLink, DeletePool)
+"""Steps whose thing may turn out to be another's: then it was not undone."""
 
 
 def execute(step: Step, context: Context) -> str:  # noqa: C901 - one match over the closed union of steps
@@ -55,13 +66,6 @@ def execute(step: Step, context: Context) -> str:  # noqa: C901 - one match over
             hypervisor.create_pool(name, path)
         case DeletePool(name):
             hypervisor.delete_pool(name)
-        case CreateBridge(name, site, mtu, address, vlan_aware):
-            alias = bridge_alias(site)
-            ports.links.create_bridge(name, alias=alias, mtu=mtu, address=address, vlan_aware=vlan_aware)
-        case DeleteBridge(name, site):
-            ports.links.delete_bridge(name, alias=bridge_alias(site))
-        case SetPortVlans(port, pvid, untagged, tagged):
-            ports.links.set_port_vlans(port, PortVlans(pvid, parse_vids(untagged), parse_vids(tagged)))
         case InstallHook():
             ports.hook.install()
         case RemoveHook():
@@ -99,9 +103,31 @@ def execute(step: Step, context: Context) -> str:  # noqa: C901 - one match over
             ports.signals.forget_console(path)
         case AwaitGuest():
             return await_guest(step, context)
+        case KeepNetwork() | GuardNetwork() | AwaitConfirmation() | DismissGuard():
+            _keep(step, ports.keeper)
+        case InstallNetworkUnit() | RemoveNetworkUnit():
+            _keep(step, ports.keeper)
+        case _:
+            ports.links.carry_out(step)
+    return ""
+
+
+def _keep(step: KeeperStep, keeper: Keeper) -> None:
+    match step:
+        case KeepNetwork():
+            keeper.keep(step)
+        case GuardNetwork():
+            keeper.guard(step)
+        case AwaitConfirmation():
+            keeper.await_confirmation()
+        case DismissGuard(_, confirmed):
+            keeper.dismiss(confirmed=confirmed)
+        case InstallNetworkUnit():
+            keeper.install_unit()
+        case RemoveNetworkUnit():
+            keeper.remove_unit()
         case _:
             assert_never(step)
-    return ""
 
 
 def undo(step: Step, context: Context) -> None:
@@ -109,10 +135,19 @@ def undo(step: Step, context: Context) -> None:
 
     :raises DriverError: the undo failed.
     """
-    with suppress(Absent, AlreadyThere) if not isinstance(step, DeleteBridge | DeletePool) else suppress(Absent):
+    with _undone_already(step):
         if isinstance(step, UndefineDomain):
             _forget_console_of(step.uuid, context)
         execute(step, context)
+
+
+def _undone_already(step: Step) -> suppress:
+    """Return what passes over the errors that say: there is nothing to undo any more."""
+    if isinstance(step, FOREIGN_STAYS):
+        return suppress(Absent)
+    if isinstance(step, SetPortVlans) and not (step.pvid or step.untagged or step.tagged):
+        return suppress(Absent, Conflict)  # what is no port any more carries nothing
+    return suppress(Absent, AlreadyThere)
 
 
 def _forget_console_of(uuid: str, context: Context) -> None:

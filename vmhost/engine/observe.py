@@ -11,7 +11,8 @@ from vmhost.render.parse.metadata import parse_metadata
 from vmhost.render.parse.reading import look_into
 
 if TYPE_CHECKING:
-    from vmhost.model.observed import Observed, ObservedHost, ObservedPool
+    from vmhost.model.network import ObservedNetwork
+    from vmhost.model.observed import Observed, ObservedHost, ObservedLink, ObservedPool
     from vmhost.ports import Hypervisor, Ports, RawHost
 
 
@@ -23,15 +24,17 @@ def observe(ports: Ports, before: Observed | None = None) -> Observed:
     """
     from vmhost.model.observed import Observed
 
+    links = ports.links.links()
     return Observed(
         host=observe_host(ports.hypervisor),
         domains=observe_domains(ports.hypervisor, before),
         pools=observe_pools(ports.hypervisor),
-        links=ports.links.links(),
+        links=links,
         neighbours=ports.links.neighbours(),
         images=ports.images.list(),
         damaged_images=ports.images.damaged(),
         hook=ports.hook.state(),
+        network=observe_network(ports, links),
     )
 
 
@@ -40,13 +43,21 @@ def observe_again(ports: Ports, before: Observed) -> Observed:
 
     :param before: a look at the same host, under the lock that the steps were done under.
     """
+    links = ports.links.links()
     return replace(
         before,
         domains=observe_domains(ports.hypervisor, before),
         pools=observe_pools(ports.hypervisor),
-        links=ports.links.links(),
+        links=links,
         hook=ports.hook.state(),
+        network=observe_network(ports, links),
     )
+
+
+def observe_network(ports: Ports, links: tuple[ObservedLink, ...]) -> ObservedNetwork:
+    """Return what belongs to the host's network beside its links."""
+    candidates = [(link.index, link.name) for link in links if not link.alias and link.kind not in ("bridge", "tun")]
+    return replace(ports.keeper.state(), routes=ports.links.routes(), managers=ports.keeper.managers(candidates))
 
 
 def observe_host(hypervisor: Hypervisor) -> ObservedHost:

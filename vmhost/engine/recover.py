@@ -11,6 +11,7 @@ from vmhost.engine.leftovers import leftover
 from vmhost.engine.record import Past, Record, read_past
 from vmhost.engine.transaction import undo_steps
 from vmhost.model.errors import Absent, VmhostError
+from vmhost.model.netsteps import InstallNetworkUnit, KeepNetwork, RemoveNetworkUnit
 from vmhost.model.plan import Planned
 from vmhost.model.steps import (
     DeleteBridge,
@@ -23,7 +24,18 @@ from vmhost.model.steps import (
 )
 from vmhost.ports import OpenJournal
 
-FORWARD = (DeleteVolume, DeletePool, DeleteBridge, RemoveHook, ForgetConsole, ResizeDisk, ResizeVolume)
+FORWARD = (
+    InstallNetworkUnit,
+    RemoveNetworkUnit,
+    KeepNetwork,
+    DeleteVolume,
+    DeletePool,
+    DeleteBridge,
+    RemoveHook,
+    ForgetConsole,
+    ResizeDisk,
+    ResizeVolume,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from vmhost.model.domains import NicFacts as NicFacts
 from vmhost.model.domains import ObservedDomain as ObservedDomain
 from vmhost.model.domains import RawDomain as RawDomain
 from vmhost.model.image import ImageRecord
+from vmhost.model.network import NOTHING, HeldAddress, ObservedNetwork
 from vmhost.model.vlans import NO_VLAN, PortVlans
 
 
@@ -45,6 +46,8 @@ class ObservedLink:
     """A network link of the host; ``kind`` is the kernel's (``bridge``, ``veth``, ``tun``) or empty for hardware.
 
     ``vlan_filtering`` and ``default_pvid`` are a bridge's; ``vlans`` are those of a port of a bridge that filters them.
+    ``parent`` is the link that a VLAN link lies on and ``vid`` its VLAN. ``ipv6``: the host speaks it on this bridge.
+    ``held`` are the addresses with what is needed to put them back.
     """
 
     name: str
@@ -60,6 +63,10 @@ class ObservedLink:
     vlan_filtering: bool = False
     default_pvid: int = 0
     vlans: PortVlans = NO_VLAN
+    parent: str = ""
+    vid: int = 0
+    ipv6: bool = False
+    held: tuple[HeldAddress, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,7 @@ class Observed:
     images: tuple[ImageRecord, ...] = ()
     damaged_images: tuple[tuple[str, str], ...] = ()
     hook: ObservedHook = ObservedHook()
+    network: ObservedNetwork = NOTHING
 
     def domain(self, name: str) -> ObservedDomain | None:
         """Return the domain of that name, or None."""

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vmhost.model.identity import GuestIdentity
+from vmhost.model.netsteps import CreateBridge as CreateBridge
+from vmhost.model.netsteps import DeleteBridge as DeleteBridge
+from vmhost.model.netsteps import KeeperStep, LinkStep
+from vmhost.model.netsteps import SetPortVlans as SetPortVlans
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,41 +27,6 @@ class DeletePool:
 
     name: str
     kind: Literal["delete-pool"] = "delete-pool"
-
-
-@dataclass(frozen=True, slots=True)
-class CreateBridge:
-    """Create a bridge, give it its alias ``vmhost:SITE``, MTU and host address, and set it up.
-
-    ``vlan_aware``: it filters VLANs, and its ports begin in none.
-    """
-
-    name: str
-    site: str
-    mtu: int
-    address: str = ""
-    vlan_aware: bool = False
-    kind: Literal["create-bridge"] = "create-bridge"
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteBridge:
-    """Delete a bridge whose alias is ``vmhost:SITE`` and that has no ports."""
-
-    name: str
-    site: str
-    kind: Literal["delete-bridge"] = "delete-bridge"
-
-
-@dataclass(frozen=True, slots=True)
-class SetPortVlans:
-    """Make the VLANs of a guest's port exactly these; ``untagged`` and ``tagged`` are written as ``100,200-299``."""
-
-    port: str
-    pvid: int
-    untagged: str
-    tagged: str
-    kind: Literal["set-port-vlans"] = "set-port-vlans"
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,9 +222,8 @@ class AwaitGuest:
 Step = (
     EnsurePool
     | DeletePool
-    | CreateBridge
-    | DeleteBridge
-    | SetPortVlans
+    | LinkStep
+    | KeeperStep
     | InstallHook
     | RemoveHook
     | RestartDaemon

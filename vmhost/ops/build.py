@@ -87,6 +87,7 @@ class Builder:
         from vmhost.drivers.hook import LibvirtHook
         from vmhost.drivers.keys import FileKeys
         from vmhost.drivers.locks import FileLocks
+        from vmhost.drivers.netkeeper import NetworkKeeper
         from vmhost.drivers.netlink import Netlink
         from vmhost.drivers.seediso import IsoSeedMaker
         from vmhost.drivers.signals import GuestSignals
@@ -97,6 +98,7 @@ class Builder:
             hypervisor=self.hypervisor,
             links=Netlink(),
             hook=LibvirtHook(),
+            keeper=NetworkKeeper(self.layout),
             shell=SshShell(),
             signals=GuestSignals(),
             seeds=IsoSeedMaker(),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vmhost.engine.recover import Recovered
     from vmhost.model.errors import VmhostError
     from vmhost.model.events import Event
+    from vmhost.model.network import PendingChange
     from vmhost.model.observed import Observed
     from vmhost.model.outcome import Finding, JobRecord, Outcome
     from vmhost.model.plan import Difference
@@ -178,6 +179,31 @@ class Host:
         from vmhost.ops.networkview import bridge_rows
 
         return bridge_rows(self.observe())
+
+    def network_change(self) -> PendingChange | None:
+        """Return the network change that waits for its confirmation, or the last one if it was taken back."""
+        return self.ports.keeper.state().pending
+
+    def plan_network(self, site: Site, *, confirm: int = 60, prune: Iterable[str] = ()) -> Proposal:
+        """Return what would be done to bring this host's network to a site, without its guests; nothing is changed.
+
+        :param confirm: seconds, 5 to 3600, that :meth:`plan_confirmation` has to be applied in, once a change that may
+            cut this host off is made; otherwise the former network is put back, whatever becomes of this process.
+        :param prune: bridges that have left the site and are to go.
+        :raises Refused: it cannot be done here, with every reason; :raises NotFound: a link or bridge is missing.
+        """
+        from vmhost.ops.network import propose_network
+
+        return propose_network(self.ports, site, confirm=confirm, prune=prune)
+
+    def plan_confirmation(self) -> Proposal:
+        """Return what makes the network change that waits stay, also at the host's next boot.
+
+        :raises NotFound: nothing waits; :raises Refused: the former network was put back already.
+        """
+        from vmhost.ops.network import propose_confirmation
+
+        return propose_confirmation(self.ports)
 
     def power(
         self,

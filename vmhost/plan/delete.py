@@ -18,7 +18,8 @@ from vmhost.model.steps import (
     StartDomain,
     UndefineDomain,
 )
-from vmhost.plan.links import idle_bridges
+from vmhost.plan.links import bridge_alias, idle_bridges
+from vmhost.plan.network import forget
 from vmhost.plan.request import NotFound, Parts, Permit, Protected, Refusal, Refused, raise_all
 from vmhost.plan.vlans import unused_hook
 
@@ -156,6 +157,9 @@ def _bridges(site: str, observed: Observed, leaving: frozenset[str]) -> list[Pla
     remaining = [d for d in observed.domains if d.metadata and d.metadata.site == site and d.uuid not in leaving]
     if remaining:
         return []
+    idle = idle_bridges(site, observed, leaving)
+    ours = [link.name for link in observed.links if link.kind == "bridge" and link.alias == bridge_alias(site)]
+    forgotten = forget(site, observed) if set(ours) == set(idle) else []
     return [
         Planned(
             DeleteBridge(name, site),
@@ -164,8 +168,8 @@ def _bridges(site: str, observed: Observed, leaving: frozenset[str]) -> list[Pla
             name,
             f"{name}: delete this bridge of site {site}, nobody uses it",
         )
-        for name in idle_bridges(site, observed, leaving)
-    ]
+        for name in idle
+    ] + forgotten
 
 
 def _pool(observed: Observed, parts: list[Parts], directory: str) -> list[Planned]:

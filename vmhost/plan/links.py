@@ -2,45 +2,85 @@
 
 from __future__ import annotations
 
+from vmhost.model.netsteps import AddAddress, CreateBridge, DeleteBridge, RemoveAddress, SetBridge, alias_of
 from vmhost.model.observed import Observed, ObservedLink
-from vmhost.model.plan import Change, Planned
 from vmhost.model.spec import BridgeSpec, Site
-from vmhost.model.steps import CreateBridge, DeleteBridge
+from vmhost.plan.hostlinks import plan_host_links
 from vmhost.plan.request import Conflict, NotFound, Refusal
+from vmhost.plan.turns import Turn, Turns
+from vmhost.plan.uplinks import plan_uplink
 
 
 def bridge_alias(site: str) -> str:
     """Return the alias that marks a link as made for a site."""
-    return f"vmhost:{site}"
+    return alias_of(site)
 
 
-def plan_bridges(site: Site, observed: Observed) -> tuple[list[Planned], list[Refusal]]:
-    """Return the steps that make the declared bridges, and what speaks against the networks."""
-    steps: list[Planned] = []
-    refusals: list[Refusal] = []
+def plan_bridges(site: Site, observed: Observed) -> Turns:
+    """Return what it takes until the declared bridges are as they should be, and what speaks against the networks."""
+    found = Turns()
     for name, spec in site.bridges.items():
-        link = observed.link(name)
-        if link is None:
-            steps.append(_create(site.name, name, spec))
-        else:
-            refusals += _differences(site.name, link, spec)
+        found.add(_plan_bridge(site, name, spec, observed))
     for name, network in site.networks.items():
         if network.bridge and network.bridge not in site.bridges:
-            refusals += _existing(name, network.bridge, observed)
-            refusals += _unfiltered(name, network.bridge, site, observed)
-    return steps, refusals
+            found.refusals += _existing(name, network.bridge, observed)
+            found.refusals += _unfiltered(name, network.bridge, site, observed)
+    return found
 
 
-def _create(site: str, name: str, spec: BridgeSpec) -> Planned:
+def _plan_bridge(site: Site, name: str, spec: BridgeSpec, observed: Observed) -> Turns:
+    """An uplink hands its addresses over before the bridge has them, and VLAN links come last."""
+    link, found = observed.link(name), Turns()
+    refusals = _differences(site.name, link, spec) if link else []
+    if refusals:
+        return Turns(refusals=refusals)
+    uplink = plan_uplink(site, name, spec, observed)
+    handed = [turn for turn in uplink.turns if turn.subject != name]
+    found.turns += [*handed, *([_create(site.name, name, spec)] if link is None else _settings(link, spec))]
+    found.turns += [turn for turn in uplink.turns if turn.subject == name]
+    hosts = plan_host_links(site, name, spec, observed)
+    found.turns += hosts.turns
+    found.refusals += uplink.refusals or hosts.refusals  # an uplink that cannot be would hand over what is missed here
+    found.guarded = uplink.guarded and bool(found.turns)
+    return found
+
+
+def _create(site: str, name: str, spec: BridgeSpec) -> Turn:
     where = f" with {spec.address}" if spec.address else ""
     where += " that keeps VLANs apart" if spec.mode == "vlan-aware" else ""
-    return Planned(
-        CreateBridge(name, site, spec.mtu, spec.address or "", spec.mode == "vlan-aware"),
+    return Turn(
+        create_bridge(site, name, spec),
         DeleteBridge(name, site),
-        Change.LIVE,
         name,
-        f"{name}: new bridge{where}",
+        "bridge",
+        "there",
+        "absent",
+        f"new bridge{where}",
     )
+
+
+def create_bridge(site: str, name: str, spec: BridgeSpec) -> CreateBridge:
+    """Return the step that makes a declared bridge."""
+    return CreateBridge(name, site, spec.mtu, spec.address or "", spec.mode == "vlan-aware", spec.ipv6)
+
+
+def _settings(link: ObservedLink, spec: BridgeSpec) -> list[Turn]:
+    """Return what mends a bridge of ours while it is used."""
+    turns = []
+    ipv6 = spec.ipv6 or ":" in (spec.address or "")
+    if (link.mtu, link.ipv6) != (spec.mtu, ipv6):
+        steps = SetBridge(link.name, spec.mtu, ipv6), SetBridge(link.name, link.mtu, link.ipv6)
+        field = "mtu" if link.mtu != spec.mtu else "ipv6"
+        want, have = (str(spec.mtu), str(link.mtu)) if field == "mtu" else (_on(ipv6), _on(link.ipv6))
+        turns.append(Turn(*steps, link.name, field, want, have, f"{field} {have} -> {want}"))
+    if spec.address and spec.address not in link.addresses:
+        steps_address = AddAddress(link.name, spec.address), RemoveAddress(link.name, spec.address)
+        turns.append(Turn(*steps_address, link.name, "address", spec.address, "", f"address {spec.address}"))
+    return turns
+
+
+def _on(value: bool) -> str:
+    return "on" if value else "off"
 
 
 def _differences(site: str, link: ObservedLink, spec: BridgeSpec) -> list[Refusal]:
@@ -57,14 +97,6 @@ def _differences(site: str, link: ObservedLink, spec: BridgeSpec) -> list[Refusa
         text = f"this bridge is {have}, should be {spec.mode}: that cuts off whoever is on it"
         hint = f"ip link show master {link.name}; when nobody is: ip link delete {link.name}"
         return [Refusal(link.name, text, hint)]
-    if spec.address and spec.address not in link.addresses:
-        return [
-            Refusal(
-                link.name,
-                f"the bridge lacks its address {spec.address}",
-                f"ip address add {spec.address} dev {link.name}",
-            )
-        ]
     if not link.up:
         return [Refusal(link.name, "the bridge is down", f"ip link set {link.name} up")]
     return []
@@ -95,7 +127,13 @@ def _kind(link: ObservedLink) -> str:
 
 
 def idle_bridges(site: str, observed: Observed, leaving: frozenset[str]) -> tuple[str, ...]:
-    """Return the bridges made for ``site`` that no domain would use after the domains ``leaving`` (UUIDs) are gone."""
+    """Return the bridges made for ``site`` that no domain would use after the domains ``leaving`` (UUIDs) are gone.
+
+    A bridge with an uplink, or with the host's own place in a VLAN, stays: it is more than the guests'.
+    """
     used = {nic.source for domain in observed.domains if domain.uuid not in leaving for nic in domain.facts.nics}
+    taps = {nic.tap for domain in observed.domains if domain.uuid in leaving for nic in domain.facts.nics}
+    used |= {link.master for link in observed.links if link.name not in taps}
+    used |= {link.parent for link in observed.links}
     ours = [link.name for link in observed.links if link.kind == "bridge" and link.alias == bridge_alias(site)]
     return tuple(name for name in ours if name not in used)

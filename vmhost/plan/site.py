@@ -14,6 +14,7 @@ from vmhost.plan.compare import Pair, compare
 from vmhost.plan.create import plan_create, settle_identity
 from vmhost.plan.delete import against, delete_parts
 from vmhost.plan.links import plan_bridges
+from vmhost.plan.network import keep_steps, network_drift, still_open
 from vmhost.plan.request import Conflict, NotFound, Parts, Permit, Refusal, Refused, Request, raise_all
 from vmhost.plan.storage import Pools
 from vmhost.plan.vlans import plan_hook
@@ -26,7 +27,13 @@ def plan_site(request: Request) -> Plan:
     """
     pools = Pools(request.site, request.observed, request.disks, request.direct)
     book = AddressBook(request.site, request.observed)
-    bridges, refusals = plan_bridges(request.site, request.observed)
+    changes = plan_bridges(request.site, request.observed)
+    bridges, refusals = [turn.planned for turn in changes.turns], [*still_open(request.observed), *changes.refusals]
+    if changes.guarded:
+        text = "a change of its uplink, or of what is reached through it, is made on its own: it may cut this host off"
+        refusals.append(Refusal(bridges[0].subject, text, "vmhost net apply SITE; vmhost net confirm", Refused))
+    elif bridges:
+        bridges += keep_steps(request.site, request.observed)
     hook, against_hook = plan_hook(request.site, request.observed)
     refusals += against_hook
     parts: list[Parts] = []
@@ -51,7 +58,7 @@ def drift(request: Request) -> tuple[Difference, ...]:
     """Return every difference between the site's guests and the host, on owned fields only."""
     pools = Pools(request.site, request.observed, request.disks, request.direct)
     book = AddressBook(request.site, request.observed)
-    found: list[Difference] = []
+    found: list[Difference] = [*network_drift(request.site, request.observed)]
     for spec in request.site.guests:
         domain = request.observed.domain(spec.name)
         if domain is None or not _ours(domain, request):

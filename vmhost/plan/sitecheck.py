@@ -13,6 +13,7 @@ from vmhost.model.spec.guest import NO_ADDRESS
 from vmhost.model.spec.network import check_host_address
 from vmhost.model.units import format_size, hostname_of
 from vmhost.plan.inherit import Draft
+from vmhost.plan.uplinkcheck import check_bridge, check_host_places
 from vmhost.plan.vlancheck import check_vlans, port_fault
 
 RESERVED_DISKS = frozenset({"seed"})
@@ -22,17 +23,7 @@ NO_ALLOCATION = "VLANs are not chosen by vmhost in this version: write vlan: NUM
 def check_networks(draft: Draft) -> None:
     """Note what is wrong with bridges and networks, each in itself and among each other."""
     for name, bridge in draft.written.bridges.items():
-        if bridge.mode == "vlan-aware" and bridge.address:
-            draft.fault(
-                "the host is in no VLAN of a bridge that filters them: leave it out", "bridges", name, "address"
-            )
-        if bridge.uplink is not None:
-            draft.fault(
-                "an uplink is not part of this version: make the bridge yourself, then name it in a network",
-                "bridges",
-                name,
-                "uplink",
-            )
+        check_bridge(draft, name, bridge)
     for name, network in draft.written.networks.items():
         if network.vlan == "auto":
             draft.fault(NO_ALLOCATION, "networks", name, "vlan")
@@ -46,6 +37,7 @@ def check_networks(draft: Draft) -> None:
             text = f"{network.mtu} is more than the {bridge_spec.mtu} of bridge {network.bridge}"
             draft.fault(text, "networks", name, "mtu")
     check_vlans(draft)
+    check_host_places(draft)
     _check_overlaps(draft)
 
 
@@ -54,15 +46,19 @@ def _check_overlaps(draft: Draft) -> None:
     subnets: list[tuple[tuple[Key, ...], str, str]] = []
     for name, bridge in draft.written.bridges.items():
         if bridge.address:
-            subnets.append((("bridges", name, "address"), name, str(ipaddress.ip_interface(bridge.address).network)))
+            subnets.append(
+                (("bridges", name, "address"), f"bridge {name}", str(ipaddress.ip_interface(bridge.address).network))
+            )
     for name, network in draft.written.networks.items():
         # What is reached without the network may overlap: VLANs keep it apart.
-        if network.subnet and network.bridge and network.reach != "agent":
-            subnets.append((("networks", name, "subnet"), network.bridge, network.subnet))
+        if network.subnet and network.bridge and (network.reach != "agent" or network.address):
+            own_link = network.address and isinstance(network.vlan, int)
+            where = f"VLAN {network.vlan} of {network.bridge}" if own_link else f"bridge {network.bridge}"
+            subnets.append((("networks", name, "subnet"), where, network.subnet))
     for (_, first_link, first), (path, link, subnet) in combinations(subnets, 2):
         one, other = ipaddress.ip_network(first), ipaddress.ip_network(subnet)
         if link != first_link and one.version == other.version and one.overlaps(other):
-            draft.fault(f"{subnet} on bridge {link} overlaps with {first} on bridge {first_link}", *path)
+            draft.fault(f"{subnet} on {link} overlaps with {first} on {first_link}", *path)
 
 
 def check_guests(draft: Draft) -> None:
@@ -154,6 +150,8 @@ def _address_problem(nic: NicSpec, network: NetworkSpec, bridge: BridgeSpec | No
         return str(error)
     if nic.address == network.gateway:
         return f"{nic.address} is the gateway of network {nic.network}"
+    if network.address and ipaddress.ip_interface(network.address).ip == ipaddress.ip_address(nic.address):
+        return f"{nic.address} is the host's own address on network {nic.network}"
     if bridge and bridge.address and ipaddress.ip_interface(bridge.address).ip == ipaddress.ip_address(nic.address):
         return f"{nic.address} is the host's own address on bridge {network.bridge}"
     return ""

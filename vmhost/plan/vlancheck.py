@@ -18,8 +18,10 @@ def check_vlans(draft: Draft) -> None:
         if bridge and bridge.mode != "vlan-aware":
             text = f"bridge {network.bridge} keeps no VLANs apart: write mode: vlan-aware there"
             draft.fault(text, "networks", name, "vlan")
-        elif bridge and network.reach == "route":
-            text = f"the host has no way into VLAN {vlan} of {network.bridge}: write reach: agent"
+        elif bridge and network.reach == "route" and not network.address:
+            text = (
+                f"the host has no way into VLAN {vlan} of {network.bridge}: write reach: agent, or the host's address"
+            )
             draft.fault(text, "networks", name, "vlan")
         first = taken.setdefault((network.bridge, vlan), name)
         if first != name:

@@ -9,9 +9,10 @@ from vmhost.model.identity import GuestIdentity, NicIdentity
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Planned
 from vmhost.model.spec import NetworkSpec, NicSpec, Site
-from vmhost.model.steps import InstallHook, RemoveHook, RestartDaemon, SetPortVlans
-from vmhost.model.vlans import PortVlans, format_vids
+from vmhost.model.steps import InstallHook, RemoveHook, RestartDaemon
+from vmhost.model.vlans import PortVlans
 from vmhost.plan.request import Refusal, Refused
+from vmhost.plan.turns import port_step
 
 HOOK = "libvirt"
 """What the steps about the hook are about."""
@@ -90,12 +91,12 @@ def set_ports(name: str, identity: GuestIdentity, domain: ObservedDomain, observ
     """Return the steps that put the ports of a running guest into their VLANs at once."""
     return [
         Planned(
-            _step(nic.tap, want), _step(nic.tap, have), Change.LIVE, name, f"{name}: port {nic.tap} {have} -> {want}"
+            port_step(nic.tap, want),
+            port_step(nic.tap, have),
+            Change.LIVE,
+            name,
+            f"{name}: port {nic.tap} {have} -> {want}",
         )
         for nic, want, have in live_ports(identity, domain, observed)
         if want != have
     ]
-
-
-def _step(tap: str, vlans: PortVlans) -> SetPortVlans:
-    return SetPortVlans(tap, vlans.pvid, format_vids(vlans.untagged), format_vids(vlans.tagged))

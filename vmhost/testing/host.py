@@ -18,6 +18,7 @@ from vmhost.testing.commands import PROGRAMS, Program
 from vmhost.testing.domains import FakeDomains
 from vmhost.testing.hook import FakeHook
 from vmhost.testing.hypervisor import FakeHypervisor
+from vmhost.testing.keeper import FakeKeeper
 from vmhost.testing.links import FakeLinks
 from vmhost.testing.locks import FakeLocks
 from vmhost.testing.machine import Machine
@@ -85,6 +86,7 @@ class FakeHost:
         self.hypervisor = FakeHypervisor(self.machine, self.domains, self.pools, self.agents)
         self.links = FakeLinks(self.machine)
         self.hook = FakeHook(self.machine)
+        self.keeper = FakeKeeper(self.machine)
 
     @property
     def ports(self) -> Ports:
@@ -93,6 +95,7 @@ class FakeHost:
             hypervisor=self.hypervisor,
             links=self.links,
             hook=self.hook,
+            keeper=self.keeper,
             shell=FakeShell(self.machine, self.programs, self.keys.private_file),
             signals=FakeSignals(self.machine),
             seeds=FakeSeedMaker(),
@@ -156,6 +159,7 @@ class FakeHost:
     def die(self) -> None:
         """Do what the kernel does when the process that uses this host is killed: locks go, journals have no owner."""
         self.machine.alive.clear()
+        self.keeper.maker_died()
         self.locks.break_all()
         self.history.interrupt()
         self.machine.events.close()
@@ -171,6 +175,8 @@ class FakeHost:
                 "domains": {uuid: _domain(domain) for uuid, domain in sorted(world.domains.items())},
                 "pools": {name: _pool(pool) for name, pool in sorted(world.pools.items())},
                 "links": {link.name: (link.kind, link.master, link.alias, link.addresses) for link in links},
+                "routes": sorted(str(route) for route in world.routes),
+                "network": (sorted(world.kept), bool(world.guarded and world.guarded.state != "restored"), world.unit),
                 "consoles": sorted(world.consoles),
                 "journals": {name: len(journal.records) for name, journal in sorted(world.journals.items())},
                 "locks": self.locks.held(),

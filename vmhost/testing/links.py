@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from vmhost.model.errors import Absent, AlreadyThere, Conflict
+from vmhost.model.netsteps import HostRoute, LinkStep
+from vmhost.model.network import HeldAddress
 from vmhost.model.observed import Neighbour, ObservedLink
 from vmhost.model.vlans import NO_VLAN, PortVlans, format_vids, parse_vids
 from vmhost.testing import guests
-from vmhost.testing.machine import Machine
 from vmhost.testing.world import Link, Vlans, World
+
+if TYPE_CHECKING:
+    from vmhost.testing.machine import Machine
 
 
 class FakeLinks:
@@ -30,14 +35,21 @@ class FakeLinks:
             up = (reached for domain in world.domains.values() for reached in domain.reached)
             return (*world.neighbours, *(Neighbour(address, mac, bridge) for mac, address, bridge in up if bridge))
 
-    def create_bridge(self, name: str, *, alias: str, mtu: int, address: str, vlan_aware: bool = False) -> None:
+    def routes(self) -> tuple[HostRoute, ...]:
+        with self._machine.at_work() as world:
+            return tuple(world.routes)
+
+    def carry_out(self, step: LinkStep) -> None:
+        from vmhost.testing.netsteps import carry_out
+
         with self._machine.at_work(changing=True) as world:
-            if any(link.name == name for link in (*world.links.values(), *_taps(world), _loopback())):
-                hint = f"ip -details link show {name}"
-                raise AlreadyThere("there is a link of that name", subject=name, hint=hint)
-            mac = f"02:{crc32(name.encode()).to_bytes(4).hex(':')}:01"
-            own = [address] if address else []
-            world.links[name] = Link(name, mac=mac, mtu=mtu, alias=alias, addresses=own, vlan_filtering=vlan_aware)
+            carry_out(world, step)
+
+    def create_bridge(
+        self, name: str, *, alias: str, mtu: int, address: str, vlan_aware: bool = False, ipv6: bool = False
+    ) -> None:
+        with self._machine.at_work(changing=True) as world:
+            create_bridge(world, name, alias, mtu, address, vlan_aware, ipv6)
 
     def set_port_vlans(self, name: str, wanted: PortVlans) -> None:
         with self._machine.at_work(changing=True) as world:
@@ -45,18 +57,41 @@ class FakeLinks:
 
     def delete_bridge(self, name: str, *, alias: str) -> None:
         with self._machine.at_work(changing=True) as world:
-            hint = f"ip -details link show {name}"
-            link = next((one for one in (_loopback(), *world.links.values(), *_taps(world)) if one.name == name), None)
-            if link is None:
-                raise Absent("there is no link of that name", subject=name, hint="ip link")
-            if link.kind != "bridge" or link.alias != alias:
-                what = f"a {link.kind or 'hardware'} link with alias {link.alias!r}"
-                raise AlreadyThere(f"it is {what}, not the bridge {alias!r}", subject=name, hint=hint)
-            ports = [port.name for port in (*world.links.values(), *_taps(world)) if port.master == name]
-            if ports:
-                hint = f"ip link show master {name}"
-                raise AlreadyThere(f"it has ports: {', '.join(ports)}", subject=name, hint=hint)
-            del world.links[name]
+            delete_bridge(world, name, alias)
+
+
+def find(world: World, name: str) -> Link | None:
+    """Return the link of that name, or None."""
+    return next((one for one in (_loopback(), *world.links.values(), *_taps(world)) if one.name == name), None)
+
+
+def create_bridge(world: World, name: str, alias: str, mtu: int, address: str, vlan_aware: bool, ipv6: bool) -> None:
+    """Create a bridge. :raises AlreadyThere: as ``ports.Links``."""
+    if find(world, name) is not None:
+        hint = f"ip -details link show {name}"
+        raise AlreadyThere("there is a link of that name", subject=name, hint=hint)
+    mac = f"02:{crc32(name.encode()).to_bytes(4).hex(':')}:01"
+    own = [address] if address else []
+    link = Link(name, mac=mac, mtu=mtu, alias=alias, addresses=own, vlan_filtering=vlan_aware)
+    link.ipv6 = ipv6 or ":" in address
+    world.links[name] = link
+
+
+def delete_bridge(world: World, name: str, alias: str) -> None:
+    """Delete a bridge. :raises Absent, AlreadyThere: as ``ports.Links``."""
+    hint = f"ip -details link show {name}"
+    link = find(world, name)
+    if link is None:
+        raise Absent("there is no link of that name", subject=name, hint="ip link")
+    if link.kind != "bridge" or link.alias != alias:
+        what = f"a {link.kind or 'hardware'} link with alias {link.alias!r}"
+        raise AlreadyThere(f"it is {what}, not the bridge {alias!r}", subject=name, hint=hint)
+    ports = [port.name for port in (*world.links.values(), *_taps(world)) if port.master == name]
+    if ports:
+        raise AlreadyThere(f"it has ports: {', '.join(ports)}", subject=name, hint=f"ip link show master {name}")
+    del world.links[name]
+    world.vlans.pop(name, None)
+    world.routes[:] = [route for route in world.routes if route.link != name]
 
 
 def _loopback() -> Link:
@@ -77,9 +112,12 @@ def _taps(world: World) -> list[Link]:
 
 def set_vlans(world: World, name: str, wanted: PortVlans) -> None:
     """Set the VLANs of a port as the kernel does. :raises Absent, Conflict: as ``ports.Links``."""
-    port = next((one for one in (_loopback(), *world.links.values(), *_taps(world)) if one.name == name), None)
+    port = find(world, name)
     if port is None:
         raise Absent("there is no link of that name", subject=name, hint="ip link")
+    if port.vlan_filtering:
+        world.vlans[name] = Vlans(wanted.pvid, format_vids(wanted.untagged), format_vids(wanted.tagged))
+        return
     bridge = world.links.get(port.master)
     if bridge is None:
         raise Conflict("it is no port of a bridge", subject=name, hint=f"ip -details link show {name}")
@@ -108,4 +146,8 @@ def _observed(world: World, link: Link, index: int, has_ports: bool) -> Observed
         addresses=tuple(link.addresses),
         vlan_filtering=link.vlan_filtering,
         vlans=_vlans(world, link),
+        parent=link.parent,
+        vid=link.vid,
+        ipv6=link.ipv6,
+        held=tuple(HeldAddress(address) for address in link.addresses),
     )

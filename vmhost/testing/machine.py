@@ -12,6 +12,7 @@ from queue import SimpleQueue
 from vmhost.model.observed import DomainState
 from vmhost.ports import DomainEvent
 from vmhost.testing import guests
+from vmhost.testing.netsteps import restore
 from vmhost.testing.world import BEGINNING, Domain, World
 
 Listener = Callable[[DomainEvent], None]
@@ -69,8 +70,10 @@ class Machine:
 
     def next_moment(self) -> float | None:
         """Return when something will happen by itself next, or None."""
-        domains = self.world.domains.values()
-        return min((at for one in domains for at in (one.up_at, one.done_at, one.down_at) if at), default=None)
+        moments = [at for one in self.world.domains.values() for at in (one.up_at, one.done_at, one.down_at) if at]
+        if self.world.guarded is not None and self.world.guarded.deadline:
+            moments.append(self.world.guarded.deadline)
+        return min(moments, default=None)
 
     def emit(self, domain: Domain, kind: str, detail: str = "") -> None:
         """Tell all listeners, from another thread, that something happened."""
@@ -101,6 +104,8 @@ class Machine:
 
     def _settle(self) -> None:
         now = self.world.now
+        if self.world.guarded is not None and 0 < self.world.guarded.deadline <= now:
+            restore(self.world)
         for domain in tuple(self.world.domains.values()):
             if domain.up_at and domain.up_at <= now:
                 domain.up_at = 0.0

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from vmhost.model.image import ImageRecord
+from vmhost.model.netsteps import HostRoute
+from vmhost.model.network import LinkManager
 from vmhost.model.observed import DomainState, Neighbour
 from vmhost.model.outcome import JobRecord
 
@@ -122,6 +124,9 @@ class Link:
     alias: str = ""
     addresses: list[str] = field(default_factory=list)
     vlan_filtering: bool = False
+    parent: str = ""
+    vid: int = 0
+    ipv6: bool = False
 
 
 @dataclass(slots=True)
@@ -161,11 +166,28 @@ class SiteKey:
 
 
 @dataclass(slots=True)
+class Guarded:
+    """A network change under a watchdog; ``deadline`` is a moment of the world, 0 while the change is made.
+
+    The steps are what puts the former network back, and what makes the new one anew, as JSON texts.
+    """
+
+    site: str
+    seconds: int
+    undo: list[str]
+    keep: list[str]
+    deadline: float = 0.0
+    state: str = "applying"
+    failures: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class World:
     """A whole host. ``now`` is its time, in seconds since the epoch; ``drawn`` counts what was drawn by chance.
 
-    ``vlans`` are those of ports by name. ``hook`` is whether our hook is in libvirt's configuration, ``hook_known``
-    whether it was there when the daemon started.
+    ``kept`` is what makes the network of each site anew, as JSON texts; ``guarded`` the change that waits for its
+    confirmation; ``unit`` whether systemd has our unit. ``vlans`` are those of ports by name. ``hook`` is
+    whether our hook is in libvirt's configuration, ``hook_known`` whether it was there when the daemon started.
     """
 
     now: float = BEGINNING
@@ -180,6 +202,12 @@ class World:
     pools: dict[str, Pool] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)
     vlans: dict[str, Vlans] = field(default_factory=dict)
+    routes: list[HostRoute] = field(default_factory=list)
+    managers: list[LinkManager] = field(default_factory=list)
+    kept: dict[str, list[str]] = field(default_factory=dict)
+    guarded: Guarded | None = None
+    systemd: bool = False
+    unit: bool = False
     hook: bool = False
     hook_known: bool = False
     hook_called: bool = False

@@ -12,7 +12,7 @@ from vmhost.model.spec.guest import (
     NicSpec,
     ReadySpec,
 )
-from vmhost.model.spec.network import BridgeSpec, NetworkSpec
+from vmhost.model.spec.network import BridgeSpec, NetworkSpec, RouteSpec
 from vmhost.model.spec.site import API_VERSION, HostSpec, Site, SiteInput
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "NetworkSpec",
     "NicSpec",
     "ReadySpec",
+    "RouteSpec",
     "SecretRef",
     "Site",
     "SiteInput",

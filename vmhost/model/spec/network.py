@@ -31,6 +31,7 @@ Interface = Annotated[str, AfterValidator(units.parse_interface)]
 Subnet = Annotated[str, AfterValidator(units.parse_subnet)]
 Ip = Annotated[str, AfterValidator(units.parse_ip)]
 Vlan = Annotated[int | Literal["auto"], BeforeValidator(_vlan), WithJsonSchema(_VLAN_SCHEMA)]
+Vid = Annotated[int, AfterValidator(units.parse_vid)]
 VidRange = Annotated[str, AfterValidator(_vid_range)]
 Mtu = Annotated[Count, Field(ge=576, le=65521)]
 DomainName = Annotated[str, Field(max_length=253), Matches(rf"{_LABEL}(\.{_LABEL})*", "a domain name")]
@@ -43,12 +44,21 @@ class BridgeSpec(Model):
     mode: Literal["plain", "vlan-aware"] = Field(
         default="plain", description="vlan-aware: guests on it are kept apart by VLANs."
     )
-    uplink: LinkName | None = Field(default=None, description="Port to the wire; reserved for VLANs.")
+    uplink: LinkName | None = Field(default=None, description="Port to the wire: a network card or a bond.")
+    native: Vid | None = Field(default=None, description="The VLAN of untagged frames on the uplink.")
+    ipv6: bool = Field(default=False, description="Whether the host speaks IPv6 on the bridge itself.")
     address: Interface | None = Field(default=None, description="The host's own address on the bridge: 10.0.0.1/24.")
     mtu: Mtu = Field(default=1500, description="Largest packet in bytes.")
 
 
 BridgeEntry = Annotated[BridgeSpec, BeforeValidator(empty_if_absent, json_schema_input_type=BridgeSpec | None)]
+
+
+class RouteSpec(Model):
+    """A route of the host."""
+
+    to: Literal["default"] | Subnet = Field(description="Where to: default, or a subnet.")
+    via: Ip = Field(description="The router's address, in the subnet of the host's address.")
 
 
 class NetworkSpec(Model):
@@ -61,6 +71,10 @@ class NetworkSpec(Model):
     vlan: Vlan | None = Field(default=None, description="The VLAN that guests are in, untagged: 1 to 4094.")
     range: VidRange | None = Field(default=None, description="VIDs that vlan: auto may take; reserved.")
     subnet: Subnet | None = Field(default=None, description="Addresses of the network: 10.20.0.0/24.")
+    address: Interface | None = Field(
+        default=None, description="The host's own address in the VLAN of the network: 10.20.0.1/24."
+    )
+    routes: tuple[RouteSpec, ...] = Field(default=(), description="Routes of the host by routers in the network.")
     gateway: Ip | None = Field(default=None, description="Where guests send what is not for the subnet.")
     dns: tuple[Ip, ...] = Field(default=(), description="Name servers for guests.")
     search: tuple[DomainName, ...] = Field(
@@ -86,8 +100,8 @@ class NetworkSpec(Model):
     @model_validator(mode="after")
     def _consistent(self) -> NetworkSpec:
         if self.type == "user":
-            reserved = ("bridge", "vlan", "range", "subnet", "gateway", "pool")
-            given = [key for key in reserved if getattr(self, key) is not None]
+            reserved = ("bridge", "vlan", "range", "subnet", "gateway", "pool", "address", "routes")
+            given = [key for key in reserved if getattr(self, key)]
             if given:
                 raise ValueError(f"a user network has no {' and no '.join(given)}: QEMU provides it")
             return self
