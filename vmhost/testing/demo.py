@@ -112,6 +112,7 @@ def _furnish(host: FakeHost) -> None:
     host.links.set_port_vlans("eno1", port_vlans(0, VLANS))
     host.hook.install()
     host.hook.restart_daemon()
+    host.add_link(Link("eno2", kind="", mac="3c:ec:ef:12:34:57"))
     host.add_link(Link("docker0", mac="02:42:5d:aa:10:01", addresses=["172.17.0.1/16"]))
     for site in ("shop", "lab"):
         host.keys.store(site, host.entropy.keypair(f"vmhost {site}"))
