@@ -20,9 +20,11 @@ if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
     from vmhost.model.netsteps import HostRoute, LinkStep
     from vmhost.model.observed import Neighbour, ObservedHook, ObservedLink, RawDomain
     from vmhost.model.outcome import JobRecord
+    from vmhost.model.reach import AccessPort
     from vmhost.model.shell import CommandResult, SshTarget
     from vmhost.model.stats import DomainStats
     from vmhost.model.vlans import PortVlans
+    from vmhost.model.wire import KernelNetwork
     from vmhost.netports import Keeper
 
 
@@ -98,6 +100,17 @@ class Hypervisor(Protocol):
     def set_metadata(self, uuid: str, xml: str) -> None:
         """Replace our metadata element in the definition and, when it runs, in the live domain."""
 
+    def plug_nic(self, uuid: str, xml: str) -> None:
+        """Plug an ``<interface>`` into a running domain only; AlreadyThere when it has a NIC of that MAC."""
+
+    def unplug_nic(self, uuid: str, mac: str, *, timeout: float) -> None:
+        """Take a NIC out of a running domain; Absent when it has none of that MAC, ``Unreachable`` when the guest has
+        not let go of it in ``timeout`` seconds: then it may still do so.
+        """
+
+    def set_nic_link(self, uuid: str, mac: str, *, up: bool) -> None:
+        """Set the link of a running domain's NIC up or down; Absent when it has none of that MAC."""
+
     def resize_disk(self, uuid: str, source: str, capacity: int) -> None: ...
     def create_pool(self, name: str, path: str) -> None:
         """Define, build, start and autostart a directory pool; AlreadyThere when the name is taken."""
@@ -125,6 +138,9 @@ class Links(Protocol):
 
     def links(self) -> tuple[ObservedLink, ...]: ...
     def neighbours(self) -> tuple[Neighbour, ...]: ...
+    def kernel(self) -> KernelNetwork:
+        """What the kernel can do with VLANs, and what else has a hand in bridged traffic."""
+
     def routes(self) -> tuple[HostRoute, ...]:
         """Those of the main table that somebody set; not those that come with addresses."""
 
@@ -142,6 +158,22 @@ class Links(Protocol):
 
     def set_port_vlans(self, name: str, wanted: PortVlans) -> None:
         """Make the VLANs of a port exactly these and read them back; ``Conflict`` when its bridge filters none."""
+
+    def namespaces(self) -> tuple[str, ...]:
+        """The names of the network namespaces that have one."""
+
+    def open_access(self, access: AccessPort, *, alias: str, mtu: int) -> None:
+        """Make the host's access port into a VLAN, complete from its first moment; what is left of an earlier one is
+        replaced. ``AlreadyThere`` when its name is another's.
+        """
+
+    def close_access(self, access: AccessPort, *, alias: str) -> None:
+        """Take it away with its namespace; absent ones are fine, ``AlreadyThere`` when its name is another's."""
+
+    def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
+        """Call ``notify`` from another thread after every change of links or of ports' VLANs, several at once being
+        one; return the function that ends it.
+        """
 
     def delete_bridge(self, name: str, *, alias: str) -> None:
         """Delete if the alias is ours; ``AlreadyThere`` when it has ports or another alias."""

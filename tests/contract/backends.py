@@ -19,7 +19,7 @@ from vmhost.ports import Hypervisor, Links
 CANNOT = {
     "fake": frozenset[str](),
     # Calls that libvirt's test driver (9.0) does not have; each is asserted to raise a DriverError and change nothing.
-    "test": frozenset({"upload_volume", "resize_volume", "resize_disk", "agent"}),
+    "test": frozenset({"upload_volume", "resize_volume", "resize_disk", "agent", "plug_nic"}),
     "libvirt": frozenset[str](),
 }
 LACKS = {

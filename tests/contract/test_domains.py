@@ -257,3 +257,39 @@ def test_several_threads_use_it_at_once(backend: Backend) -> None:
     with ThreadPoolExecutor(8) as threads:
         assert all(threads.map(work, uuids))
     assert set(uuids) <= {raw.uuid for raw in hypervisor.domains()}
+
+
+def test_a_nic_is_plugged_into_what_runs_only(backend: Backend) -> None:
+    mac = "52:54:00:12:34:56"
+    xml = f"<interface type='user'><mac address='{mac}'/><model type='virtio'/><link state='down'/></interface>"
+    domain, hypervisor = backend.defined(), backend.hypervisor
+    with pytest.raises(Absent):
+        hypervisor.plug_nic(domain.uuid, xml)
+    hypervisor.start(domain.uuid)
+    with backend.can("plug_nic") as able:
+        hypervisor.plug_nic(domain.uuid, xml)
+    if not able:
+        return
+    assert _link(hypervisor.domain(domain.uuid).live_xml, mac) == "down"
+    assert mac not in hypervisor.domain(domain.uuid).xml
+    with pytest.raises(AlreadyThere):
+        hypervisor.plug_nic(domain.uuid, xml)
+    hypervisor.set_nic_link(domain.uuid, mac, up=True)
+    assert _link(hypervisor.domain(domain.uuid).live_xml, mac) == "up"
+    for call in (
+        lambda other: hypervisor.set_nic_link(domain.uuid, other, up=True),
+        lambda other: hypervisor.unplug_nic(domain.uuid, other, timeout=0.1),
+    ):
+        with pytest.raises(Absent) as caught:
+            call("52:54:00:00:00:99")
+        assert (caught.value.subject, bool(caught.value.hint)) == (domain.name, True)
+
+
+def _link(live_xml: str, mac: str) -> str:
+    """The state of a NIC's link; one that says nothing is up."""
+    for nic in fromstring(live_xml).iterfind("devices/interface"):
+        found = nic.find("mac")
+        if found is not None and found.get("address") == mac:
+            link = nic.find("link")
+            return "up" if link is None else str(link.get("state"))
+    raise AssertionError(f"there is no NIC {mac}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from threading import Event
 
 import pytest
 
 from tests.contract.test_links import ALIAS, Network
 from vmhost.drivers.netlink import Netlink
-from vmhost.model.errors import Absent, Conflict
+from vmhost.model.errors import Absent, AlreadyThere, Conflict
+from vmhost.model.reach import AccessPort
 from vmhost.model.vlans import NO_VLAN, PortVlans, parse_vids, port_vlans
 from vmhost.testing import FakeHost
 
@@ -84,3 +86,55 @@ def test_what_is_no_port_of_such_a_bridge_is_refused(network: Network, port: str
         with pytest.raises(kind) as caught:
             network.links.set_port_vlans(name, port_vlans(100))
         assert (caught.value.subject, bool(caught.value.hint)) == (name, True)
+
+
+def test_whoever_watches_is_woken_by_changes_until_he_ends_it(network: Network, port: str) -> None:
+    woken = Event()
+    forget = network.links.watch(woken.set)
+    try:
+        network.links.set_port_vlans(port, port_vlans(100))
+        assert woken.wait(10)
+        woken.clear()
+        network.links.create_bridge(network.name(), alias=ALIAS, mtu=1500, address="")
+        assert woken.wait(10)
+    finally:
+        forget()
+    woken.clear()
+    network.links.set_port_vlans(port, port_vlans(7))
+    assert not woken.wait(0.2)
+
+
+def test_the_kernel_can_filter_vlans(network: Network, port: str) -> None:
+    kernel = network.links.kernel()
+    assert (kernel.vlan_filtering, kernel.vlan_links) == (True, True)
+
+
+def test_an_access_port_comes_and_goes_whole(network: Network, port: str) -> None:
+    bridge = network.find(port).master  # type: ignore[union-attr]
+    access = AccessPort(bridge, 100, "10.9.9.1/24")
+    before = (network.links.links(), network.links.namespaces())
+    network.links.open_access(access, alias=ALIAS, mtu=1400)
+    link = network.find(access.port)
+    assert link is not None
+    assert (link.kind, link.master, link.alias, link.mtu, link.up) == ("veth", bridge, ALIAS, 1400, True)
+    assert link.vlans == port_vlans(100)
+    assert access.namespace in network.links.namespaces()
+    # Once more: what is left of an earlier one is replaced.
+    network.links.set_port_vlans(access.port, port_vlans(7))
+    network.links.open_access(access, alias=ALIAS, mtu=1500)
+    assert _vlans(network, access.port) == port_vlans(100)
+    with pytest.raises(AlreadyThere) as caught:
+        network.links.close_access(access, alias="vmhost:other")
+    assert (caught.value.subject, bool(caught.value.hint)) == (access.port, True)
+    network.links.close_access(access, alias=ALIAS)
+    network.links.close_access(access, alias=ALIAS)
+    assert (network.links.links(), network.links.namespaces()) == before
+
+
+def test_an_access_port_that_cannot_be_made_leaves_nothing(network: Network, port: str) -> None:
+    plain = network.bridge()
+    before = (network.links.links(), network.links.namespaces())
+    for bridge, kind in ((plain, Conflict), ("br-not-there", Absent)):
+        with pytest.raises(kind):
+            network.links.open_access(AccessPort(bridge, 100, "10.9.9.1/24"), alias=ALIAS, mtu=1500)
+        assert (network.links.links(), network.links.namespaces()) == before

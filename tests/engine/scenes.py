@@ -39,6 +39,14 @@ BIGGER = """
     autostart: true
     labels: {tier: front}
 """
+TWO_NICS = WEB.replace("nics: [{network: lan}]", "nics: [{network: lan}, {network: lan, id: more}]")
+REACHED = """
+apiVersion: vmhost/v1
+name: shop
+bridges: {br0: {mode: vlan-aware}}
+networks: {lan: {bridge: br0, vlan: 100, subnet: 10.0.0.0/24, reach: port, reach_address: 10.0.0.250}}
+guests:
+"""
 OTHER = WEB.replace("web-01", "db-01")
 NETWORK = """
 apiVersion: vmhost/v1
@@ -60,6 +68,10 @@ class Scene:
     prepare: Callable[[Host], None] = lambda host: None
 
 
+def _by_agent(text: str) -> str:
+    return text.replace("reach: port, reach_address: 10.0.0.250", "reach: agent")
+
+
 def site(*guests: str) -> Site:
     """Return the site with these guests."""
     return parse_site(HEAD + ("".join(guests) or " {}"))
@@ -73,7 +85,12 @@ SCENES: Mapping[str, Scene] = {
     "create": Scene("", lambda host: host.plan(site(WEB))),
     "create beside another": Scene(OTHER, lambda host: host.plan(site(OTHER, WEB))),
     "change": Scene(WEB, lambda host: host.plan(site(BIGGER))),
+    "plug in a NIC": Scene(WEB, lambda host: host.plan(site(TWO_NICS))),
+    "take out a NIC": Scene(TWO_NICS, lambda host: host.plan(site(WEB))),
     "change with a restart": Scene(WEB, lambda host: host.plan(site(BIGGER), Permit(stop=True))),
+    "create behind an access port": Scene("", lambda host: host.plan(parse_site(REACHED + WEB))),
+    "give up an access port": Scene(REACHED + WEB, lambda host: host.plan(parse_site(_by_agent(REACHED + WEB)))),
+    "delete the last behind an access port": Scene(REACHED + WEB, lambda host: host.plan_delete(["web-01"], HARM)),
     "replace": Scene(WEB, lambda host: host.plan(site(BIGGER), Permit(replace=frozenset({"web-01"})))),
     "prune": Scene(WEB + OTHER, lambda host: host.plan(site(OTHER), PRUNE)),
     "delete": Scene(WEB + OTHER, lambda host: host.plan_delete(["web-01"], HARM)),
@@ -91,7 +108,8 @@ def stage(scene: Scene) -> FakeHost:
     fake.world.routes.append(HostRoute("0.0.0.0/0", "192.0.2.1", "eno1", "", 0, 3, 0))
     if scene.before:
         host = Host(ports=fake.ports)
-        host.apply(host.plan(site(scene.before)))
+        whole = scene.before if "apiVersion" in scene.before else HEAD + scene.before
+        host.apply(host.plan(parse_site(whole)))
     scene.prepare(Host(ports=fake.ports))
     return fake
 
@@ -118,6 +136,7 @@ def shape(state: Mapping[str, Any]) -> Any:
         "pools": sorted(state["pools"]),
         "links": sorted(name for name in state["links"] if not name.startswith("vh")),
         "network": (state["routes"], state["network"]),
+        "namespaces": state["namespaces"],
         "taps": sum(name.startswith("vh") for name in state["links"]),
         "journals": state["journals"],
         "locks": state["locks"],

@@ -23,6 +23,7 @@ SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "bridges.NAME": (spec.BridgeSpec,),
     "networks.NAME": (spec.NetworkSpec,),
     "networks.NAME.routes[]": (spec.RouteSpec,),
+    "networks.NAME.jump": (spec.JumpSpec,),
     "guests.NAME": (spec.GuestInput,),
     "guests.NAME.cpus": (spec.CpuSpec,),
     "guests.NAME.memory": (spec.MemoryInput,),

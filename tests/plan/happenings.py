@@ -130,6 +130,19 @@ def _port_vlan(fake: FakeHost, name: str, pvid: str) -> None:
     fake.links.set_port_vlans(nic.tap, port_vlans(int(pvid)))
 
 
+def _unplug(fake: FakeHost, name: str, number: str) -> None:
+    """Somebody took a NIC out of a running guest; its definition still has it."""
+    nic = parse_domain(fake.domain(name).xml).nics[int(number)]
+    fake.hypervisor.unplug_nic(fake.domain(name).uuid, nic.mac, timeout=10)
+
+
+def _no_namespace(fake: FakeHost, name: str) -> None:
+    """Somebody deleted a network namespace; the veth pair with an end in it goes, too."""
+    fake.world.namespaces.remove(name)
+    for link in [link for link in fake.world.links.values() if link.kind == "veth"]:
+        del fake.world.links[link.name]
+
+
 HAPPENINGS: Mapping[str, Callable[..., None]] = {
     "edit": _edit,
     "foreign": _foreign,
@@ -149,6 +162,8 @@ HAPPENINGS: Mapping[str, Callable[..., None]] = {
     "volume": _volume,
     "neighbour": _neighbour,
     "port-vlan": _port_vlan,
+    "unplug": _unplug,
+    "no-namespace": _no_namespace,
     "no-hook": lambda fake: fake.hook.remove(),
     "image": _image,
 }

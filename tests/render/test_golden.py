@@ -46,6 +46,8 @@ ELSEWHERE: dict[type[BaseModel], dict[str, str]] = {
         "search": "the seed",
         "pool": "a plan",
         "reach": "the way to the guest",
+        "reach_address": "the way to the guest",
+        "jump": "the way to the guest",
     },
 }
 

@@ -17,7 +17,7 @@ SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
 
 CONFIG = """\
 Port {port}
-ListenAddress 127.0.0.1
+ListenAddress {address}
 HostKey {directory}/host_key
 AuthorizedKeysFile {directory}/authorized_keys
 PidFile none
@@ -36,7 +36,18 @@ SetEnv HOME={directory}
 class PrivateSshd:
     """Start with ``with PrivateSshd(directory) as sshd``; ``sshd.target()`` reaches it."""
 
-    def __init__(self, directory: Path, *, port: int = 0, extra: str = "", sftp: str = "internal-sftp") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int = 0,
+        extra: str = "",
+        sftp: str = "internal-sftp",
+        address: str = "127.0.0.1",
+        namespace: str = "",
+    ) -> None:
+        self.address = address
+        self.before = ["ip", "netns", "exec", namespace] if namespace else []
         self.directory = directory
         self.port = port or free_port()
         self.user = getpass.getuser()
@@ -58,9 +69,13 @@ class PrivateSshd:
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         config = self.directory / "sshd_config"
-        config.write_text(self.extra + CONFIG.format(port=self.port, directory=self.directory, sftp=self.sftp))
+        values = {"port": self.port, "directory": self.directory, "sftp": self.sftp, "address": self.address}
+        config.write_text(self.extra + CONFIG.format(**values))
         self._process = subprocess.Popen(
-            [SSHD, "-D", "-e", "-f", str(config)], stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+            [*self.before, SSHD, "-D", "-e", "-f", str(config)],
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
         )
         assert self._process.stderr is not None
         for line in self._process.stderr:
@@ -88,7 +103,7 @@ class PrivateSshd:
         """The way in, with changes."""
         fields: dict[str, object] = {
             "guest": "web-01",
-            "host": "127.0.0.1",
+            "host": self.address,
             "port": self.port,
             "user": self.user,
             "host_keys": (self.host_key,),

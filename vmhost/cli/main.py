@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "image": ("vmhost.cli.image", "image", "Build, pull, list, verify and delete images."),
     "host": ("vmhost.cli.host", "host", "Show and examine this host."),
     "net": ("vmhost.cli.net", "net", "The host's network: bridges, uplinks, VLANs."),
+    "watch": ("vmhost.cli.watch", "watch", "Keep ports of guests in their VLANs, whoever changes them."),
     "job": ("vmhost.cli.job", "job", "List, show and cancel long operations."),
     "recover": ("vmhost.cli.site", "recover", "Settle operations that a crash interrupted."),
     "lab": ("vmhost.cli.lab", "lab", "A throw-away hypervisor to try things in."),

@@ -9,6 +9,7 @@ import click
 
 from vmhost.cli import diagnostics
 from vmhost.cli.common import open_host, settle, yes_option
+from vmhost.cli.netverify import verify
 from vmhost.cli.output import DOCUMENTS, emit, format_option, names, table
 from vmhost.cli.site import carry_out, show_plan
 from vmhost.model.text import sanitize
@@ -25,6 +26,9 @@ SECONDS = click.IntRange(5, 3600)
 @click.group()
 def net() -> None:
     """The host's network: bridges, uplinks, VLANs."""
+
+
+net.add_command(verify)
 
 
 @net.command("plan")

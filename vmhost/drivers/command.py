@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -38,6 +40,7 @@ __all__ = [
     "in_words",
     "replace",
     "run",
+    "socket_to",
     "spawn",
 ]
 
@@ -240,6 +243,24 @@ def in_words(code: int) -> str:
     with suppress(ValueError):
         return f"ended by {signal.Signals(-code).name}"
     return f"ended by signal {-code}"
+
+
+def socket_to(argv: Sequence[str]) -> socket.socket:
+    """Start a program and return a socket that is its standard input and output; it ends when that is closed.
+
+    :raises Absent: the program is not installed. :raises PermissionDenied: it may not be started.
+    """
+    ours, theirs = socket.socketpair()
+    try:
+        end = theirs.fileno()
+        process = _started(tuple(argv), end, end, subprocess.DEVNULL, _plain(None), None, ())
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    threading.Thread(target=process.wait, name=f"reap-{process.pid}", daemon=True).start()
+    return ours
 
 
 def _plain(extra: Mapping[str, str] | None) -> dict[str, str]:

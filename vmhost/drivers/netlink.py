@@ -17,12 +17,16 @@ from threading import Thread
 from typing import Any, Final, TypeVar
 from zlib import crc32
 
+from vmhost.drivers.accessport import close_access, namespaces, open_access
+from vmhost.drivers.kernelnet import kernel_network
 from vmhost.drivers.portvlans import port_vlans_by_index, set_port_vlans
 from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied
 from vmhost.model.netsteps import HostRoute, LinkStep
 from vmhost.model.network import HeldAddress
 from vmhost.model.observed import Neighbour, ObservedLink
+from vmhost.model.reach import AccessPort
 from vmhost.model.vlans import PortVlans
+from vmhost.model.wire import KernelNetwork
 
 Message = Any  # pyroute2's netlink messages: a mapping of header fields with get_attr() for attributes
 Socket = Any  # pyroute2.IPRoute
@@ -46,6 +50,10 @@ class Netlink:
     def neighbours(self) -> tuple[Neighbour, ...]:
         """Return the neighbours whose hardware address the kernel knows (ARP, NDP)."""
         return _call(_neighbours, "neighbours")
+
+    def kernel(self) -> KernelNetwork:
+        """Return what this kernel can do with VLANs; see :func:`vmhost.drivers.kernelnet.kernel_network`."""
+        return kernel_network()
 
     def routes(self) -> tuple[HostRoute, ...]:
         """Return the routes of the main table that somebody set."""
@@ -89,6 +97,24 @@ class Netlink:
         :raises PermissionDenied: this takes CAP_NET_ADMIN.
         """
         _call(lambda socket: set_port_vlans(socket, name, wanted), name)
+
+    def namespaces(self) -> tuple[str, ...]:
+        """Return the names of the network namespaces that have one."""
+        return namespaces()
+
+    def open_access(self, access: AccessPort, *, alias: str, mtu: int) -> None:
+        """Make the host's access port into a VLAN; see :func:`vmhost.drivers.accessport.open_access`."""
+        _call(lambda socket: open_access(socket, access, alias, mtu), access.port)
+
+    def close_access(self, access: AccessPort, *, alias: str) -> None:
+        """Take it away; see :func:`vmhost.drivers.accessport.close_access`."""
+        _call(lambda socket: close_access(socket, access, alias), access.port)
+
+    def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
+        """Call ``notify`` from another thread after every change; return the function that ends it."""
+        from vmhost.drivers.linkwatch import LinkWatch
+
+        return LinkWatch(notify).close
 
     def delete_bridge(self, name: str, *, alias: str) -> None:
         """Delete a bridge that is ours and has no ports.
@@ -206,6 +232,8 @@ def _link(link: Message, names: dict[int, str], addresses: Sequence[HeldAddress]
         vid=int(data.get_attr("IFLA_VLAN_ID") or 0) if kind == "vlan" and data else 0,
         ipv6=kind == "bridge" and _speaks_ipv6(link),
         held=tuple(addresses),
+        stp=kind == "bridge" and bool(data and data.get_attr("IFLA_BR_STP_STATE")),
+        peer=_peer(link, kind, names),
     )
 
 
@@ -214,6 +242,13 @@ def _speaks_ipv6(link: Message) -> bool:
     family = families.get_attr("AF_INET6") if families else None
     settings = family.get_attr("IFLA_INET6_CONF") if family else None
     return settings is not None and not settings["disable_ipv6"]
+
+
+def _peer(link: Message, kind: str, names: dict[int, str]) -> str:
+    """Return the other end of a veth pair; empty when that is in another namespace, whose indexes are its own."""
+    if kind != "veth" or link.get_attr("IFLA_LINK_NETNSID") is not None:
+        return ""
+    return names.get(int(link.get_attr("IFLA_LINK") or 0), "")
 
 
 def _neighbours(socket: Socket) -> tuple[Neighbour, ...]:

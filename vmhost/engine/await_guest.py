@@ -137,6 +137,7 @@ def ssh_target(step: AwaitGuest, reach: Target, context: Context) -> SshTarget:
         guest=step.identity.name,
         host=reach.host,
         port=reach.port,
+        via=reach.via,
         user=step.user,
         host_keys=(step.identity.host_key,),
         private_key_files=keys,

@@ -7,6 +7,7 @@ from typing import Final, assert_never
 
 from vmhost.engine.await_guest import await_guest
 from vmhost.engine.context import Context
+from vmhost.engine.network import change_network
 from vmhost.engine.power import shut_down
 from vmhost.model.errors import Absent, AlreadyThere, Conflict
 from vmhost.model.netsteps import (
@@ -23,6 +24,7 @@ from vmhost.model.netsteps import (
 )
 from vmhost.model.steps import (
     AwaitGuest,
+    CloseAccess,
     CreateSeed,
     CreateVolume,
     DefineDomain,
@@ -32,6 +34,8 @@ from vmhost.model.steps import (
     EnsurePool,
     ForgetConsole,
     InstallHook,
+    OpenAccess,
+    PlugNic,
     PowerOff,
     RemoveHook,
     ResizeDisk,
@@ -40,10 +44,12 @@ from vmhost.model.steps import (
     ScrubSeed,
     SetAutostart,
     SetMetadata,
+    SetNicLink,
     ShutDown,
     StartDomain,
     Step,
     UndefineDomain,
+    UnplugNic,
 )
 from vmhost.netports import Keeper
 from vmhost.render.parse.domain import parse_domain
@@ -103,6 +109,8 @@ def execute(step: Step, context: Context) -> str:  # noqa: C901 - one match over
             ports.signals.forget_console(path)
         case AwaitGuest():
             return await_guest(step, context)
+        case PlugNic() | UnplugNic() | SetNicLink() | OpenAccess() | CloseAccess():
+            change_network(step, context)
         case KeepNetwork() | GuardNetwork() | AwaitConfirmation() | DismissGuard():
             _keep(step, ports.keeper)
         case InstallNetworkUnit() | RemoveNetworkUnit():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from vmhost.model import steps
+from vmhost.model.reach import AccessPort
 from vmhost.model.steps import Step
 
 
@@ -19,8 +20,12 @@ def leftover(undo: Step) -> str:
             return shlex.join(("virsh", "destroy", "--graceful", name))
         case steps.DeleteBridge(name, _):
             return shlex.join(("ip", "link", "delete", name))
+        case steps.CloseAccess(bridge, vid, address, _):
+            return shlex.join(("ip", "netns", "delete", AccessPort(bridge, vid, address).namespace))
         case steps.RemoveHook():
             return "rm /etc/libvirt/hooks/qemu.d/50-vmhost"
+        case steps.UnplugNic(_, name, mac):
+            return shlex.join(("virsh", "detach-interface", name, "bridge", "--mac", mac, "--live"))
         case steps.DeletePool(name):
             return shlex.join(("virsh", "pool-undefine", name))
         case steps.StartDomain(_, name):

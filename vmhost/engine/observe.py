@@ -35,6 +35,7 @@ def observe(ports: Ports, before: Observed | None = None) -> Observed:
         damaged_images=ports.images.damaged(),
         hook=ports.hook.state(),
         network=observe_network(ports, links),
+        namespaces=ports.links.namespaces(),
     )
 
 

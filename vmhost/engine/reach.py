@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vmhost.model.errors import DriverError
 from vmhost.model.identity import GuestIdentity
+from vmhost.model.reach import Via
 from vmhost.ports import Ports
 
 AGENT_TIMEOUT = 2.0
@@ -15,11 +17,12 @@ AGENT_TIMEOUT = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An address and a TCP port; ``source`` says who told."""
+    """An address and a TCP port; ``source`` says who told, ``via`` is the way there, None: the host's own routing."""
 
     host: str
     port: int = 22
     source: str = "site"
+    via: Via | None = None
 
 
 def address_of(identity: GuestIdentity, ports: Ports) -> Target | None:
@@ -30,28 +33,29 @@ def address_of(identity: GuestIdentity, ports: Ports) -> Target | None:
     nics = [nic for nic in identity.nics if nic.reach != "agent"]
     for nic in nics:
         if nic.address:
-            return Target(str(ipaddress.ip_interface(nic.address).ip))
+            return Target(str(ipaddress.ip_interface(nic.address).ip), via=nic.way)
         if nic.ssh_port:
             return Target("127.0.0.1", nic.ssh_port, "forwarded port")
-    macs = {nic.mac for nic in nics}
-    if not macs:
+    if not nics:
         return None
+    ways = {nic.mac: nic.way for nic in nics}
     for neighbour in ports.links.neighbours():
-        if neighbour.mac in macs and not ipaddress.ip_address(neighbour.address).is_link_local:
+        if ways.get(neighbour.mac, "") is None and not ipaddress.ip_address(neighbour.address).is_link_local:
             return Target(neighbour.address, source="neighbour table")
-    return _ask_agent(identity.uuid, macs, ports)
+    return _ask_agent(identity.uuid, ways, ports)
 
 
-def _ask_agent(uuid: str, macs: set[str], ports: Ports) -> Target | None:
+def _ask_agent(uuid: str, ways: Mapping[str, Via | None], ports: Ports) -> Target | None:
     try:
         answer = json.loads(ports.hypervisor.agent(uuid, '{"execute": "guest-network-get-interfaces"}', AGENT_TIMEOUT))
     except (DriverError, ValueError):
         return None
     for link in answer.get("return", ()):
-        if str(link.get("hardware-address", "")).lower() not in macs:
+        mac = str(link.get("hardware-address", "")).lower()
+        if mac not in ways:
             continue
         for item in link.get("ip-addresses", ()):
             address = ipaddress.ip_address(item["ip-address"])
             if not address.is_link_local:
-                return Target(str(address), source="guest agent")
+                return Target(str(address), source="guest agent", via=ways[mac])
     return None

@@ -14,6 +14,7 @@ from vmhost.model.errors import Absent, VmhostError
 from vmhost.model.netsteps import InstallNetworkUnit, KeepNetwork, RemoveNetworkUnit
 from vmhost.model.plan import Planned
 from vmhost.model.steps import (
+    CloseAccess,
     DeleteBridge,
     DeletePool,
     DeleteVolume,
@@ -21,6 +22,7 @@ from vmhost.model.steps import (
     RemoveHook,
     ResizeDisk,
     ResizeVolume,
+    UnplugNic,
 )
 from vmhost.ports import OpenJournal
 
@@ -35,6 +37,8 @@ FORWARD = (
     ForgetConsole,
     ResizeDisk,
     ResizeVolume,
+    UnplugNic,
+    CloseAccess,
 )
 
 

@@ -109,3 +109,7 @@ class ObservedDomain:
     @property
     def active(self) -> bool:
         return self.raw.state.active
+
+    def plugged(self, tap: str) -> bool:
+        """Whether the running domain has a NIC on that tap (its metadata names taps, too, but not as ``dev``)."""
+        return f"dev='{tap}'" in self.raw.live_xml or f'dev="{tap}"' in self.raw.live_xml

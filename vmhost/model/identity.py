@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from vmhost.model.reach import AccessPort, Via, parse_jump
 from vmhost.model.vlans import PortVlans, parse_vids, port_vlans
 
 NAMESPACE: Final = "https://vmhost.dev/xmlns/guest"
@@ -19,7 +20,8 @@ class NicIdentity:
     network; ``address`` is ``ip/prefix``, empty for DHCP and for none; ``ssh_port`` is the forwarded port on the host's
     loopback for the user network, else 0. ``pvid`` and ``tagged`` are the VLANs of its port on ``bridge``, which is
     empty without VLANs: the one that it is in untagged (0: none), and those that it sees tagged (``100,200-299``).
-    ``reach`` is ``agent`` where the host does not reach the NIC by the network.
+    ``reach`` is ``agent`` where the host does not reach the NIC by the network, ``port`` and ``jump`` where it does in
+    another way than by its own routing; ``via`` says how: the host's own address with prefix, or the jump host.
     """
 
     id: str
@@ -32,6 +34,17 @@ class NicIdentity:
     tagged: str = ""
     bridge: str = ""
     reach: str = ""
+    via: str = ""
+
+    @property
+    def way(self) -> Via | None:
+        """How the host gets to it where its own routing does not lead there; None: by that, or not at all.
+
+        :raises ValueError: what is noted is no such way.
+        """
+        if self.reach == "port":
+            return AccessPort(self.bridge, self.pvid, self.via)
+        return parse_jump(self.via) if self.reach == "jump" else None
 
     @property
     def vlans(self) -> PortVlans | None:

@@ -48,6 +48,7 @@ class ObservedLink:
     ``vlan_filtering`` and ``default_pvid`` are a bridge's; ``vlans`` are those of a port of a bridge that filters them.
     ``parent`` is the link that a VLAN link lies on and ``vid`` its VLAN. ``ipv6``: the host speaks it on this bridge.
     ``held`` are the addresses with what is needed to put them back.
+    ``stp`` is whether a bridge looks for loops; ``peer`` is the other end of a veth pair, if it is in this namespace.
     """
 
     name: str
@@ -67,6 +68,8 @@ class ObservedLink:
     vid: int = 0
     ipv6: bool = False
     held: tuple[HeldAddress, ...] = ()
+    stp: bool = False
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,7 @@ class Observed:
     damaged_images: tuple[tuple[str, str], ...] = ()
     hook: ObservedHook = ObservedHook()
     network: ObservedNetwork = NOTHING
+    namespaces: tuple[str, ...] = ()
 
     def domain(self, name: str) -> ObservedDomain | None:
         """Return the domain of that name, or None."""

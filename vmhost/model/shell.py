@@ -8,6 +8,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from vmhost.model.reach import Via
+
 
 @dataclass(frozen=True, slots=True)
 class SshTarget:
@@ -15,9 +17,9 @@ class SshTarget:
 
     ``host`` is an address (a name is resolved without a time limit). ``host_keys`` are the pinned public keys as
     OpenSSH lines (``ssh-ed25519 AAAA...``): at least one, and nothing else is trusted. ``private_key_files`` are
-    tried in order, then the agent's keys if ``use_agent``. ``socket_factory`` takes a time limit in seconds and
-    returns a connected stream socket (``socket.socket``); it stands in for a plain TCP connection where the guest is
-    reached through a namespace.
+    tried in order, then the agent's keys if ``use_agent``. ``via`` is the way to the guest where the host's own routing
+    does not lead there. ``socket_factory`` takes a time limit in seconds and returns a connected stream socket
+    (``socket.socket``) in place of a plain TCP connection; without one it follows from ``via``.
 
     All times are in seconds and end at the deadline of the call at the latest: ``connect_timeout`` for TCP,
     ``banner_timeout`` for the server's first line, ``handshake_timeout`` for the key exchange, ``auth_timeout`` for
@@ -31,6 +33,7 @@ class SshTarget:
     user: str = "root"
     private_key_files: tuple[Path, ...] = ()
     use_agent: bool = False
+    via: Via | None = None
     socket_factory: Callable[[float], Any] | None = field(default=None, compare=False, repr=False)
     connect_timeout: float = 5.0
     banner_timeout: float = 10.0

@@ -51,6 +51,29 @@ class RestartDaemon:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenAccess:
+    """Make the host's access port into a VLAN of a bridge; ``address`` is the host's own there, ``ip/prefix``."""
+
+    bridge: str
+    vid: int
+    address: str
+    mtu: int
+    site: str
+    kind: Literal["open-access"] = "open-access"
+
+
+@dataclass(frozen=True, slots=True)
+class CloseAccess:
+    """Take the host's access port into a VLAN away, with its namespace."""
+
+    bridge: str
+    vid: int
+    address: str
+    site: str
+    kind: Literal["close-access"] = "close-access"
+
+
+@dataclass(frozen=True, slots=True)
 class CreateVolume:
     """Create a qcow2 volume of ``capacity`` bytes, empty or on a backing image (path and format both explicit)."""
 
@@ -198,6 +221,38 @@ class SetMetadata:
 
 
 @dataclass(frozen=True, slots=True)
+class PlugNic:
+    """Plug a NIC into a running guest, until its next boot; ``xml`` is its ``<interface>``, whose link is down."""
+
+    uuid: str
+    name: str
+    mac: str
+    xml: str
+    kind: Literal["plug-nic"] = "plug-nic"
+
+
+@dataclass(frozen=True, slots=True)
+class UnplugNic:
+    """Take a NIC out of a running guest, whose system has to let go of it."""
+
+    uuid: str
+    name: str
+    mac: str
+    kind: Literal["unplug-nic"] = "unplug-nic"
+
+
+@dataclass(frozen=True, slots=True)
+class SetNicLink:
+    """Set the link of a running guest's NIC up or down, as a cable that is plugged in or not."""
+
+    uuid: str
+    name: str
+    mac: str
+    up: bool
+    kind: Literal["set-nic-link"] = "set-nic-link"
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetConsole:
     """Delete the log of a guest's serial console."""
 
@@ -227,6 +282,8 @@ Step = (
     | InstallHook
     | RemoveHook
     | RestartDaemon
+    | OpenAccess
+    | CloseAccess
     | CreateVolume
     | ResizeVolume
     | ResizeDisk
@@ -241,6 +298,9 @@ Step = (
     | DiscardManagedSave
     | SetAutostart
     | SetMetadata
+    | PlugNic
+    | UnplugNic
+    | SetNicLink
     | ForgetConsole
     | AwaitGuest
 )

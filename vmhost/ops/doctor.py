@@ -9,10 +9,10 @@ from typing import Final
 
 from vmhost.engine.observe import observe
 from vmhost.model.errors import UsageError
-from vmhost.model.observed import Observed, ObservedHook
+from vmhost.model.observed import Observed
 from vmhost.model.outcome import Finding
 from vmhost.model.units import GIB, format_size
-from vmhost.plan.vlans import live_ports, uses_vlans
+from vmhost.ops.doctornet import examine_network
 from vmhost.ports import Ports
 
 OLDEST_LIBVIRT: Final = 9_000_000
@@ -95,45 +95,7 @@ def _storage(examined: Examined) -> Iterator[Finding]:
 
 
 def _network(examined: Examined) -> Iterator[Finding]:
-    for link in examined.observed.links:
-        if link.kind == "bridge" and link.alias.startswith("vmhost:"):
-            if link.up:
-                yield Finding("bridge", "network", "ok", f"bridge {link.name} is up")
-            else:
-                why = "its guests reach nobody"
-                yield Finding(
-                    "bridge-down", "network", "error", f"bridge {link.name} is down", why, f"ip link set {link.name} up"
-                )
-    yield from _vlans(examined)
-
-
-def _vlans(examined: Examined) -> Iterator[Finding]:
-    observed = examined.observed
-    tagged = [domain for domain in observed.domains if domain.metadata and uses_vlans(domain.metadata.identity)]
-    if tagged:
-        yield _hook(observed.hook)
-    for domain in tagged:
-        assert domain.metadata is not None
-        for nic, want, have in live_ports(domain.metadata.identity, domain, observed):
-            title = f"{domain.name}: port {nic.tap} has {have}"
-            if want == have:
-                yield Finding("port-vlans", "network", "ok", title)
-            else:
-                why = f"it should have {want}: the guest is not where it belongs"
-                mend = f"vmhost apply SITE    # the file of site {domain.metadata.site}"
-                yield Finding("port-vlans", "network", "error", title, why, mend)
-
-
-def _hook(hook: ObservedHook) -> Finding:
-    if not hook.installed:
-        why = "guests in VLANs start without them, and reach nobody"
-        return Finding("hook", "network", "error", "libvirt's hook is missing or old", why, "vmhost apply SITE")
-    if not hook.active:
-        why = "libvirt reads hooks when its daemon starts; guests run on meanwhile"
-        mend = "systemctl restart libvirtd"
-        return Finding("hook", "network", "error", "libvirt's daemon does not know the hook yet", why, mend)
-    seen = "libvirt calls the hook" if hook.called else "the hook is there; no guest has started since"
-    return Finding("hook", "network", "ok", seen)
+    yield from examine_network(examined.observed, examined.ports.links.kernel())
 
 
 def _locks(examined: Examined) -> Iterator[Finding]:

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from vmhost.model.plan import Difference
     from vmhost.model.shell import CommandResult, SshTarget
     from vmhost.model.spec import Site
+    from vmhost.model.wire import NetDifference
     from vmhost.ops.forms import NewGuest
     from vmhost.ops.guests import GuestDetails, GuestRow
     from vmhost.ops.images import Images
+    from vmhost.ops.keep import Keeper
     from vmhost.ops.networkview import BridgeRow
     from vmhost.ops.power import Action, PowerResult
     from vmhost.ops.proposals import Proposal
@@ -146,6 +148,15 @@ class Host:
 
         return find_drift(self.ports, site)
 
+    def verify_network(self, site: Site | None = None) -> tuple[NetDifference, ...]:
+        """Return every difference on the way from the site over libvirt and the kernel's VLAN table to the uplinks.
+
+        :param site: None: all guests of ours, from their own metadata on.
+        """
+        from vmhost.plan.netverify import verify_network
+
+        return verify_network(self.observe(), site)
+
     def recover(self, *, on_event: Listener | None = None) -> tuple[Recovered, ...]:
         """Settle operations that were interrupted by a crash; return what became of each."""
         from vmhost.ops.apply import recover_host
@@ -255,6 +266,12 @@ class Host:
         from vmhost.ops.watch import INTERVAL, Watch
 
         return Watch(self, interval=interval or INTERVAL)
+
+    def keeper(self, on_event: Listener) -> Keeper:
+        """Return what keeps the ports of guests in their VLANs; its ``run`` ends after its ``stop``."""
+        from vmhost.ops.keep import Keeper
+
+        return Keeper(self.ports, on_event)
 
     def ssh_target(self, name: str) -> SshTarget:
         """Return how a guest is reached over SSH, with its pinned host key."""

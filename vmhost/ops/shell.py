@@ -36,6 +36,7 @@ def ssh_target_of(ports: Ports, name: str) -> SshTarget:
         guest=domain.name,
         host=reach.host,
         port=reach.port,
+        via=reach.via,
         user=_login(domain.metadata.spec),
         host_keys=(identity.host_key,),
         private_key_files=(ports.keys.private_file(domain.metadata.site),),

@@ -58,13 +58,15 @@ def visit_console(host: Host, name: str) -> int:
 def _ssh_argv(host: Host, name: str, command: Sequence[str]) -> tuple[str, ...]:
     from vmhost.drivers.files import make_directory, make_private_directory, write_atomically
     from vmhost.drivers.ssh.openssh import known_hosts_line, ssh_argv
+    from vmhost.drivers.ssh.via import proxy_command
 
     target = host.ssh_target(name)
     directory = make_private_directory(make_directory(host.ports.layout.runtime) / "known_hosts")
     path = directory / target.guest
     lines = "".join(known_hosts_line(target.host, target.port, key) + "\n" for key in target.host_keys)
     write_atomically(path, lines.encode("ascii"), mode=0o600)
-    return tuple(ssh_argv(target, path, command))
+    proxy = proxy_command(target) if target.via else ""
+    return tuple(ssh_argv(target, path, command, proxy=proxy))
 
 
 def _console_argv(host: Host, name: str) -> tuple[str, ...]:

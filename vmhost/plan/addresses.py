@@ -23,6 +23,8 @@ class AddressBook:
         for network in site.networks.values():
             if network.gateway:
                 self._owners[network.gateway] = "the gateway"
+            if network.reach_address:
+                self._owners[network.reach_address] = "the host (reach_address)"
         for link in observed.links:
             self._owners.update({_plain(address): f"the host ({link.name})" for address in link.addresses})
         for name, bridge in site.bridges.items():

@@ -20,6 +20,7 @@ from vmhost.model.steps import (
 from vmhost.model.units import format_size
 from vmhost.plan.compare import FIRST_BOOT, Delta, Pair, compare
 from vmhost.plan.create import build_metadata, first_boot, fits, seed_step, volume_step, wait_step
+from vmhost.plan.plug import Plugging, plan_plugging
 from vmhost.plan.redefine import amended
 from vmhost.plan.request import Parts, Protected, Refusal, Refused, Request
 from vmhost.plan.storage import disk_volume
@@ -41,20 +42,26 @@ def plan_change(pair: Pair, request: Request) -> Parts | list[Refusal]:
     if refusals:
         return refusals
     boot = [delta for delta in deltas if delta.change is Change.NEXT_BOOT]
-    restart = bool(boot) and pair.domain.active and request.permit.stop and pair.spec.state == "running"
+    definition = amended(pair, boot, request.domain_templates) if boot else pair.domain.raw.xml
+    plugging = plan_plugging(pair, deltas, definition)
+    waits = [delta for delta in boot if delta.field not in plugging.fields]
+    restart = bool(waits) and pair.domain.active and request.permit.stop and pair.spec.state == "running"
+    if restart:
+        plugging = Plugging()
     steps = [
         *_discard(pair, boot),
         *_new_disks(pair, boot),
         *_seed_again(pair, deltas, request),
-        *_redefine(pair, boot, request, restart=restart),
+        *_redefine(pair, boot, definition, waits=bool(waits), restart=restart),
         *_autostart(pair, deltas),
         *_metadata(pair, deltas, request),
+        *plugging.before,
         *([] if restart else set_ports(pair.spec.name, pair.identity, pair.domain, pair.observed)),
         *_power(pair, restart=restart, discarded=bool(boot)),
     ]
     started = any(isinstance(item.do, StartDomain) for item in steps)
-    after = [*_grow(pair, deltas), *_ready(pair, request, started=started)]
-    return Parts(tuple(steps), tuple(after), tuple(_notes(pair, deltas, boot, restart=restart)))
+    after = [*plugging.after, *_grow(pair, deltas), *_ready(pair, request, started=started)]
+    return Parts(tuple(steps), tuple(after), tuple(_notes(pair, deltas, waits, restart=restart)))
 
 
 def _against(pair: Pair, deltas: list[Delta], request: Request) -> list[Refusal]:
@@ -151,13 +158,13 @@ def _seed_again(pair: Pair, deltas: list[Delta], request: Request) -> list[Plann
     return [seed_step(pair.spec.name, pair.identity, seed if pending else scrubbed(seed), pair.pools)]
 
 
-def _redefine(pair: Pair, boot: list[Delta], request: Request, *, restart: bool) -> list[Planned]:
+def _redefine(pair: Pair, boot: list[Delta], definition: str, *, waits: bool, restart: bool) -> list[Planned]:
     if not boot:
         return []
     uuid, name, old = pair.identity.uuid, pair.spec.name, pair.domain.raw.xml
-    change = Change.NEEDS_STOP if restart else Change.NEXT_BOOT if pair.domain.active else Change.LIVE
+    change = Change.NEEDS_STOP if restart else Change.NEXT_BOOT if waits and pair.domain.active else Change.LIVE
     text = ", ".join(_sentence(delta) for delta in boot)
-    do, undo = DefineDomain(uuid, name, amended(pair, boot, request.domain_templates)), DefineDomain(uuid, name, old)
+    do, undo = DefineDomain(uuid, name, definition), DefineDomain(uuid, name, old)
     return [Planned(do, undo, change, name, f"{name}: {text}")]
 
 
@@ -275,16 +282,18 @@ def _seed(spec: GuestSpec, pair: Pair, request: Request) -> SeedDocuments:
     )
 
 
-def _notes(pair: Pair, deltas: list[Delta], boot: list[Delta], *, restart: bool) -> list[Note]:
+def _notes(pair: Pair, deltas: list[Delta], waits: list[Delta], *, restart: bool) -> list[Note]:
     name = pair.spec.name
     notes = []
     if any(delta.field.startswith(FIRST_BOOT) for delta in deltas):
         text = f"cloud-init acts at the first boot only; --allow-replace {name} makes the guest anew"
         notes.append(Note(name, text))
-    if boot and pair.domain.active and pair.spec.state == "running" and not restart:
+    if waits and pair.domain.active and pair.spec.state == "running" and not restart:
         notes.append(Note(name, "it runs on with the old definition until its next boot; --allow-stop restarts it now"))
-    for delta in boot:
+    for delta in deltas:
         kind, _, device = delta.field.partition(".")
+        if delta.change is not Change.NEXT_BOOT:
+            continue
         if kind == "nics" and not delta.have and not delta.outside:
             text = "cloud-init set up its network at the first boot only"
             notes.append(Note(name, f"{text}: set up NIC {device} inside the guest"))

@@ -145,6 +145,8 @@ def _nics(pair: Pair) -> Iterator[Delta]:
             continue
         yield from _delta(pair, f"{name}.bridge", network.bridge, found.source, Change.NEXT_BOOT, None)
         yield from _delta(pair, f"{name}.tap", nic.tap, found.tap, Change.NEXT_BOOT, was and was.tap)
+        if pair.domain.active and found.tap and not pair.domain.plugged(found.tap):
+            yield Delta(f"{name}.plugged", "in", "out", Change.LIVE, True)
         yield from _vlans(pair, nic, was)
         if was:
             yield from _delta(pair, f"{name}.address", nic.address, was.address, Change.REPLACE, None)

@@ -23,9 +23,10 @@ from vmhost.model.steps import (
 )
 from vmhost.model.units import format_size
 from vmhost.plan.addresses import AddressBook
+from vmhost.plan.reach import with_reach
 from vmhost.plan.request import NoCapacity, Parts, Refusal, Request
 from vmhost.plan.storage import Pools, check_image, disk_volume, seed_volume
-from vmhost.plan.vlans import by_agent, in_vlans
+from vmhost.plan.vlans import in_vlans
 from vmhost.render.domain import DiskPath, DomainContext, render_domain
 from vmhost.render.metadata import metadata_xml
 from vmhost.render.seed import SeedDocuments, render_seed, scrubbed
@@ -85,8 +86,8 @@ def settle_identity(
             nics.append(NicIdentity(nic_id, nic.network, mac, "", "", port))
         else:
             tap = before.tap if before else tap_name(uuid, _take_index(index, taps))
-            made = NicIdentity(nic_id, nic.network, mac, tap, address, reach="agent" if by_agent(network) else "")
-            nics.append(in_vlans(made, nic, network))
+            made = NicIdentity(nic_id, nic.network, mac, tap, address)
+            nics.append(with_reach(in_vlans(made, nic, network), network))
     if refusals:
         return refusals
     if old:

@@ -20,6 +20,7 @@ from vmhost.model.steps import (
 )
 from vmhost.plan.links import bridge_alias, idle_bridges
 from vmhost.plan.network import forget
+from vmhost.plan.reach import unused_access
 from vmhost.plan.request import NotFound, Parts, Permit, Protected, Refusal, Refused, raise_all
 from vmhost.plan.vlans import unused_hook
 
@@ -45,7 +46,8 @@ def plan_delete(names: tuple[str, ...], observed: Observed, permit: Permit, *, d
     parts = [delete_parts(domain, observed, permit) for domain in going]
     sites = dict.fromkeys(domain.metadata.site for domain in going if domain.metadata)
     leaving = frozenset(domain.uuid for domain in going)
-    last = [step for site in sites for step in _bridges(site, observed, leaving)]
+    last = unused_access(observed, leaving)
+    last += [step for site in sites for step in _bridges(site, observed, leaving)]
     last += unused_hook(observed, leaving)
     if permit.disks:
         last += _pool(observed, parts, disks_directory)

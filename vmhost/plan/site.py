@@ -15,6 +15,7 @@ from vmhost.plan.create import plan_create, settle_identity
 from vmhost.plan.delete import against, delete_parts
 from vmhost.plan.links import plan_bridges
 from vmhost.plan.network import keep_steps, network_drift, still_open
+from vmhost.plan.reach import plan_access, unused_access, wanted_nics
 from vmhost.plan.request import Conflict, NotFound, Parts, Permit, Refusal, Refused, Request, raise_all
 from vmhost.plan.storage import Pools
 from vmhost.plan.vlans import plan_hook
@@ -44,14 +45,25 @@ def plan_site(request: Request) -> Plan:
         else:
             refusals += result
     pruned, unwanted = _prune(request)
-    raise_all([*refusals, *unwanted])
+    nics = wanted_nics(request.site)
+    access, against_access = plan_access(request.site, nics, request.observed)
+    raise_all([*refusals, *against_access, *unwanted])
     parts += pruned
     return Plan(
         request.site.name,
-        (*bridges, *hook, *pools.steps(), *(step for part in parts for step in part.steps)),
-        tuple(step for part in parts for step in part.after),
+        (*bridges, *hook, *access, *pools.steps(), *(step for part in parts for step in part.steps)),
+        (
+            *(step for part in parts for step in part.after),
+            *unused_access(request.observed, _planned_anew(request), nics),
+        ),
         (*(note for part in parts for note in part.notes), *_left(request)),
     )
+
+
+def _planned_anew(request: Request) -> frozenset[str]:
+    """Return the domains (UUIDs) that the plan brings to the site, or removes."""
+    names = {spec.name for spec in request.site.guests} | request.permit.prune
+    return frozenset(d.uuid for d in request.observed.domains if d.name in names and _ours(d, request))
 
 
 def drift(request: Request) -> tuple[Difference, ...]:

@@ -29,9 +29,6 @@ def check_networks(draft: Draft) -> None:
             draft.fault(NO_ALLOCATION, "networks", name, "vlan")
         if network.range is not None:
             draft.fault(NO_ALLOCATION, "networks", name, "range")
-        if network.reach not in ("route", "agent"):
-            text = f"reach: {network.reach} is not part of this version: write agent or route"
-            draft.fault(text, "networks", name, "reach")
         bridge_spec = draft.written.bridges.get(network.bridge or "")
         if bridge_spec and network.mtu and network.mtu > bridge_spec.mtu:
             text = f"{network.mtu} is more than the {bridge_spec.mtu} of bridge {network.bridge}"
@@ -50,8 +47,8 @@ def _check_overlaps(draft: Draft) -> None:
                 (("bridges", name, "address"), f"bridge {name}", str(ipaddress.ip_interface(bridge.address).network))
             )
     for name, network in draft.written.networks.items():
-        # What is reached without the network may overlap: VLANs keep it apart.
-        if network.subnet and network.bridge and (network.reach != "agent" or network.address):
+        # What is not reached by the host's own routes may overlap: VLANs keep it apart.
+        if network.subnet and network.bridge and (network.reach == "route" or network.address):
             own_link = network.address and isinstance(network.vlan, int)
             where = f"VLAN {network.vlan} of {network.bridge}" if own_link else f"bridge {network.bridge}"
             subnets.append((("networks", name, "subnet"), where, network.subnet))
@@ -148,6 +145,8 @@ def _address_problem(nic: NicSpec, network: NetworkSpec, bridge: BridgeSpec | No
         check_host_address(nic.address, network.subnet)
     except ValueError as error:
         return str(error)
+    if nic.address == network.reach_address:
+        return f"{nic.address} is the host's own address on network {nic.network} (reach_address)"
     if nic.address == network.gateway:
         return f"{nic.address} is the gateway of network {nic.network}"
     if network.address and ipaddress.ip_interface(network.address).ip == ipaddress.ip_address(nic.address):

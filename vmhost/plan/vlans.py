@@ -18,11 +18,6 @@ HOOK = "libvirt"
 """What the steps about the hook are about."""
 
 
-def by_agent(network: NetworkSpec) -> bool:
-    """Whether the host speaks to guests of a network through their agent only."""
-    return network.type == "bridge" and network.reach == "agent"
-
-
 def in_vlans(nic: NicIdentity, spec: NicSpec, network: NetworkSpec) -> NicIdentity:
     """Return a NIC with the VLANs of its port, if it is to be in some."""
     if not isinstance(network.vlan, int) and spec.tagged is None:

@@ -188,6 +188,13 @@ def device_xml(xml: str, alias: str) -> str:
     raise NotFound(f"it has no device {alias}", subject=root.findtext("name", ""), hint="vmhost guest show NAME")
 
 
+def with_link_down(device: str) -> str:
+    """Return a NIC as it is plugged in: with its link down, so that nothing passes before its port is in its VLANs."""
+    root = read(device)
+    child(root, "link").set("state", "down")
+    return write(root)
+
+
 def _check_single_cell(root: etree._Element) -> None:
     cells = len(root.findall("cpu/numa/cell"))
     if cells > 1:

@@ -65,7 +65,7 @@ def _nic(nic: NicIdentity) -> etree._Element:
     port = str(nic.ssh_port) if nic.ssh_port else ""
     _set(element, id=nic.id, network=nic.network, mac=nic.mac, tap=nic.tap, address=nic.address)
     _set(element, **{"ssh-port": port}, pvid=str(nic.pvid) if nic.pvid else "", tagged=nic.tagged)
-    _set(element, bridge=nic.bridge, reach=nic.reach)
+    _set(element, bridge=nic.bridge, reach=nic.reach, via=nic.via)
     return element
 
 

@@ -178,6 +178,7 @@ class FakeHost:
                 "routes": sorted(str(route) for route in world.routes),
                 "network": (sorted(world.kept), bool(world.guarded and world.guarded.state != "restored"), world.unit),
                 "consoles": sorted(world.consoles),
+                "namespaces": sorted(world.namespaces),
                 "journals": {name: len(journal.records) for name, journal in sorted(world.journals.items())},
                 "locks": self.locks.held(),
             }

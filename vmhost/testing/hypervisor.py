@@ -12,6 +12,7 @@ from vmhost.testing.agent import FakeAgents
 from vmhost.testing.domains import FakeDomains
 from vmhost.testing.load import stats_of
 from vmhost.testing.machine import Machine
+from vmhost.testing.nics import FakeNics
 from vmhost.testing.storage import FakePools
 from vmhost.testing.xml import E, read, write
 
@@ -24,6 +25,7 @@ class FakeHypervisor:
         self._domains = domains
         self._pools = pools
         self._agents = agents
+        self._nics = FakeNics(machine)
 
     def host(self) -> RawHost:
         with self._machine.at_work() as world:
@@ -78,6 +80,15 @@ class FakeHypervisor:
 
     def set_metadata(self, uuid: str, xml: str) -> None:
         self._domains.set_metadata(uuid, xml)
+
+    def plug_nic(self, uuid: str, xml: str) -> None:
+        self._nics.plug(uuid, xml)
+
+    def unplug_nic(self, uuid: str, mac: str, *, timeout: float) -> None:
+        self._nics.unplug(uuid, mac, timeout)
+
+    def set_nic_link(self, uuid: str, mac: str, *, up: bool) -> None:
+        self._nics.set_link(uuid, mac, up=up)
 
     def resize_disk(self, uuid: str, source: str, capacity: int) -> None:
         self._domains.resize_disk(uuid, source, capacity)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -9,7 +10,9 @@ from vmhost.model.errors import Absent, AlreadyThere, Conflict
 from vmhost.model.netsteps import HostRoute, LinkStep
 from vmhost.model.network import HeldAddress
 from vmhost.model.observed import Neighbour, ObservedLink
-from vmhost.model.vlans import NO_VLAN, PortVlans, format_vids, parse_vids
+from vmhost.model.reach import AccessPort
+from vmhost.model.vlans import NO_VLAN, PortVlans, format_vids, parse_vids, port_vlans
+from vmhost.model.wire import KernelNetwork
 from vmhost.testing import guests
 from vmhost.testing.world import Link, Vlans, World
 
@@ -22,6 +25,57 @@ class FakeLinks:
 
     def __init__(self, machine: Machine) -> None:
         self._machine = machine
+        self._listeners: dict[object, Callable[[], None]] = {}
+
+    def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
+        key = object()
+        self._listeners[key] = notify
+
+        def forget() -> None:
+            self._listeners.pop(key, None)
+
+        return forget
+
+    def changed(self) -> None:
+        """Tell whoever watches that links are not as they were."""
+        for notify in tuple(self._listeners.values()):
+            notify()
+
+    def namespaces(self) -> tuple[str, ...]:
+        with self._machine.at_work() as world:
+            return tuple(sorted(world.namespaces))
+
+    def open_access(self, access: AccessPort, *, alias: str, mtu: int) -> None:
+        self.close_access(access, alias=alias)
+        with self._machine.at_work(changing=True) as world:
+            if access.bridge not in world.links:
+                hint = "ip link show type bridge"
+                raise Absent("there is no link of that name", subject=access.bridge, hint=hint)
+            mac = f"02:{crc32(access.port.encode()).to_bytes(4).hex(':')}:02"
+            world.links[access.port] = Link(
+                access.port, kind="veth", mac=mac, mtu=mtu, alias=alias, master=access.bridge
+            )
+            try:
+                set_vlans(world, access.port, port_vlans(access.vid))
+            except Conflict:
+                del world.links[access.port]
+                raise
+            world.namespaces.append(access.namespace)
+        self.changed()
+
+    def close_access(self, access: AccessPort, *, alias: str) -> None:
+        with self._machine.at_work(changing=True) as world:
+            link = world.links.get(access.port)
+            if link is not None and link.alias != alias:
+                hint = f"ip -details link show {access.port}"
+                raise AlreadyThere(
+                    f"it is a link with alias {link.alias!r}, not {alias!r}", subject=access.port, hint=hint
+                )
+            world.links.pop(access.port, None)
+            world.vlans.pop(access.port, None)
+            if access.namespace in world.namespaces:
+                world.namespaces.remove(access.namespace)
+        self.changed()
 
     def links(self) -> tuple[ObservedLink, ...]:
         with self._machine.at_work() as world:
@@ -34,6 +88,10 @@ class FakeLinks:
         with self._machine.at_work() as world:
             up = (reached for domain in world.domains.values() for reached in domain.reached)
             return (*world.neighbours, *(Neighbour(address, mac, bridge) for mac, address, bridge in up if bridge))
+
+    def kernel(self) -> KernelNetwork:
+        with self._machine.at_work() as world:
+            return KernelNetwork(world.vlan_filtering, world.vlan_links, tuple(world.nf_call))
 
     def routes(self) -> tuple[HostRoute, ...]:
         with self._machine.at_work() as world:
@@ -50,14 +108,17 @@ class FakeLinks:
     ) -> None:
         with self._machine.at_work(changing=True) as world:
             create_bridge(world, name, alias, mtu, address, vlan_aware, ipv6)
+        self.changed()
 
     def set_port_vlans(self, name: str, wanted: PortVlans) -> None:
         with self._machine.at_work(changing=True) as world:
             set_vlans(world, name, wanted)
+        self.changed()
 
     def delete_bridge(self, name: str, *, alias: str) -> None:
         with self._machine.at_work(changing=True) as world:
             delete_bridge(world, name, alias)
+        self.changed()
 
 
 def find(world: World, name: str) -> Link | None:
@@ -140,7 +201,7 @@ def _observed(world: World, link: Link, index: int, has_ports: bool) -> Observed
         mac=link.mac,
         mtu=link.mtu,
         up=link.up,
-        carrier=link.up and (link.kind != "bridge" or has_ports),
+        carrier=link.up and link.carrier and (link.kind != "bridge" or has_ports),
         master=link.master,
         alias=link.alias,
         addresses=tuple(link.addresses),
@@ -150,4 +211,6 @@ def _observed(world: World, link: Link, index: int, has_ports: bool) -> Observed
         vid=link.vid,
         ipv6=link.ipv6,
         held=tuple(HeldAddress(address) for address in link.addresses),
+        stp=link.stp,
+        peer=link.peer,
     )

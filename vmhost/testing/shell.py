@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vmhost.model.errors import Absent, DriverError, HostKeyMismatch, PermissionDenied, Unreachable, UsageError
+from vmhost.model.reach import AccessPort, Via
 from vmhost.model.shell import CommandResult, SshTarget
 from vmhost.render.parse.cloudinit import VERDICT_ARGV
 from vmhost.testing import commands, guests
@@ -165,13 +166,30 @@ def _answering(world: World, target: SshTarget) -> Domain | None:
     for domain in world.domains.values():
         if not (domain.up and world.behaviour(domain.name).ssh):
             continue
-        if target.port == 22 and any(address == target.host for _, address, _ in domain.reached):
+        if target.port == 22 and any(
+            address == target.host and _leads(world, target.via, domain, mac) for mac, address, _ in domain.reached
+        ):
             return domain
         if any(
             nic.source == f"{target.host}:{target.port}" for nic in guests.facts_of(domain).nics if nic.type == "user"
         ):
             return domain
     return None
+
+
+def _leads(world: World, via: Via | None, domain: Domain, mac: str) -> bool:
+    """Whether a way leads to a NIC; a jump host, and the host's own routing, always do."""
+    if not isinstance(via, AccessPort):
+        return True
+    nic = next(nic for nic in guests.facts_of(domain).nics if nic.mac == mac)
+    port, there = world.vlans.get(via.port), world.vlans.get(nic.tap)
+    return (
+        via.namespace in world.namespaces
+        and nic.source == via.bridge
+        and port is not None
+        and there is not None
+        and port.pvid == there.pvid == via.vid
+    )
 
 
 def _check_host_key(target: SshTarget, presented: str) -> None:

@@ -127,6 +127,9 @@ class Link:
     parent: str = ""
     vid: int = 0
     ipv6: bool = False
+    carrier: bool = True
+    stp: bool = False
+    peer: str = ""
 
 
 @dataclass(slots=True)
@@ -187,7 +190,8 @@ class World:
 
     ``kept`` is what makes the network of each site anew, as JSON texts; ``guarded`` the change that waits for its
     confirmation; ``unit`` whether systemd has our unit. ``vlans`` are those of ports by name. ``hook`` is
-    whether our hook is in libvirt's configuration, ``hook_known`` whether it was there when the daemon started.
+    whether our hook is in libvirt's configuration, ``hook_known`` whether it was there when the daemon started. ``nf_call`` as in
+    :class:`vmhost.model.wire.KernelNetwork`; ``vlan_filtering`` and ``vlan_links`` are what the kernel can do.
     """
 
     now: float = BEGINNING
@@ -211,6 +215,10 @@ class World:
     hook: bool = False
     hook_known: bool = False
     hook_called: bool = False
+    vlan_filtering: bool = True
+    vlan_links: bool = True
+    nf_call: list[str] = field(default_factory=list)
+    namespaces: list[str] = field(default_factory=list)
     neighbours: list[Neighbour] = field(default_factory=list)
     images: list[ImageRecord] = field(default_factory=list)
     consoles: dict[str, list[str]] = field(default_factory=dict)

@@ -99,6 +99,24 @@ class Domains:
             uuid, lambda domain: domain.blockResize(source, capacity, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
         )
 
+    def plug_nic(self, uuid: str, xml: str) -> None:
+        """Plug a NIC into a running guest. :raises AlreadyThere: it has one of that MAC."""
+        from vmhost.drivers.libvirt import nics
+
+        self._change_running(uuid, lambda domain: nics.plug(domain, xml))
+
+    def unplug_nic(self, uuid: str, mac: str, timeout: float) -> None:
+        """Take a NIC out of a running guest. :raises Absent: it has none of that MAC."""
+        from vmhost.drivers.libvirt import nics
+
+        self._change_running(uuid, lambda domain: nics.unplug(domain, mac, timeout))
+
+    def set_nic_link(self, uuid: str, mac: str, *, up: bool) -> None:
+        """Set the link of a running guest's NIC. :raises Absent: it has none of that MAC."""
+        from vmhost.drivers.libvirt import nics
+
+        self._change_running(uuid, lambda domain: nics.set_link(domain, mac, up=up))
+
     def agent(self, uuid: str, command: str, timeout: float) -> str:
         """Return the guest agent's answer. :raises Unreachable: none in ``timeout`` seconds, or none is connected."""
         import libvirt_qemu

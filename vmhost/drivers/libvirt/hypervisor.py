@@ -89,6 +89,15 @@ class LibvirtHypervisor:
     def set_metadata(self, uuid: str, xml: str) -> None:
         self._domains.set_metadata(uuid, xml)
 
+    def plug_nic(self, uuid: str, xml: str) -> None:
+        self._domains.plug_nic(uuid, xml)
+
+    def unplug_nic(self, uuid: str, mac: str, *, timeout: float) -> None:
+        self._domains.unplug_nic(uuid, mac, timeout)
+
+    def set_nic_link(self, uuid: str, mac: str, *, up: bool) -> None:
+        self._domains.set_nic_link(uuid, mac, up=up)
+
     def resize_disk(self, uuid: str, source: str, capacity: int) -> None:
         self._domains.resize_disk(uuid, source, capacity)
 

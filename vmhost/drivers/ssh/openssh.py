@@ -68,13 +68,14 @@ def known_hosts_line(host: str, port: int, key: str) -> str:
 
 
 def ssh_argv(
-    target: SshTarget, known_hosts_path: Path, command: Sequence[str] = (), *, tty: bool = False
+    target: SshTarget, known_hosts_path: Path, command: Sequence[str] = (), *, tty: bool = False, proxy: str = ""
 ) -> tuple[str, ...]:
     """Return the command line of the system's ``ssh`` to a guest, as strict as our own connections; ssh_config(5).
 
     :param known_hosts_path: a file with the :func:`known_hosts_line` of each pinned key; nothing else is trusted.
     :param command: an argument tuple, quoted here for the guest's shell; empty for a login shell.
     :param tty: ask for a terminal although there is a command.
+    :param proxy: a ``ProxyCommand``; empty: a TCP connection.
     """
     algorithms = dict.fromkeys(name for key in target.host_keys for name in parse_public_key(key).signature_algorithms)
     options = {
@@ -89,6 +90,8 @@ def ssh_argv(
         "IdentitiesOnly": "no" if target.use_agent else "yes",
         "ConnectTimeout": str(max(1, round(target.connect_timeout))),
     }
+    if proxy:
+        options["ProxyCommand"] = proxy
     if not target.use_agent:
         options["IdentityAgent"] = "none"
     identities = [word for path in target.private_key_files for word in ("-i", str(path))]

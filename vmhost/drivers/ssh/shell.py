@@ -12,6 +12,8 @@ from typing import Final
 from vmhost.drivers.ssh.connect import open_transport
 from vmhost.drivers.ssh.knock import Knocker
 from vmhost.drivers.ssh.session import SshSession
+from vmhost.drivers.ssh.via import with_socket_factory
+from vmhost.model.reach import Via
 from vmhost.model.shell import SshTarget
 
 OPEN: Final = "ssh"
@@ -34,7 +36,7 @@ class SshShell:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._open: set[SshSession] = set()
-        self._doors: dict[tuple[str, int], _Door] = {}
+        self._doors: dict[tuple[Via | None, str, int], _Door] = {}
 
     def __enter__(self) -> SshShell:
         return self
@@ -48,7 +50,7 @@ class SshShell:
         :param deadline: monotonic time in seconds; after it the attempt is given up.
         :return: a session for any number of commands at once; keep one for each guest.
         """
-        transport = open_transport(target, deadline, self._take_door(target))
+        transport = open_transport(with_socket_factory(target), deadline, self._take_door(target))
         session = SshSession(target.guest, transport, on_close=self._forget)
         with self._lock:
             self._open.add(session)
@@ -57,7 +59,7 @@ class SshShell:
     def knock(self, target: SshTarget, notify: Callable[[str], None]) -> Knocker:
         """Learn when a guest's SSH server is up: ``notify("ssh")`` is called once, when its banner is there.
 
-        The next :meth:`connect` to the same host and port goes on with that very connection.
+        The next :meth:`connect` to the same host and port, by the same way, goes on with that very connection.
 
         :param notify: called from another thread.
         :return: a context manager; knocking ends with it, or by itself when the server opened.
@@ -67,7 +69,7 @@ class SshShell:
             self._put_door(target, sock)
             notify(OPEN)
 
-        return Knocker(target, keep)
+        return Knocker(with_socket_factory(target), keep)
 
     def close(self) -> None:
         """End every session that is still open; whoever waits on one gets Unreachable at once (Ctrl-C)."""
@@ -85,18 +87,23 @@ class SshShell:
 
     def _put_door(self, target: SshTarget, sock: socket.socket) -> None:
         with self._lock:
-            old = self._doors.pop((target.host, target.port), None)
-            self._doors[target.host, target.port] = _Door(sock, time.monotonic())
+            old = self._doors.pop(_door(target), None)
+            self._doors[_door(target)] = _Door(sock, time.monotonic())
         if old:
             old.sock.close()
 
     def _take_door(self, target: SshTarget) -> socket.socket | None:
         """Return the connection that knocking left, if it is fresh: sshd closes one that does not log in."""
         with self._lock:
-            door = self._doors.pop((target.host, target.port), None)
+            door = self._doors.pop(_door(target), None)
         if door is None:
             return None
         if time.monotonic() - door.since < _FRESH:
             return door.sock
         door.sock.close()
         return None
+
+
+def _door(target: SshTarget) -> tuple[Via | None, str, int]:
+    """Two guests may have one address, in two VLANs."""
+    return target.via, target.host, target.port

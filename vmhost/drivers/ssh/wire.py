@@ -43,6 +43,8 @@ class Wire(socket.socket):
             self._tune()
 
     def _tune(self) -> None:
+        if self.family == socket.AF_UNIX:  # the way leads through a program, which sees to this itself
+            return
         self.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE)

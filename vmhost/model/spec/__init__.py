@@ -12,7 +12,7 @@ from vmhost.model.spec.guest import (
     NicSpec,
     ReadySpec,
 )
-from vmhost.model.spec.network import BridgeSpec, NetworkSpec, RouteSpec
+from vmhost.model.spec.network import BridgeSpec, JumpSpec, NetworkSpec, RouteSpec
 from vmhost.model.spec.site import API_VERSION, HostSpec, Site, SiteInput
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "GuestInput",
     "GuestSpec",
     "HostSpec",
+    "JumpSpec",
     "MemoryInput",
     "MemorySpec",
     "NetworkSpec",

@@ -61,6 +61,23 @@ class RouteSpec(Model):
     via: Ip = Field(description="The router's address, in the subnet of the host's address.")
 
 
+class JumpSpec(Model):
+    """A host whose SSH server leads to guests of a network."""
+
+    host: Annotated[str, Field(max_length=253), Matches(r"[0-9A-Za-z:][0-9A-Za-z.:-]*", "a host name or address")] = (
+        Field(description="Its name or address.")
+    )
+    user: Annotated[str, Field(max_length=64), Matches(r"[A-Za-z0-9_][A-Za-z0-9._-]*", "an account")] = Field(
+        description="The account that vmhost signs in as there."
+    )
+    port: Annotated[Count, Field(ge=1, le=65535)] = Field(default=22, description="Its SSH server's port.")
+    host_key: Annotated[
+        str,
+        Field(max_length=1024),
+        Matches(r"(ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp\d+) [A-Za-z0-9+/=]+", "a public key"),
+    ] = Field(description="Its public host key, as in a known_hosts file: ssh-ed25519 AAAA....")
+
+
 class NetworkSpec(Model):
     """A network: a bridge with the addresses used on it, or QEMU's user network (``type: user``)."""
 
@@ -83,8 +100,13 @@ class NetworkSpec(Model):
     pool: str | None = Field(default=None, description="What address: auto may take: 10.20.0.100-10.20.0.199.")
     reach: Reach = Field(
         default="route",
-        description="How the host talks to guests there: route by its own addresses, agent without the network.",
+        description="How the host talks to guests there: route by its own addresses, port by an address of its own in "
+        "their VLAN, jump through another host, agent without the network.",
     )
+    reach_address: Ip | None = Field(
+        default=None, description="The host's own address in the VLAN, for reach: port; nobody else's."
+    )
+    jump: JumpSpec | None = Field(default=None, description="The host to go through, for reach: jump.")
     mtu: Mtu | None = Field(
         default=None, description="Largest packet in bytes; without it what the guest's system takes."
     )
@@ -100,7 +122,18 @@ class NetworkSpec(Model):
     @model_validator(mode="after")
     def _consistent(self) -> NetworkSpec:
         if self.type == "user":
-            reserved = ("bridge", "vlan", "range", "subnet", "gateway", "pool", "address", "routes")
+            reserved = (
+                "bridge",
+                "vlan",
+                "range",
+                "subnet",
+                "gateway",
+                "pool",
+                "address",
+                "routes",
+                "reach_address",
+                "jump",
+            )
             given = [key for key in reserved if getattr(self, key)]
             if given:
                 raise ValueError(f"a user network has no {' and no '.join(given)}: QEMU provides it")
@@ -108,7 +141,22 @@ class NetworkSpec(Model):
         if self.bridge is None:
             raise ValueError("a network needs its bridge, or type: user")
         self._check_addresses()
+        self._check_reach()
         return self
+
+    def _check_reach(self) -> None:
+        if (self.jump is None) == (self.reach == "jump"):
+            raise ValueError("reach: jump needs jump: with host, user and host_key, and nothing else does")
+        if (self.reach_address is None) == (self.reach == "port"):
+            raise ValueError(
+                "reach: port needs reach_address: the host's own address in the VLAN, and nothing else does"
+            )
+        if self.reach == "port":
+            if self.vlan is None or self.subnet is None:
+                raise ValueError("reach: port needs a vlan and a subnet")
+            check_host_address(self.reach_address or "", self.subnet)
+            if self.reach_address == self.gateway:
+                raise ValueError(f"{self.reach_address} is the gateway: the host needs an address of its own")
 
     def _check_addresses(self) -> None:
         if self.subnet is None:

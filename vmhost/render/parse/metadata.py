@@ -66,6 +66,7 @@ def _nic(element: Node) -> NicIdentity:
         tagged=element.get("tagged", ""),
         bridge=element.get("bridge", ""),
         reach=element.get("reach", ""),
+        via=element.get("via", ""),
     )
 
 

@@ -1,0 +1,70 @@
+"""vmhost watch: keeps true what others may change while guests run."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shlex import quote
+
+import click
+
+from vmhost.cli import diagnostics
+from vmhost.cli.common import ENDING, open_host, tell
+
+UNIT = """\
+[Unit]
+Description=vmhost keeps ports of guests in their VLANs
+Documentation=man:vmhost(1)
+After=libvirtd.service virtqemud.service
+Wants=libvirtd.service
+
+[Service]
+Type=exec
+ExecStart={command} watch
+Restart=on-failure
+RestartSec=5
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+@click.command()
+@click.option("--unit", is_flag=True, help="Print a systemd unit that runs it, and end.")
+@click.pass_context
+def watch(ctx: click.Context, unit: bool) -> int:
+    """Keep the ports of running guests in their VLANs: what others change is put back at once, and told.
+
+    A port that was moved to another bridge is told and stays there. Ends with Ctrl-C or SIGTERM.
+    """
+    if unit:
+        sys.stdout.write(UNIT.format(command=quote(str(Path(sys.argv[0]).resolve()))))
+        return 0
+    with open_host(ctx) as host:
+        keeper = host.keeper(tell)
+        with _ended_by_signals(keeper.stop):
+            diagnostics.say("vmhost: watching; Ctrl-C ends it")
+            count = keeper.run()
+    diagnostics.say(f"vmhost: ended; {count} port{'' if count == 1 else 's'} put back")
+    return 0
+
+
+@contextmanager
+def _ended_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end the watch in an orderly way; a second one ends at once."""
+    before = {}
+
+    def end(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stop()
+
+    for number in ENDING:
+        before[number] = signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
