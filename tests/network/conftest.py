@@ -9,8 +9,10 @@ import pytest
 
 from tests.labfixture import InLab
 from tests.network.guests import BRIDGE, Guest, remove, start_all
+from tests.network.sniffer import Sniffer
 from vmhost.drivers.hook import LibvirtHook
 from vmhost.drivers.netlink import Netlink
+from vmhost.model.vlans import port_vlans
 
 ALIAS = "vmhost:tests"
 
@@ -27,21 +29,33 @@ def bridge(lab: InLab) -> Iterator[str]:
     Netlink().delete_bridge(BRIDGE, alias=ALIAS)
 
 
+@pytest.fixture(scope="session")
+def ear(bridge: str) -> Iterator[Sniffer]:
+    """A trunk port that hears every frame of every VLAN, with its tag, for as long as there are tests."""
+    with Sniffer("ear", port_vlans(0, range(1, 4095))) as sniffer:
+        yield sniffer
+
+
 @dataclass(frozen=True)
 class Trio:
-    """Two guests in VLAN 100, one in VLAN 200, all in one subnet."""
+    """Two guests in VLAN 100, one in VLAN 200, all in one subnet, and one on a trunk with VLANs 300 and 301.
+
+    ``two`` and ``trunk`` send broadcasts all the time, from their first moment on.
+    """
 
     one: Guest
     two: Guest
     other: Guest
+    trunk: Guest
 
 
 @pytest.fixture(scope="session")
-def trio(lab: InLab, bridge: str) -> Iterator[Trio]:
+def trio(lab: InLab, bridge: str, ear: Sniffer) -> Iterator[Trio]:
     guests = (
         Guest(lab, "one", 100, words="ip4=10.1.1.1/24"),
-        Guest(lab, "two", 100, words="ip4=10.1.1.2/24"),
+        Guest(lab, "two", 100, words="ip4=10.1.1.2/24 chatter=10.1.1.255", disk=True),
         Guest(lab, "other", 200, words="ip4=10.1.1.3/24"),
+        Guest(lab, "trunk", tagged="300-301", words="ip4=10.1.1.4/24 vlan=300 tagged=10.3.0.4/24 chatter=10.1.1.255"),
     )
     start_all(*guests)
     yield Trio(*guests)

@@ -15,6 +15,7 @@ import pytest
 
 from tests.labfixture import InLab
 from tests.plugins.inlab import SMALL_GUEST
+from vmhost.drivers.command import run
 from vmhost.drivers.netlink import Netlink
 from vmhost.model.identity import GuestIdentity, GuestMetadata, NicIdentity, tap_name
 from vmhost.model.vlans import PortVlans
@@ -23,6 +24,8 @@ from vmhost.render.metadata import metadata_xml
 BRIDGE = "br-vlan"
 READY = b"small guest: ready"
 BOOT = 200.0
+DISK = """\
+<disk type='file'><driver name='qemu' type='qcow2'/><source file='{path}'/><target dev='vda' bus='virtio'/></disk>"""
 DOMAIN = """\
 <domain type='qemu'>
   <name>{name}</name>
@@ -42,7 +45,9 @@ DOMAIN = """\
     <controller type='usb' model='none'/>
     <memballoon model='none'/>
     <serial type='unix'><source mode='bind' path='{console}'/></serial>
+    {disk}
     <interface type='bridge'>
+      <mac address='{mac}'/>
       <source bridge='{bridge}'/>
       <target dev='{tap}'/>
       <model type='virtio'/>
@@ -55,7 +60,10 @@ DOMAIN = """\
 
 @dataclass
 class Guest:
-    """A guest with one NIC. ``pvid`` and ``tagged`` are the VLANs of its port; ``ours`` False: a foreign guest."""
+    """A guest with one NIC. ``pvid`` and ``tagged`` are the VLANs of its port; ``ours`` False: a foreign guest.
+
+    ``disk``: it has one, without which libvirt makes no snapshot.
+    """
 
     lab: InLab
     name: str
@@ -63,12 +71,17 @@ class Guest:
     tagged: str = ""
     words: str = ""
     ours: bool = True
+    disk: bool = False
     uuid: str = field(default_factory=lambda: str(uuid4()))
     _console: socket.socket | None = None
 
     @property
     def tap(self) -> str:
         return tap_name(self.uuid, 0)
+
+    @property
+    def mac(self) -> str:
+        return f"52:54:00:{self.uuid[:2]}:{self.uuid[2:4]}:{self.uuid[4:6]}"
 
     @property
     def vlans(self) -> PortVlans:
@@ -80,7 +93,7 @@ class Guest:
         return self.lab.virsh("domstate", self.name).text.strip() == "running"
 
     def define(self) -> None:
-        nic = NicIdentity("prod", "prod", "52:54:00:00:00:01", self.tap, "", 0, self.pvid, self.tagged, BRIDGE)
+        nic = NicIdentity("prod", "prod", self.mac, self.tap, "", 0, self.pvid, self.tagged, BRIDGE)
         identity = GuestIdentity(self.uuid, self.name, self.uuid, "", (nic,))
         metadata = metadata_xml(GuestMetadata(1, "tests", "root", "", identity, "{}"))
         xml = DOMAIN.format(
@@ -92,10 +105,18 @@ class Guest:
             console=self.console_path,
             bridge=BRIDGE,
             tap=self.tap,
+            mac=self.mac,
+            disk=self._make_disk() if self.disk else "",
         )
         path = Path(f"/run/{self.name}.xml")
         path.write_text(xml)
         self.lab.virsh("define", str(path))
+
+    def _make_disk(self) -> str:
+        path = Path(f"/run/{self.name}.qcow2")
+        if not path.exists():
+            run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "1M"], timeout=30)
+        return DISK.format(path=path)
 
     @property
     def console_path(self) -> str:
@@ -174,4 +195,5 @@ def remove(*guests: Guest) -> None:
     for guest in guests:
         guest.let_go()
         guest.lab.virsh("destroy", guest.name, check=False)
-        guest.lab.virsh("undefine", guest.name, "--managed-save", check=False)
+        guest.lab.virsh("undefine", guest.name, "--managed-save", "--snapshots-metadata", check=False)
+        Path(f"/run/{guest.name}.qcow2").unlink(missing_ok=True)

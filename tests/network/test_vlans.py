@@ -7,6 +7,7 @@ import pytest
 from tests.labfixture import InLab
 from tests.network.conftest import Trio
 from tests.network.guests import BRIDGE, Guest, remove
+from tests.network.sniffer import Sniffer, heard_again
 from vmhost.drivers.command import CommandFailed, run
 from vmhost.drivers.hook import LibvirtHook
 from vmhost.drivers.netlink import Netlink
@@ -21,10 +22,11 @@ def test_libvirt_has_called_the_hook(trio: Trio) -> None:
 
 
 def test_ports_are_in_their_vlans(trio: Trio) -> None:
-    assert [guest.vlans for guest in (trio.one, trio.two, trio.other)] == [
+    assert [guest.vlans for guest in (trio.one, trio.two, trio.other, trio.trunk)] == [
         port_vlans(100),
         port_vlans(100),
         port_vlans(200),
+        port_vlans(0, [300, 301]),
     ]
 
 
@@ -41,12 +43,14 @@ def test_guests_of_two_vlans_do_not(trio: Trio) -> None:
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["restart", "crash"])
-def test_vlans_stay_when_libvirtd_starts_again(lab: InLab, trio: Trio, kill: bool) -> None:
+def test_vlans_stay_when_libvirtd_starts_again(lab: InLab, trio: Trio, ear: Sniffer, kill: bool) -> None:
     lab.restart_libvirtd(kill=kill)
     trio.one.until_reconnected()
     assert trio.one.running
     assert trio.one.vlans == port_vlans(100)
     assert trio.one.reaches("10.1.1.2")
+    assert heard_again(ear, trio.two)
+    assert ear.vids(trio.two.mac) == {100}
 
 
 def test_what_was_changed_meanwhile_is_repaired_when_libvirtd_starts_again(lab: InLab, trio: Trio) -> None:
@@ -67,21 +71,25 @@ def test_a_hook_that_fails_at_reconnect_hurts_nobody(lab: InLab, trio: Trio) -> 
     assert trio.one.vlans == port_vlans(100)
 
 
-def test_a_guest_that_starts_again_is_in_its_vlan(trio: Trio) -> None:
+def test_a_guest_that_starts_again_is_in_its_vlan(trio: Trio, ear: Sniffer) -> None:
     trio.two.power_off()
     trio.two.start()
     assert trio.two.vlans == port_vlans(100)
     assert trio.one.reaches("10.1.1.2")
     assert not trio.other.reaches("10.1.1.2")
+    assert heard_again(ear, trio.two)
+    assert ear.vids(trio.two.mac) == {100}
 
 
-def test_a_guest_that_is_restored_is_in_its_vlan(lab: InLab, trio: Trio) -> None:
+def test_a_guest_that_is_restored_is_in_its_vlan(lab: InLab, trio: Trio, ear: Sniffer) -> None:
     trio.two.let_go()
     lab.virsh("managedsave", "two", timeout=90)
     assert not trio.two.running
     lab.virsh("start", "two", timeout=90)
     assert trio.two.vlans == port_vlans(100)
     assert trio.one.reaches("10.1.1.2")
+    assert heard_again(ear, trio.two)
+    assert ear.vids(trio.two.mac) == {100}
 
 
 def test_a_guest_that_cannot_be_tagged_does_not_start(lab: InLab, bridge: str) -> None:
@@ -98,12 +106,12 @@ def test_a_guest_that_cannot_be_tagged_does_not_start(lab: InLab, bridge: str) -
         remove(guest)
 
 
-def test_a_trunk_gets_its_vlans(lab: InLab, bridge: str) -> None:
-    guest = Guest(lab, "trunk", tagged="100,200-299")
+def test_a_hybrid_port_gets_its_vlans(lab: InLab, bridge: str) -> None:
+    guest = Guest(lab, "hybrid", 7, "100,200-299")
     guest.define()
     # Paused: what its port carries is settled before its system runs.
     lab.virsh("start", guest.name, "--paused", timeout=90)
-    assert guest.vlans == port_vlans(0, parse_vids("100,200-299"))
+    assert guest.vlans == port_vlans(7, parse_vids("100,200-299"))
     remove(guest)
 
 
