@@ -49,6 +49,11 @@ def _vlans(network: Network, name: str) -> PortVlans:
     return link.vlans
 
 
+def _all(network: Network) -> tuple[set[tuple[str, str, str]], tuple[str, ...]]:
+    """Every link with its bridge and alias, and every namespace; a bridge's MTU and carrier follow its ports."""
+    return {(link.name, link.master, link.alias) for link in network.links.links()}, network.links.namespaces()
+
+
 def test_a_port_is_born_in_no_vlan(network: Network, port: str) -> None:
     assert _vlans(network, port) == NO_VLAN
 
@@ -112,7 +117,7 @@ def test_the_kernel_can_filter_vlans(network: Network, port: str) -> None:
 def test_an_access_port_comes_and_goes_whole(network: Network, port: str) -> None:
     bridge = network.find(port).master  # type: ignore[union-attr]
     access = AccessPort(bridge, 100, "10.9.9.1/24")
-    before = (network.links.links(), network.links.namespaces())
+    before = _all(network)
     network.links.open_access(access, alias=ALIAS, mtu=1400)
     link = network.find(access.port)
     assert link is not None
@@ -128,13 +133,13 @@ def test_an_access_port_comes_and_goes_whole(network: Network, port: str) -> Non
     assert (caught.value.subject, bool(caught.value.hint)) == (access.port, True)
     network.links.close_access(access, alias=ALIAS)
     network.links.close_access(access, alias=ALIAS)
-    assert (network.links.links(), network.links.namespaces()) == before
+    assert _all(network) == before
 
 
 def test_an_access_port_that_cannot_be_made_leaves_nothing(network: Network, port: str) -> None:
     plain = network.bridge()
-    before = (network.links.links(), network.links.namespaces())
+    before = _all(network)
     for bridge, kind in ((plain, Conflict), ("br-not-there", Absent)):
         with pytest.raises(kind):
             network.links.open_access(AccessPort(bridge, 100, "10.9.9.1/24"), alias=ALIAS, mtu=1500)
-        assert (network.links.links(), network.links.namespaces()) == before
+        assert _all(network) == before

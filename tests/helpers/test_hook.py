@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,23 @@ def test_a_file_of_another_is_left_alone(tmp_path: Path) -> None:
         with pytest.raises(AlreadyThere):
             act()
     assert ours.file.read_text() == "#!/bin/sh\nexit 0\n"
+
+
+def test_the_hook_loads_the_socket_alone_and_it_works() -> None:
+    code = (
+        "import sys; from vmhost.drivers.leanlib import load_lean; load_lean(); "
+        "from vmhost.drivers.netlink import Netlink; assert any(link.name == 'lo' for link in Netlink().links()); "
+        "print([name for name in ('pyroute2.ndb', 'pyroute2.ethtool', 'pydantic', 'libvirt') if name in sys.modules])"
+    )
+    assert command.run([sys.executable, "-c", code], timeout=30).text == "[]\n"
+
+
+def test_a_library_of_another_make_is_loaded_as_it_comes() -> None:
+    code = (
+        "import sys; sys.modules['pyroute2.iproute.linux'] = None; "
+        "from vmhost.drivers.leanlib import load_lean; load_lean(); "
+        "assert not any(name.startswith('pyroute2') for name in sys.modules); "
+        "from pyroute2 import IPRoute, NDB; print('whole')"
+    )
+    done = command.run([sys.executable, "-c", code], timeout=30, check=False)
+    assert done.text == "whole\n", done.stderr

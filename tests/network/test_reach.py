@@ -54,7 +54,7 @@ def _ask(way: AccessPort, host: str) -> bytes:  # noqa: F811
 
 
 def test_tcp_into_two_vlans_with_one_subnet(trio: Trio, ear: Sniffer) -> None:
-    before = (Netlink().links(), Netlink().namespaces())
+    before = ({link.name for link in Netlink().links()}, Netlink().namespaces())
     for guest in (trio.one, trio.other):
         guest.run(f"(while :; do echo I am {guest.name} | nc -l -p 7777; done) >/dev/null 2>&1 &")
     with opened(INTO_100, INTO_200):
@@ -71,7 +71,7 @@ def test_tcp_into_two_vlans_with_one_subnet(trio: Trio, ear: Sniffer) -> None:
         code = "import sys; from vmhost.helpers.proxy import main; sys.exit(main(sys.argv[1:]))"
         done = subprocess.run([sys.executable, "-c", code, *proxy[3:]], capture_output=True, timeout=30, check=False)
         assert (done.returncode, done.stdout) == (0, b"I am one\n")
-    assert (Netlink().links(), Netlink().namespaces()) == before
+    assert ({link.name for link in Netlink().links()}, Netlink().namespaces()) == before
 
 
 def test_ssh_of_both_kinds_goes_through_without_noticing(bridge: str, tmp_path: Path) -> None:

@@ -116,5 +116,5 @@ def test_a_program_s_streams_are_a_socket_and_its_end_is_theirs() -> None:
 
 def test_a_namespace_that_is_gone_is_unreachable(sshd: PrivateSshd, shell: SshShell) -> None:
     target = sshd.target(via=AccessPort("br-none", 7, "10.9.9.1/24"))
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable, match="no namespace vmhost-br-none-7: the way there is gone"):
         shell.connect(target, deadline=soon())

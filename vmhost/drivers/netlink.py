@@ -17,8 +17,6 @@ from threading import Thread
 from typing import Any, Final, TypeVar
 from zlib import crc32
 
-from vmhost.drivers.accessport import close_access, namespaces, open_access
-from vmhost.drivers.kernelnet import kernel_network
 from vmhost.drivers.portvlans import port_vlans_by_index, set_port_vlans
 from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied
 from vmhost.model.netsteps import HostRoute, LinkStep
@@ -53,6 +51,8 @@ class Netlink:
 
     def kernel(self) -> KernelNetwork:
         """Return what this kernel can do with VLANs; see :func:`vmhost.drivers.kernelnet.kernel_network`."""
+        from vmhost.drivers.kernelnet import kernel_network
+
         return kernel_network()
 
     def routes(self) -> tuple[HostRoute, ...]:
@@ -100,14 +100,20 @@ class Netlink:
 
     def namespaces(self) -> tuple[str, ...]:
         """Return the names of the network namespaces that have one."""
+        from vmhost.drivers.accessport import namespaces
+
         return namespaces()
 
     def open_access(self, access: AccessPort, *, alias: str, mtu: int) -> None:
         """Make the host's access port into a VLAN; see :func:`vmhost.drivers.accessport.open_access`."""
+        from vmhost.drivers.accessport import open_access
+
         _call(lambda socket: open_access(socket, access, alias, mtu), access.port)
 
     def close_access(self, access: AccessPort, *, alias: str) -> None:
         """Take it away; see :func:`vmhost.drivers.accessport.close_access`."""
+        from vmhost.drivers.accessport import close_access
+
         _call(lambda socket: close_access(socket, access, alias), access.port)
 
     def watch(self, notify: Callable[[], None]) -> Callable[[], None]:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from vmhost.drivers.leanlib import load_lean
 from vmhost.drivers.netlink import Netlink
 from vmhost.model.errors import VmhostError
 from vmhost.render.parse.domain import parse_domain
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     operation = tuple(arguments[1:3])
     if operation not in (START, RECONNECT):
         return 0
+    load_lean()
     try:
         apply_vlans(sys.stdin.read())
     except (VmhostError, ValueError) as error:

@@ -5,6 +5,7 @@ Whoever has the socket does not know which way it goes: the rest of this room ta
 
 from __future__ import annotations
 
+import errno
 import shlex
 import sys
 from collections.abc import Callable
@@ -38,7 +39,11 @@ def _factory(target: SshTarget) -> Callable[[float], socket]:
         namespace = via.namespace
 
         def from_namespace(seconds: float) -> socket:
-            return netns.connect(namespace, host, port, max(seconds, 1.0))
+            try:
+                return netns.connect(namespace, host, port, max(seconds, 1.0))
+            except FileNotFoundError as error:
+                text = f"there is no namespace {namespace}: the way there is gone until the next apply"
+                raise OSError(errno.ENETUNREACH, text) from error
 
         return from_namespace
     return lambda _seconds: socket_to(proxy_argv(target))
