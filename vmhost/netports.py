@@ -1,16 +1,18 @@
-"""What vmhost asks of the outside world to make the host's network last, and to take a change of it back.
+"""What vmhost asks of the outside world to make the host's network last, to take a change back, and to get into VLANs.
 
 The same rules as in :mod:`vmhost.ports` hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from vmhost.model.netsteps import GuardNetwork, KeepNetwork
     from vmhost.model.network import LinkManager, ObservedNetwork
+    from vmhost.model.reach import AccessPort
+    from vmhost.model.wire import KernelNetwork
 
 
 class Keeper(Protocol):
@@ -42,3 +44,26 @@ class Keeper(Protocol):
 
     def remove_unit(self) -> None:
         """Disable and remove it; an absent one is fine."""
+
+
+class Access(Protocol):
+    """The host's own ways into VLANs, what its kernel can do with them, and news of links."""
+
+    def kernel(self) -> KernelNetwork:
+        """What the kernel can do with VLANs, and what else has a hand in bridged traffic."""
+
+    def namespaces(self) -> tuple[str, ...]:
+        """The names of the network namespaces that have one."""
+
+    def open_access(self, access: AccessPort, *, alias: str, mtu: int) -> None:
+        """Make the host's access port into a VLAN, complete from its first moment; what is left of an earlier one is
+        replaced. ``AlreadyThere`` when its name is another's.
+        """
+
+    def close_access(self, access: AccessPort, *, alias: str) -> None:
+        """Take it away with its namespace; absent ones are fine, ``AlreadyThere`` when its name is another's."""
+
+    def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
+        """Call ``notify`` from another thread after every change of links or of ports' VLANs, several at once being
+        one; return the function that ends it.
+        """

@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from vmhost.model.layout import Layout as Layout
+from vmhost.netports import Access
 
 if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
     from vmhost.model.image import ImageRecord
     from vmhost.model.netsteps import HostRoute, LinkStep
     from vmhost.model.observed import Neighbour, ObservedHook, ObservedLink, RawDomain
     from vmhost.model.outcome import JobRecord
-    from vmhost.model.reach import AccessPort
     from vmhost.model.shell import CommandResult, SshTarget
     from vmhost.model.stats import DomainStats
     from vmhost.model.vlans import PortVlans
-    from vmhost.model.wire import KernelNetwork
     from vmhost.netports import Keeper
 
 
@@ -133,14 +132,11 @@ class Hypervisor(Protocol):
     def close(self) -> None: ...
 
 
-class Links(Protocol):
+class Links(Access, Protocol):
     """The host's network links (rtnetlink)."""
 
     def links(self) -> tuple[ObservedLink, ...]: ...
     def neighbours(self) -> tuple[Neighbour, ...]: ...
-    def kernel(self) -> KernelNetwork:
-        """What the kernel can do with VLANs, and what else has a hand in bridged traffic."""
-
     def routes(self) -> tuple[HostRoute, ...]:
         """Those of the main table that somebody set; not those that come with addresses."""
 
@@ -158,22 +154,6 @@ class Links(Protocol):
 
     def set_port_vlans(self, name: str, wanted: PortVlans) -> None:
         """Make the VLANs of a port exactly these and read them back; ``Conflict`` when its bridge filters none."""
-
-    def namespaces(self) -> tuple[str, ...]:
-        """The names of the network namespaces that have one."""
-
-    def open_access(self, access: AccessPort, *, alias: str, mtu: int) -> None:
-        """Make the host's access port into a VLAN, complete from its first moment; what is left of an earlier one is
-        replaced. ``AlreadyThere`` when its name is another's.
-        """
-
-    def close_access(self, access: AccessPort, *, alias: str) -> None:
-        """Take it away with its namespace; absent ones are fine, ``AlreadyThere`` when its name is another's."""
-
-    def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
-        """Call ``notify`` from another thread after every change of links or of ports' VLANs, several at once being
-        one; return the function that ends it.
-        """
 
     def delete_bridge(self, name: str, *, alias: str) -> None:
         """Delete if the alias is ours; ``AlreadyThere`` when it has ports or another alias."""

@@ -19,7 +19,7 @@ def check_vlans(draft: Draft) -> None:
             text = f"bridge {network.bridge} keeps no VLANs apart: write mode: vlan-aware there"
             draft.fault(text, "networks", name, "vlan")
         elif bridge and network.reach == "route" and not network.address:
-            text = f"the host has no way into VLAN {vlan} of {network.bridge}: write reach: port, jump or agent, or address"
+            text = f"the host has no way into VLAN {vlan} of {network.bridge}: write reach: port, jump or agent"
             draft.fault(text, "networks", name, "vlan")
         first = taken.setdefault((network.bridge, vlan), name)
         if first != name:

@@ -102,6 +102,7 @@ class FakeLinks:
 
         with self._machine.at_work(changing=True) as world:
             carry_out(world, step)
+        self.changed()
 
     def create_bridge(
         self, name: str, *, alias: str, mtu: int, address: str, vlan_aware: bool = False, ipv6: bool = False

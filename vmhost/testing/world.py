@@ -190,8 +190,8 @@ class World:
 
     ``kept`` is what makes the network of each site anew, as JSON texts; ``guarded`` the change that waits for its
     confirmation; ``unit`` whether systemd has our unit. ``vlans`` are those of ports by name. ``hook`` is
-    whether our hook is in libvirt's configuration, ``hook_known`` whether it was there when the daemon started. ``nf_call`` as in
-    :class:`vmhost.model.wire.KernelNetwork`; ``vlan_filtering`` and ``vlan_links`` are what the kernel can do.
+    whether our hook is in libvirt's configuration, ``hook_known`` whether it was there when the daemon started.
+    ``nf_call``, ``vlan_filtering`` and ``vlan_links`` as in :class:`vmhost.model.wire.KernelNetwork`.
     """
 
     now: float = BEGINNING
