@@ -17,7 +17,7 @@ from pyroute2 import IPRoute
 from tests.labfixture import InLab
 from vmhost.drivers import netlink
 from vmhost.drivers.command import run
-from vmhost.drivers.netlink import Netlink, _passing_name
+from vmhost.drivers.netlink import Netlink, passing_name
 from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied
 from vmhost.model.observed import Neighbour, ObservedLink
 
@@ -103,7 +103,7 @@ def test_a_bridge_that_has_its_name_is_complete_whenever_we_are_killed(messages:
     assert done.code == (-signal.SIGKILL if messages < 5 else 0)
     found = find("br-kill")
     assert found is None or (found.alias, found.mtu, found.addresses) == (ALIAS, 1400, ("10.9.0.1/24",))
-    left = find(_passing_name("br-kill"))
+    left = find(passing_name("br-kill"))
     assert (found is None and left is None) == (messages == 0)
     # Whatever is done next, nothing of the first attempt stays.
     if found is None and messages % 2:
@@ -111,11 +111,11 @@ def test_a_bridge_that_has_its_name_is_complete_whenever_we_are_killed(messages:
     elif found is None:
         with pytest.raises(Absent):
             Netlink().delete_bridge("br-kill", alias=ALIAS)
-    assert find(_passing_name("br-kill")) is None
+    assert find(passing_name("br-kill")) is None
 
 
 def test_what_only_looks_abandoned_stays(socket: IPRoute) -> None:
-    passing = _passing_name("br-foreign")
+    passing = passing_name("br-foreign")
     socket.link("add", ifname=passing, kind="veth", peer="br-peer")
     with pytest.raises(Absent):
         Netlink().delete_bridge("br-foreign", alias=ALIAS)
