@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from tests.engine.scenes import SCENES, Scene, shape, stage, strict
-from vmhost.model.errors import NotFound, VmhostError
+from vmhost.model.errors import NotFound, Refused, VmhostError
 from vmhost.ops.apply import recover_host
 from vmhost.ops.host import Host
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts, SimulatedKill
@@ -85,5 +85,10 @@ def _again(fake: FakeHost, scene: Scene, where: str) -> None:
     except NotFound:
         present = [domain.name for domain in fake.hypervisor.domains()]
         assert "web-01" not in present, f"{where}: it is there, so it can be found"
+        return
+    except Refused:
+        change = host.network_change()
+        assert change is not None, where
+        assert change.open, where
         return
     host.apply(proposal)

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import errno
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
-from socket import if_nameindex
+from socket import if_indextoname
 from threading import Thread
 from typing import Any, Final, TypeVar
 from zlib import crc32
 
-from vmhost.drivers.portvlans import port_vlans_by_index, set_port_vlans
+from vmhost.drivers.portvlans import link_named, port_vlans_by_index, set_port_vlans
 from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied
 from vmhost.model.netsteps import HostRoute, LinkStep
 from vmhost.model.network import HeldAddress
@@ -41,13 +42,28 @@ _IPV6: Final = Path("/proc/sys/net/ipv6/conf")
 class Netlink:
     """The links of the network namespace that the calling process is in; safe to use from threads and event loops."""
 
+    def __init__(self) -> None:
+        self._own = threading.local()
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Let all calls of this thread share one socket, in the block: opening one takes longer than most calls."""
+        from pyroute2 import IPRoute
+
+        with IPRoute() as socket:
+            self._own.socket = socket
+            try:
+                yield
+            finally:
+                del self._own.socket
+
     def links(self) -> tuple[ObservedLink, ...]:
         """Return all links, by index."""
-        return _call(all_links, "links")
+        return self._call(all_links, "links")
 
     def neighbours(self) -> tuple[Neighbour, ...]:
         """Return the neighbours whose hardware address the kernel knows (ARP, NDP)."""
-        return _call(_neighbours, "neighbours")
+        return self._call(_neighbours, "neighbours")
 
     def kernel(self) -> KernelNetwork:
         """Return what this kernel can do with VLANs; see :func:`vmhost.drivers.kernelnet.kernel_network`."""
@@ -59,7 +75,7 @@ class Netlink:
         """Return the routes of the main table that somebody set."""
         from vmhost.drivers.netsteps import host_routes
 
-        return _call(host_routes, "routes")
+        return self._call(host_routes, "routes")
 
     def carry_out(self, step: LinkStep) -> None:
         """Do a step of a network plan.
@@ -69,7 +85,9 @@ class Netlink:
         """
         from vmhost.drivers.netsteps import carry_out
 
-        _call(lambda socket: carry_out(socket, step), getattr(step, "name", "") or getattr(step, "link", "network"))
+        self._call(
+            lambda socket: carry_out(socket, step), getattr(step, "name", "") or getattr(step, "link", "network")
+        )
 
     def create_bridge(
         self, name: str, *, alias: str, mtu: int, address: str, vlan_aware: bool = False, ipv6: bool = False
@@ -88,7 +106,7 @@ class Netlink:
         :raises AlreadyThere: a link has the name. :raises PermissionDenied: this takes CAP_NET_ADMIN.
         :raises DriverError: also if this kernel's bridges cannot filter VLANs.
         """
-        _call(lambda socket: create_bridge(socket, name, alias, mtu, address, vlan_aware, ipv6), name)
+        self._call(lambda socket: create_bridge(socket, name, alias, mtu, address, vlan_aware, ipv6), name)
 
     def set_port_vlans(self, name: str, wanted: PortVlans) -> None:
         """Make the VLANs of a bridge port exactly these, and read them back.
@@ -96,7 +114,7 @@ class Netlink:
         :raises Absent: there is no such link. :raises Conflict: it is no port of a bridge that filters VLANs.
         :raises PermissionDenied: this takes CAP_NET_ADMIN.
         """
-        _call(lambda socket: set_port_vlans(socket, name, wanted), name)
+        self._call(lambda socket: set_port_vlans(socket, name, wanted), name)
 
     def namespaces(self) -> tuple[str, ...]:
         """Return the names of the network namespaces that have one."""
@@ -128,25 +146,27 @@ class Netlink:
         :raises Absent: there is no such link.
         :raises AlreadyThere: it is not a bridge, not ours, or has ports; it stays as it is.
         """
-        _call(lambda socket: delete_bridge(socket, name, alias), name)
+        self._call(lambda socket: delete_bridge(socket, name, alias), name)
 
+    def _call(self, act: Callable[[Socket], T], subject: str) -> T:
+        """Run ``act`` on a netlink socket of its own; in another thread if an event loop runs in this one."""
 
-def _call(act: Callable[[Socket], T], subject: str) -> T:
-    """Run ``act`` on a netlink socket of its own; in another thread if an event loop runs in this one."""
+        def run() -> T:
+            from pyroute2 import IPRoute
+            from pyroute2.netlink.exceptions import NetlinkError
 
-    def run() -> T:
-        from pyroute2 import IPRoute
-        from pyroute2.netlink.exceptions import NetlinkError
+            shared = getattr(self._own, "socket", None)
+            try:
+                if shared is not None:
+                    return act(shared)
+                with IPRoute() as socket:
+                    return act(socket)
+            except NetlinkError as error:
+                raise _translate(error.code, error.args[1], subject) from error
+            except OSError as error:
+                raise _translate(error.errno or 0, error.strerror or str(error), subject) from error
 
-        try:
-            with IPRoute() as socket:
-                return act(socket)
-        except NetlinkError as error:
-            raise _translate(error.code, error.args[1], subject) from error
-        except OSError as error:
-            raise _translate(error.errno or 0, error.strerror or str(error), subject) from error
-
-    return _in_thread(run) if _loop_runs() else run()
+        return _in_thread(run) if _loop_runs() else run()
 
 
 def _loop_runs() -> bool:
@@ -218,9 +238,8 @@ def _index(link: Message) -> int:
 
 
 def _link(link: Message, names: dict[int, str], addresses: Sequence[HeldAddress]) -> ObservedLink:
-    info = link.get_attr("IFLA_LINKINFO")
+    info, kind = link.get_attr("IFLA_LINKINFO"), _kind(link)
     data = info.get_attr("IFLA_INFO_DATA") if info else None
-    kind = str(info.get_attr("IFLA_INFO_KIND") or "") if info else ""
     return ObservedLink(
         name=names[link["index"]],
         index=_index(link),
@@ -243,6 +262,11 @@ def _link(link: Message, names: dict[int, str], addresses: Sequence[HeldAddress]
     )
 
 
+def _kind(link: Message) -> str:
+    info = link.get_attr("IFLA_LINKINFO")
+    return str(info.get_attr("IFLA_INFO_KIND") or "") if info else ""
+
+
 def _speaks_ipv6(link: Message) -> bool:
     families = link.get_attr("IFLA_AF_SPEC")
     family = families.get_attr("AF_INET6") if families else None
@@ -258,17 +282,33 @@ def _peer(link: Message, kind: str, names: dict[int, str]) -> str:
 
 
 def _neighbours(socket: Socket) -> tuple[Neighbour, ...]:
-    names = dict(if_nameindex())
     return tuple(
-        Neighbour(str(entry.get_attr("NDA_DST")), str(entry.get_attr("NDA_LLADDR")), names.get(entry["ifindex"], ""))
+        Neighbour(str(entry.get_attr("NDA_DST")), str(entry.get_attr("NDA_LLADDR")), link_name(entry["ifindex"]))
         for entry in socket.get_neighbours()
         if entry["state"] & _CONFIRMED and entry.get_attr("NDA_DST") and entry.get_attr("NDA_LLADDR")
     )
 
 
-def find_link(socket: Socket, name: str) -> ObservedLink | None:
-    """Return the link of that name, or None."""
-    return next((link for link in _links(socket.get_links(), socket.get_addr()) if link.name == name), None)
+def link_name(index: int) -> str:
+    """Return the name of a link, or an empty text when it is gone: asking for one name needs no look at all links."""
+    try:
+        return if_indextoname(index)
+    except OSError:
+        return ""
+
+
+def find_link(socket: Socket, name: str, *, addresses: bool = False) -> ObservedLink | None:
+    """Return the link of that name, or None, without looking at all others; its addresses only when they matter."""
+    link = link_named(socket, name)
+    if link is None:
+        return None
+    names = {link["index"]: name}
+    for key in ("IFLA_MASTER", "IFLA_LINK"):
+        other = link.get_attr(key)
+        if other and other not in names and (key == "IFLA_MASTER" or _kind(link) == "vlan"):
+            names[other] = str(socket.link("get", index=other)[0].get_attr("IFLA_IFNAME"))
+    held = [_held(entry) for entry in socket.get_addr(index=link["index"])] if addresses else []
+    return _link(link, names, held)
 
 
 def passing_name(name: str) -> str:
@@ -294,7 +334,7 @@ def create_bridge(socket: Socket, name: str, alias: str, mtu: int, address: str,
             socket.addr("add", index=bridge.index, address=str(interface.ip), prefixlen=interface.network.prefixlen)
         socket.link("set", index=bridge.index, ifname=name)
         socket.link("set", index=bridge.index, state="up")
-        _check(find_link(socket, name), alias, mtu, address)
+        _check(find_link(socket, name, addresses=True), alias, mtu, address)
 
 
 @contextmanager
@@ -349,7 +389,8 @@ def delete_bridge(socket: Socket, name: str, alias: str) -> None:
 
 def remove_abandoned(socket: Socket, name: str, kind: str = "bridge") -> None:
     """Remove what a killed maker of a link of this name left behind: it is down and has no ports."""
-    links = _links(socket.get_links(), ())
-    left = next((link for link in links if link.name == passing_name(name)), None)
-    if left is not None and left.kind == kind and not left.up and not any(li.master == left.name for li in links):
+    left = find_link(socket, passing_name(name))
+    if left is None or left.kind != kind or left.up:
+        return
+    if not any(link.get_attr("IFLA_MASTER") == left.index for link in socket.get_links()):
         socket.link("del", index=left.index)

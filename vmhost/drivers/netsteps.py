@@ -14,6 +14,7 @@ from vmhost.drivers.netlink import (
     delete_bridge,
     find_link,
     limit_ipv6,
+    link_name,
     passing_name,
     remove_abandoned,
     removed_on_failure,
@@ -79,8 +80,8 @@ def carry_out(socket: Socket, step: LinkStep) -> None:  # noqa: C901 - one match
             assert_never(step)
 
 
-def _link(socket: Socket, name: str) -> ObservedLink:
-    link = find_link(socket, name)
+def _link(socket: Socket, name: str, *, addresses: bool = False) -> ObservedLink:
+    link = find_link(socket, name, addresses=addresses)
     if link is None:
         raise Absent("there is no link of that name", subject=name, hint="ip link")
     return link
@@ -92,9 +93,7 @@ def _attach(socket: Socket, name: str, bridge: str) -> None:
         raise AlreadyThere(f"it is a port of {bridge} already", subject=name, hint=f"ip -details link show {name}")
     if link.master:
         raise Conflict(f"it is a port of {link.master}", subject=name, hint=f"ip -details link show {name}")
-    socket.link("set", index=link.index, master=master.index)
-    if not link.up:
-        socket.link("set", index=link.index, state="up")
+    socket.link("set", index=link.index, master=master.index, state="up")
 
 
 def _detach(socket: Socket, name: str, bridge: str, up: bool) -> None:
@@ -154,7 +153,7 @@ def _address(address: str, broadcast: str) -> dict[str, Any]:
 
 
 def _remove_address(socket: Socket, name: str, address: str) -> None:
-    link = _link(socket, name)
+    link = _link(socket, name, addresses=True)
     if ip_interface(address) not in map(ip_interface, link.addresses):
         raise Absent(f"it has no address {address}", subject=name, hint=f"ip address show {name}")
     socket.addr("delete", index=link.index, **_address(address, ""))
@@ -162,9 +161,8 @@ def _remove_address(socket: Socket, name: str, address: str) -> None:
 
 def host_routes(socket: Socket) -> tuple[HostRoute, ...]:
     """Return the unicast routes of the main table that somebody set, with one way each."""
-    names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in socket.get_links()}
     found = (entry for entry in socket.get_routes(table=_MAIN) if _set_by_somebody(entry))
-    return tuple(_observed(entry, names) for entry in found)
+    return tuple(_observed(entry) for entry in found)
 
 
 def _set_by_somebody(entry: Message) -> bool:
@@ -172,12 +170,12 @@ def _set_by_somebody(entry: Message) -> bool:
     return not by_itself and entry.get_attr("RTA_OIF") is not None and entry.get_attr("RTA_TABLE") == _MAIN
 
 
-def _observed(entry: Message, names: dict[int, str]) -> HostRoute:
+def _observed(entry: Message) -> HostRoute:
     nowhere = "::" if entry["family"] == sockets.AF_INET6 else "0.0.0.0"  # noqa: S104 - no address to bind to
     return HostRoute(
         to=f"{entry.get_attr('RTA_DST') or nowhere}/{entry['dst_len']}",
         via=str(entry.get_attr("RTA_GATEWAY") or ""),
-        link=names.get(entry.get_attr("RTA_OIF"), ""),
+        link=link_name(entry.get_attr("RTA_OIF")),
         source=str(entry.get_attr("RTA_PREFSRC") or ""),
         metric=int(entry.get_attr("RTA_PRIORITY") or 0),
         proto=int(entry["proto"]),

@@ -23,6 +23,8 @@ _BEGIN: Final = 1 << 3
 _END: Final = 1 << 4
 _BRVLAN_COMPRESSED: Final = 1 << 2  # RTEXT_FILTER_BRVLAN_COMPRESSED of linux/rtnetlink.h
 _AF_BRIDGE: Final = 7
+_GETVLAN: Final = 114  # RTM_GETVLAN
+_DUMP: Final = 0x301  # NLM_F_REQUEST | NLM_F_DUMP of linux/netlink.h
 _SELF: Final = 2  # BRIDGE_FLAGS_SELF of linux/if_bridge.h
 
 
@@ -92,9 +94,10 @@ def _kind(link: Message) -> str:
 
 
 def _port_vlans(socket: Socket, index: int) -> PortVlans:
-    """Return the VLANs of one port (RTM_GETVLAN of linux/rtnetlink.h, since Linux 5.6)."""
+    """Return the VLANs of one port (``struct br_vlan_msg`` of linux/if_bridge.h, since Linux 5.6)."""
     pvid, untagged, tagged = 0, set[int](), set[int]()
-    for message in socket.vlandb("dump", ifindex=index):
+    # The library's own dump asks for those of all ports and drops the others here.
+    for message in socket.vlandb((_GETVLAN, _DUMP), family=_AF_BRIDGE, ifindex=index):
         if message["ifindex"] != index:
             continue
         for entry in message.get_attrs("BRIDGE_VLANDB_ENTRY"):

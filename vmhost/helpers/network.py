@@ -116,11 +116,12 @@ def carry_out(steps: Iterable[LinkStep], links: Netlink) -> list[str]:
     What is already as it should be is no failure: some of the steps may have been done, or never were undone.
     """
     failures = []
-    for step in steps:
-        try:
-            _one(step, links)
-        except (VmhostError, OSError, ValueError) as error:
-            failures.append(str(error))
+    with links.session():
+        for step in steps:
+            try:
+                _one(step, links)
+            except (VmhostError, OSError, ValueError) as error:
+                failures.append(str(error))
     return failures
 
 
