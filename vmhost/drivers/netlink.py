@@ -36,6 +36,8 @@ _CONFIRMED: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # NUD_REACHABLE STALE DELA
 _SKIP_STATS: Final = 0x8  # RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: counters are half of a message
 _PERMANENT: Final = 0x80  # IFA_F_PERMANENT of linux/if_addr.h
 _PLAIN: Final = _PERMANENT | 0x01 | 0x40  # IFA_F_SECONDARY: another of the same subnet; _TENTATIVE: just added
+_NO_FILTERING: Final = "this kernel's bridges cannot filter VLANs (it lacks BRIDGE_VLAN_FILTERING)"
+_OTHER_KERNEL: Final = "modprobe -a bridge 8021q; vmhost lab up --kernel uml"
 _IPV6: Final = Path("/proc/sys/net/ipv6/conf")
 
 
@@ -323,7 +325,8 @@ def create_bridge(socket: Socket, name: str, alias: str, mtu: int, address: str,
         raise AlreadyThere("there is a link of that name", subject=name, hint=f"ip -details link show {name}")
     passing = passing_name(name)
     filtering = {"br_vlan_filtering": 1, "br_vlan_default_pvid": 0} if vlan_aware else {}
-    socket.link("add", ifname=passing, kind="bridge", **filtering)
+    with named_if_missing(name, _NO_FILTERING if vlan_aware else "this kernel has no bridges (it lacks BRIDGE)"):
+        socket.link("add", ifname=passing, kind="bridge", **filtering)
     with removed_on_failure(socket, passing) as bridge:
         _check_filtering(bridge, name, vlan_aware)
         # Set once, the address stays; else a bridge takes that of its lowest port, and guests come and go.
@@ -335,6 +338,22 @@ def create_bridge(socket: Socket, name: str, alias: str, mtu: int, address: str,
         socket.link("set", index=bridge.index, ifname=name)
         socket.link("set", index=bridge.index, state="up")
         _check(find_link(socket, name, addresses=True), alias, mtu, address)
+
+
+@contextmanager
+def named_if_missing(name: str, text: str) -> Iterator[None]:
+    """Say what the kernel lacks when it does not know a kind of link, or a setting of it.
+
+    :raises DriverError: with ``text``.
+    """
+    from pyroute2.netlink.exceptions import NetlinkError
+
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code != errno.EOPNOTSUPP:
+            raise
+        raise DriverError(text, subject=name, hint=_OTHER_KERNEL) from error
 
 
 @contextmanager
@@ -359,8 +378,7 @@ def limit_ipv6(link: str, wanted: bool) -> None:
 def _check_filtering(bridge: ObservedLink, name: str, vlan_aware: bool) -> None:
     """:raises DriverError: the kernel passed over what it has not: it was built without BRIDGE_VLAN_FILTERING."""
     if vlan_aware and (not bridge.vlan_filtering or bridge.default_pvid):
-        text = "this kernel's bridges cannot filter VLANs (it lacks BRIDGE_VLAN_FILTERING)"
-        raise DriverError(text, subject=name, hint="vmhost lab up --kernel uml")
+        raise DriverError(_NO_FILTERING, subject=name, hint=_OTHER_KERNEL)
 
 
 def _check(link: ObservedLink | None, alias: str, mtu: int, address: str) -> None:

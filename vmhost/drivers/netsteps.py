@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import socket as sockets
 from ipaddress import ip_interface, ip_network
 from typing import Any, Final, assert_never
@@ -15,12 +14,13 @@ from vmhost.drivers.netlink import (
     find_link,
     limit_ipv6,
     link_name,
+    named_if_missing,
     passing_name,
     remove_abandoned,
     removed_on_failure,
 )
 from vmhost.drivers.portvlans import set_port_vlans
-from vmhost.model.errors import Absent, AlreadyThere, Conflict, DriverError
+from vmhost.model.errors import Absent, AlreadyThere, Conflict
 from vmhost.model.netsteps import (
     AddAddress,
     AddRoute,
@@ -112,7 +112,7 @@ def _create_vlan_link(socket: Socket, step: CreateVlanLink) -> None:
         hint = f"ip -details link show {step.name}"
         raise AlreadyThere("there is a link of that name", subject=step.name, hint=hint)
     parent, passing = _link(socket, step.bridge), passing_name(step.name)
-    with _named_if_missing(step.name):
+    with named_if_missing(step.name, "this kernel has no VLAN links (it lacks VLAN_8021Q)"):
         socket.link("add", ifname=passing, kind="vlan", link=parent.index, vlan_id=step.vid)
     with removed_on_failure(socket, passing) as made:
         socket.link("set", index=made.index, IFLA_IFALIAS=alias_of(step.site), mtu=step.mtu)
@@ -129,21 +129,6 @@ def _delete_vlan_link(socket: Socket, name: str, site: str) -> None:
         text = f"it is a {link.kind or 'hardware'} link with alias {link.alias!r}, not the VLAN link {alias_of(site)!r}"
         raise AlreadyThere(text, subject=name, hint=f"ip -details link show {name}")
     socket.link("del", index=link.index)
-
-
-class _named_if_missing:  # noqa: N801 - reads as a statement
-    """Say what a kernel lacks when it does not know VLAN links."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: object) -> None:
-        if getattr(error, "code", 0) == errno.EOPNOTSUPP:
-            text = "this kernel has no VLAN links (it lacks VLAN_8021Q)"
-            raise DriverError(text, subject=self._name, hint="modprobe 8021q; or vmhost lab up --kernel uml") from error
 
 
 def _address(address: str, broadcast: str) -> dict[str, Any]:
