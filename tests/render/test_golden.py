@@ -42,6 +42,8 @@ ELSEWHERE: dict[type[BaseModel], dict[str, str]] = {
         "range": "a plan",
         "subnet": "a plan",
         "gateway": "the seed",
+        "address": "the host's own link",
+        "routes": "the host's own link",
         "dns": "the seed",
         "search": "the seed",
         "pool": "a plan",
