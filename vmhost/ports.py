@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
     from vmhost.model.outcome import JobRecord
     from vmhost.model.shell import CommandResult, SshTarget
     from vmhost.model.stats import DomainStats
+    from vmhost.model.tuning import Held, Tuning
     from vmhost.model.vlans import PortVlans
     from vmhost.netports import Keeper
 
@@ -111,6 +112,17 @@ class Hypervisor(Protocol):
         """Set the link of a running domain's NIC up or down; Absent when it has none of that MAC."""
 
     def resize_disk(self, uuid: str, source: str, capacity: int) -> None: ...
+    def tune(self, uuid: str, tuning: Tuning) -> None:
+        """Hold a running guest so at once, as far as that changes while it runs; Absent when it does not run. A call
+        that raised may have changed a part.
+        """
+
+    def set_vcpus(self, uuid: str, count: int) -> None:
+        """Plug vCPUs into a running guest, or ask it to give some back; Absent when it does not run."""
+
+    def set_memory(self, uuid: str, size: int) -> None:
+        """Let the balloon of a running guest leave it ``size`` bytes; returns at once; Absent when it does not run."""
+
     def create_pool(self, name: str, path: str) -> None:
         """Define, build, start and autostart a directory pool; AlreadyThere when the name is taken."""
 
@@ -157,6 +169,21 @@ class Links(Access, Protocol):
 
     def delete_bridge(self, name: str, *, alias: str) -> None:
         """Delete if the alias is ours; ``AlreadyThere`` when it has ports or another alias."""
+
+
+class Kernel(Protocol):
+    """What the host's kernel says of its processors and of the guests that run; it is asked, never told."""
+
+    def processors(self) -> Mapping[str, str]:
+        """Files about CPUs and hugepages below ``/sys/devices/system`` by their path; what is not there is missing."""
+
+    def held(self) -> Mapping[str, Held]:
+        """Every guest that runs here, by UUID: where its threads may run and what limits its groups."""
+
+    def pressure(self) -> Mapping[str, float]:
+        """Percent of the last ten seconds in which something waited for ``cpu``, ``memory`` or ``io``; what the kernel
+        does not tell is missing.
+        """
 
 
 class Hook(Protocol):
@@ -377,6 +404,7 @@ class Ports:
     links: Links
     hook: Hook
     keeper: Keeper
+    kernel: Kernel
     shell: GuestShell
     signals: Signals
     seeds: SeedMaker

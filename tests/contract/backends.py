@@ -14,12 +14,12 @@ import pytest
 from vmhost.drivers.libvirt import LibvirtHypervisor, connect
 from vmhost.model.errors import Absent, DriverError
 from vmhost.model.observed import RawDomain
-from vmhost.ports import Hypervisor, Links
+from vmhost.ports import Hypervisor, Kernel, Links
 
 CANNOT = {
     "fake": frozenset[str](),
     # Calls that libvirt's test driver (9.0) does not have; each is asserted to raise a DriverError and change nothing.
-    "test": frozenset({"upload_volume", "resize_volume", "resize_disk", "agent", "plug_nic"}),
+    "test": frozenset({"upload_volume", "resize_volume", "resize_disk", "agent", "plug_nic", "limit"}),
     "libvirt": frozenset[str](),
 }
 LACKS = {
@@ -45,6 +45,7 @@ class Backend:
     save: Callable[[str], None]
     uuids: list[str] = field(default_factory=list)
     pools: list[str] = field(default_factory=list)
+    kernel: Kernel | None = None
 
     def lacks(self, what: str) -> bool:
         return what in LACKS[self.name]

@@ -12,6 +12,8 @@ from vmhost.model.spec import Site
 from vmhost.ops.host import Host
 from vmhost.ops.proposals import Proposal
 from vmhost.ops.sites import parse_site
+from vmhost.plan.tuning import normal
+from vmhost.render.parse.tuning import parse_tuning
 from vmhost.testing import FakeHost
 from vmhost.testing.world import Link
 
@@ -55,6 +57,10 @@ bridges: {br1: {mode: vlan-aware, uplink: eno1, native: 10}}
 networks:
   mgmt: {bridge: br1, vlan: 10, address: 192.0.2.5/24, routes: [{to: default, via: 192.0.2.1}]}
 """
+GROWING = WEB.replace("disks:", "cpus: {count: 1, max: 2}\n    disks:")
+PLACED = GROWING.replace("{count: 1, max: 2}", "{count: 2, max: 2, policy: dedicated, limit: 1.5}").replace(
+    "512M", "448M"
+)
 HARM = Permit(power_off=True, disks=True)
 PRUNE = Permit(power_off=True, disks=True, prune=frozenset({"web-01"}))
 
@@ -87,6 +93,9 @@ SCENES: Mapping[str, Scene] = {
     "change": Scene(WEB, lambda host: host.plan(site(BIGGER))),
     "plug in a NIC": Scene(WEB, lambda host: host.plan(site(TWO_NICS))),
     "take out a NIC": Scene(TWO_NICS, lambda host: host.plan(site(WEB))),
+    "place beside another": Scene(OTHER + GROWING, lambda host: host.plan(site(OTHER, PLACED))),
+    "pin beside another": Scene(OTHER + WEB, lambda host: host.plan_pin("web-01", policy="isolated")),
+    "float again": Scene(OTHER + PLACED, lambda host: host.plan_delete(["web-01"], HARM)),
     "change with a restart": Scene(WEB, lambda host: host.plan(site(BIGGER), Permit(stop=True))),
     "create behind an access port": Scene("", lambda host: host.plan(parse_site(REACHED + WEB))),
     "give up an access port": Scene(REACHED + WEB, lambda host: host.plan(parse_site(_by_agent(REACHED + WEB)))),
@@ -125,7 +134,7 @@ def shape(state: Mapping[str, Any]) -> Any:
 
     return {
         "domains": sorted(
-            (domain["name"], domain["state"], domain["persistent"], domain["autostart"], bool(domain["saved"]))
+            (domain["name"], domain["state"], *_flags(domain), _held(domain["xml"]), _held(domain["live"]))
             for domain in state["domains"].values()
         ),
         "volumes": sorted(
@@ -142,6 +151,15 @@ def shape(state: Mapping[str, Any]) -> Any:
         "locks": state["locks"],
         "orphaned consoles": sum(not any(uuid in path for uuid in names) for path in state["consoles"]),
     }
+
+
+def _flags(domain: Mapping[str, Any]) -> tuple[bool, bool, bool]:
+    return domain["persistent"], domain["autostart"], bool(domain["saved"])
+
+
+def _held(xml: str) -> Any:
+    """Return how a domain is held; a pin to every pCPU of the host, which libvirt keeps for none, is none."""
+    return normal(parse_tuning(xml), frozenset(range(8))) if xml else None
 
 
 def strict(state: Mapping[str, Any]) -> Any:

@@ -59,7 +59,7 @@ def test_short_forms() -> None:
     assert written.cloud_init.user_data == UserDataSpec(file="own.yaml")
 
 
-@pytest.mark.parametrize("value", [True, "2", 1.5, 0, 711])
+@pytest.mark.parametrize("value", [True, "2", 0.001, 300.5, float("nan"), -0.5, 0, 711])
 def test_vcpus_are_a_number_that_libvirt_takes(value: object) -> None:
     with pytest.raises(ValidationError):
         GuestInput.model_validate({"cpus": value})

@@ -28,12 +28,23 @@ def _disks(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 @st.composite
+def _held(draw: st.DrawFn, count: int) -> dict[str, Any]:
+    """What holds a guest; of four guests each may have one pCPU of the fake host's eight for itself."""
+    kind = draw(st.sampled_from(("none", "none", "none", "limit", "own", "mixed")))
+    if kind == "limit":
+        return {"limit": draw(st.sampled_from((0.5, 1))), "shares": draw(st.sampled_from((512, 2048)))}
+    if kind == "own" and count == 1:
+        return {"policy": draw(st.sampled_from(("dedicated", "isolated"))), "vcpu_limit": 0.5}
+    return {"policy": "mixed", "dedicated": "0"} if kind == "mixed" and count > 1 else {}
+
+
+@st.composite
 def _guest(draw: st.DrawFn) -> dict[str, Any]:
     networks = draw(st.lists(st.sampled_from(sorted(NETWORKS)), unique=True, max_size=3))
     count = draw(st.integers(1, 4))
     size = draw(st.sampled_from(MIB_SIZES))
     guest: dict[str, Any] = {
-        "cpus": {"count": count, "max": draw(st.integers(count, 4))},
+        "cpus": {"count": count, "max": draw(st.integers(count, 4)), **draw(_held(count))},
         "memory": {
             "size": f"{size}M",
             "max": f"{draw(st.sampled_from([each for each in MIB_SIZES if each >= size]))}M",

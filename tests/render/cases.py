@@ -15,6 +15,7 @@ from typing import Any
 from vmhost.model.identity import METADATA_VERSION, GuestIdentity, GuestMetadata, NicIdentity, tap_name, volume_name
 from vmhost.model.observed import ObservedHost
 from vmhost.model.spec import GuestSpec, NetworkSpec, NicSpec
+from vmhost.model.tuning import FREE, Tuning
 from vmhost.render.domain import DiskPath, DomainContext, render_domain
 from vmhost.render.templates import Templates
 
@@ -59,6 +60,7 @@ class Case:
     logs: str = "/var/log/vmhost/console"
     nvram: str = ""
     metadata: GuestMetadata | None = None
+    tuning: Tuning = FREE
 
     def identity(self) -> GuestIdentity:
         """Return who the guest is."""
@@ -85,6 +87,7 @@ class Case:
             serial_log=f"{self.logs}/{UUID}.log",
             metadata=self.metadata or self._metadata(ids),
             nvram=self.nvram,
+            tuning=self.tuning,
         )
 
     def _metadata(self, disks: list[str]) -> GuestMetadata:
@@ -163,6 +166,22 @@ CASES: dict[str, Case] = {
                 {"network": "nat-small", "id": "small", "address": "none"},
             ]
         )
+    ),
+    "pinned": Case(
+        guest(cpus={"count": 2, "policy": "dedicated"}),
+        tuning=Tuning(pins=((0, "4"), (1, "6")), emulator="0-1", shares=2048, limit=150_000, vcpu_limit=50_000),
+    ),
+    "bound": Case(
+        guest(memory={"size": GIB, "max": 2 * GIB}),
+        tuning=Tuning(
+            emulator_limit=20_000,
+            hard_limit=3 * GIB,
+            swap_limit=4 * GIB,
+            page=2 * MIB,
+            locked=True,
+            cells="0",
+            cell_mode="strict",
+        ),
     ),
     "hostile": Case(
         guest(name="a.b_c-9", labels={"note": HOSTILE, "other": "]]><!-- -->"}, protect=True),

@@ -33,8 +33,24 @@ ELSEWHERE: dict[type[BaseModel], dict[str, str]] = {
         "labels": "the metadata",
         "ready": "a step",
     },
-    CpuSpec: {},
-    MemorySpec: {},
+    CpuSpec: dict.fromkeys(
+        (
+            "policy",
+            "dedicated",
+            "threads",
+            "pins",
+            "emulator",
+            "request",
+            "limit",
+            "vcpu_limit",
+            "emulator_limit",
+            "shares",
+        ),
+        "the tuning, which a plan makes of it",
+    ),
+    MemorySpec: dict.fromkeys(
+        ("limit", "swap_limit", "hugepages", "cells", "numa", "locked"), "the tuning, which a plan makes of it"
+    ),
     DiskSpec: {"size": "the volume", "pool": "the volume, and so the path"},
     NicSpec: {"address": "the seed and the metadata", "tagged": "the hook"},
     NetworkSpec: {

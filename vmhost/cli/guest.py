@@ -12,6 +12,7 @@ from vmhost.cli.common import consent, interruptible, open_host, settle, tell, y
 from vmhost.cli.guestform import create, resize
 from vmhost.cli.output import DOCUMENTS, emit, format_option, show, table
 from vmhost.cli.output import names as names_of
+from vmhost.cli.placing import pin
 from vmhost.model.errors import UsageError, VmhostError
 from vmhost.model.permit import Permit
 from vmhost.model.text import sanitize
@@ -32,6 +33,7 @@ def guest() -> None:
 
 guest.add_command(create)
 guest.add_command(resize)
+guest.add_command(pin)
 
 
 @guest.command("list")

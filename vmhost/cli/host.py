@@ -10,6 +10,7 @@ import click
 from vmhost.cli import diagnostics
 from vmhost.cli.common import open_host
 from vmhost.cli.output import DOCUMENTS, emit, format_option, names
+from vmhost.cli.placing import capacity
 from vmhost.model.text import sanitize
 from vmhost.model.units import format_size
 
@@ -22,6 +23,9 @@ SIGNS = {"ok": "ok     ", "info": "info   ", "warning": "WARNING", "error": "ERR
 @click.group()
 def host() -> None:
     """Show and examine this host."""
+
+
+host.add_command(capacity)
 
 
 @host.command("show")

@@ -7,6 +7,7 @@ from typing import Final, assert_never
 
 from vmhost.engine.await_guest import await_guest
 from vmhost.engine.context import Context
+from vmhost.engine.hold import hold
 from vmhost.engine.network import change_network
 from vmhost.engine.power import shut_down
 from vmhost.model.errors import Absent, AlreadyThere, Conflict
@@ -24,6 +25,7 @@ from vmhost.model.netsteps import (
 )
 from vmhost.model.steps import (
     AwaitGuest,
+    CheckTuning,
     CloseAccess,
     CreateSeed,
     CreateVolume,
@@ -43,8 +45,11 @@ from vmhost.model.steps import (
     RestartDaemon,
     ScrubSeed,
     SetAutostart,
+    SetMemory,
     SetMetadata,
     SetNicLink,
+    SetTuning,
+    SetVcpus,
     ShutDown,
     StartDomain,
     Step,
@@ -78,9 +83,8 @@ def execute(step: Step, context: Context) -> str:  # noqa: C901 - one match over
             ports.hook.remove()
         case RestartDaemon():
             ports.hook.restart_daemon()
-        case CreateVolume(pool, name, capacity, backing, backing_format):
-            xml = volume_xml(name, capacity, format="qcow2", backing=backing, backing_format=backing_format)
-            hypervisor.create_volume(pool, xml)
+        case CreateVolume():
+            _create_volume(step, context)
         case CreateSeed() | ScrubSeed():
             _write_seed(step, context)
         case ResizeVolume(pool, name, capacity):
@@ -105,6 +109,8 @@ def execute(step: Step, context: Context) -> str:  # noqa: C901 - one match over
             hypervisor.set_autostart(uuid, on)
         case SetMetadata(uuid, _, xml):
             hypervisor.set_metadata(uuid, xml)
+        case SetTuning() | SetVcpus() | SetMemory() | CheckTuning():
+            hold(step, context)
         case ForgetConsole(path):
             ports.signals.forget_console(path)
         case AwaitGuest():
@@ -170,6 +176,11 @@ def _undefine(uuid: str, context: Context) -> None:
     context.ports.hypervisor.undefine(uuid)
     with suppress(Absent):
         context.ports.hypervisor.power_off(uuid)
+
+
+def _create_volume(step: CreateVolume, context: Context) -> None:
+    xml = volume_xml(step.name, step.capacity, format="qcow2", backing=step.backing, backing_format=step.backing_format)
+    context.ports.hypervisor.create_volume(step.pool, xml)
 
 
 def _write_seed(step: CreateSeed | ScrubSeed, context: Context) -> None:

@@ -13,6 +13,7 @@ from vmhost.render.parse.reading import look_into
 if TYPE_CHECKING:
     from vmhost.model.network import ObservedNetwork
     from vmhost.model.observed import Observed, ObservedHost, ObservedLink, ObservedPool
+    from vmhost.model.topology import Topology
     from vmhost.ports import Hypervisor, Ports, RawHost
 
 
@@ -25,8 +26,9 @@ def observe(ports: Ports, before: Observed | None = None) -> Observed:
     from vmhost.model.observed import Observed
 
     links = ports.links.links()
+    raw = ports.hypervisor.host()
     return Observed(
-        host=observe_host(ports.hypervisor),
+        host=_host(raw),
         domains=observe_domains(ports.hypervisor, before),
         pools=observe_pools(ports.hypervisor),
         links=links,
@@ -36,6 +38,7 @@ def observe(ports: Ports, before: Observed | None = None) -> Observed:
         hook=ports.hook.state(),
         network=observe_network(ports, links),
         namespaces=ports.links.namespaces(),
+        topology=_topology(raw, ports),
     )
 
 
@@ -59,6 +62,12 @@ def observe_network(ports: Ports, links: tuple[ObservedLink, ...]) -> ObservedNe
     """Return what belongs to the host's network beside its links."""
     candidates = [(link.index, link.name) for link in links if not link.alias and link.kind not in ("bridge", "tun")]
     return replace(ports.keeper.state(), routes=ports.links.routes(), managers=ports.keeper.managers(candidates))
+
+
+def _topology(raw: RawHost, ports: Ports) -> Topology:
+    from vmhost.render.parse.topology import parse_topology
+
+    return parse_topology(raw.capabilities, ports.kernel.processors() if raw.local else {})
 
 
 def observe_host(hypervisor: Hypervisor) -> ObservedHost:

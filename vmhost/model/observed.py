@@ -12,6 +12,7 @@ from vmhost.model.domains import ObservedDomain as ObservedDomain
 from vmhost.model.domains import RawDomain as RawDomain
 from vmhost.model.image import ImageRecord
 from vmhost.model.network import NOTHING, HeldAddress, ObservedNetwork
+from vmhost.model.topology import NO_TOPOLOGY, Topology
 from vmhost.model.vlans import NO_VLAN, PortVlans
 
 
@@ -128,6 +129,7 @@ class Observed:
     hook: ObservedHook = ObservedHook()
     network: ObservedNetwork = NOTHING
     namespaces: tuple[str, ...] = ()
+    topology: Topology = NO_TOPOLOGY
 
     def domain(self, name: str) -> ObservedDomain | None:
         """Return the domain of that name, or None."""

@@ -10,6 +10,7 @@ from vmhost.model.netsteps import CreateBridge as CreateBridge
 from vmhost.model.netsteps import DeleteBridge as DeleteBridge
 from vmhost.model.netsteps import KeeperStep, LinkStep
 from vmhost.model.netsteps import SetPortVlans as SetPortVlans
+from vmhost.model.tuning import Tuning
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +254,49 @@ class SetNicLink:
 
 
 @dataclass(frozen=True, slots=True)
+class SetTuning:
+    """Hold a running guest so, at once: its pins, quotas, shares, limits and cells; its definition is another step's.
+
+    vCPUs that it does not have now are left out; what cannot change while it runs stays as it is.
+    """
+
+    uuid: str
+    name: str
+    tuning: Tuning
+    kind: Literal["set-tuning"] = "set-tuning"
+
+
+@dataclass(frozen=True, slots=True)
+class SetVcpus:
+    """Give a running guest that many vCPUs, at most as many as it was started with room for."""
+
+    uuid: str
+    name: str
+    count: int
+    kind: Literal["set-vcpus"] = "set-vcpus"
+
+
+@dataclass(frozen=True, slots=True)
+class SetMemory:
+    """Let the balloon of a running guest leave it ``size`` bytes, at most as much as it was started with."""
+
+    uuid: str
+    name: str
+    size: int
+    kind: Literal["set-memory"] = "set-memory"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckTuning:
+    """Read from the kernel how a running guest is held; a difference is a failure."""
+
+    uuid: str
+    name: str
+    tuning: Tuning
+    kind: Literal["check-tuning"] = "check-tuning"
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetConsole:
     """Delete the log of a guest's serial console."""
 
@@ -301,6 +345,10 @@ Step = (
     | PlugNic
     | UnplugNic
     | SetNicLink
+    | SetTuning
+    | SetVcpus
+    | SetMemory
+    | CheckTuning
     | ForgetConsole
     | AwaitGuest
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 NAME_RULE: Final = "a letter or digit, then up to 62 letters, digits, '.', '_' or '-'"
@@ -155,6 +156,17 @@ def parse_cpuset(text: str) -> frozenset[int]:
         else:
             chosen.update(numbers)
     return frozenset(chosen)
+
+
+def format_cpuset(cpus: Iterable[int]) -> str:
+    """Return numbers as libvirt writes a CPU set: ``0-3,8``; empty for none."""
+    runs: list[list[int]] = []
+    for number in sorted(set(cpus)):
+        if runs and runs[-1][1] == number - 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def parse_vid(value: int) -> int:

@@ -85,6 +85,7 @@ class Builder:
     def ports(self) -> Ports:
         """Everything."""
         from vmhost.drivers.hook import LibvirtHook
+        from vmhost.drivers.kernel import LinuxKernel
         from vmhost.drivers.keys import FileKeys
         from vmhost.drivers.locks import FileLocks
         from vmhost.drivers.netkeeper import NetworkKeeper
@@ -99,6 +100,7 @@ class Builder:
             links=Netlink(),
             hook=LibvirtHook(),
             keeper=NetworkKeeper(self.layout),
+            kernel=LinuxKernel(),
             shell=SshShell(),
             signals=GuestSignals(),
             seeds=IsoSeedMaker(),

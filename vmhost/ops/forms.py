@@ -13,6 +13,7 @@ from vmhost.engine.observe import observe
 from vmhost.model.errors import SpecError
 from vmhost.model.units import check_name, parse_size
 from vmhost.ops.build import user_name
+from vmhost.ops.hostfile import host_spec
 from vmhost.ops.proposals import Proposal, propose_site
 
 if TYPE_CHECKING:
@@ -116,19 +117,24 @@ def propose_resize(ports: Ports, name: str, *, cpus: int | None, memory: int | N
     from vmhost.model.spec import CpuSpec, MemorySpec
     from vmhost.plan.resize import Resize, plan_resize
 
-    applied = datetime.fromtimestamp(int(ports.clock.now()), UTC).isoformat().replace("+00:00", "Z")
+    applied, host = now_text(ports), host_spec(ports)
     wish = Resize(
         name,
-        None if cpus is None else CpuSpec.model_validate({"count": cpus, "max": cpus}),
-        None if memory is None else MemorySpec.model_validate({"size": memory, "max": memory}),
+        None if cpus is None else CpuSpec.model_validate({"count": cpus}),
+        None if memory is None else MemorySpec.model_validate({"size": memory}),
         applied,
         user_name(),
     )
 
     def again(fresh: Observed) -> Plan:
-        return plan_resize(wish, fresh, permit)
+        return plan_resize(wish, fresh, permit, host)
 
     return Proposal(operation=f"resize {name}", plan=again(observe(ports)), again=again)
+
+
+def now_text(ports: Ports) -> str:
+    """Return the time as metadata carries it (ISO 8601, UTC)."""
+    return datetime.fromtimestamp(int(ports.clock.now()), UTC).isoformat().replace("+00:00", "Z")
 
 
 def faults_of_size(cpus: str, memory: str) -> dict[str, str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vmhost.model.permit import Permit
 from vmhost.ops.build import FAKE, Builder
 
 if TYPE_CHECKING:
     from vmhost.engine.recover import Recovered
+    from vmhost.model.capacity import Capacity
     from vmhost.model.errors import VmhostError
     from vmhost.model.events import Event
     from vmhost.model.network import PendingChange
@@ -113,6 +114,27 @@ class Host:
         from vmhost.ops.forms import propose_resize
 
         return propose_resize(self.ports, name, cpus=cpus, memory=memory, permit=permit or Permit())
+
+    def plan_pin(self, name: str, *, permit: Permit | None = None, **cpus: Any) -> Proposal:
+        """Return what would be done to give a guest other pCPUs; nothing is changed.
+
+        :param cpus: fields of ``cpus`` as in a site file: ``policy="dedicated"``, ``pins={0: 4, 1: 6}``, ``limit=1.5``.
+        :raises NotFound: no such guest; :raises Refused: it is foreign, or there is no such place.
+        """
+        from vmhost.ops.capacity import propose_pin
+
+        return propose_pin(self.ports, name, cpus, permit or Permit())
+
+    def capacity(self, *, fits: Sequence[str] = (), site: Site | None = None, measure: float = 0.0) -> Capacity:
+        """Return what this host has, who has it, and how many more guests of each kind would fit.
+
+        :param fits: ``small``, ``medium``, ``large``, ``2x4G``, ``4x8G:dedicated``, or guests of ``site``.
+        :param measure: seconds in which to watch who waits for pCPUs; 0: not at all.
+        :raises UsageError: one of them is no kind of guest.
+        """
+        from vmhost.ops.capacity import capacity
+
+        return capacity(self.ports, fits, site, measure=measure)
 
     def plan_delete(self, names: Iterable[str], permit: Permit | None = None) -> Proposal:
         """Return what would be done to remove guests; nothing is changed.

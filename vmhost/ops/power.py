@@ -24,9 +24,14 @@ from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.steps import DiscardManagedSave, PowerOff, SetAutostart, ShutDown, StartDomain, Step
 from vmhost.ops.apply import apply_proposal
+from vmhost.ops.hostfile import host_spec
 from vmhost.ops.proposals import Proposal
+from vmhost.plan.admission import against_start
 from vmhost.plan.delete import find
+from vmhost.plan.request import raise_all
+from vmhost.plan.tuning import check_start
 from vmhost.ports import Ports
+from vmhost.render.parse.tuning import parse_tuning
 
 Action = Literal["start", "stop", "restart", "power-off", "autostart", "no-autostart"]
 AT_ONCE = 8
@@ -55,6 +60,8 @@ def plan_power(name: str, action: Action, observed: Observed, *, timeout: float,
         hint = f"{instead}, or take 'protect: true' out of its site, then vmhost apply SITE"
         raise Protected("it is protected", subject=name, hint=hint)
     planned, text = _steps(domain, action, timeout, discard_saved)
+    if any(isinstance(item.do, StartDomain) for item in planned) and (discards or not domain.raw.managed_save):
+        planned += check_start(domain.uuid, domain.name, parse_tuning(domain.raw.xml), observed)
     site = domain.metadata.site if domain.metadata else ""
     return Plan(site, tuple(planned), notes=() if planned else (Note(domain.name, text),))
 
@@ -64,9 +71,13 @@ def propose_power(
 ) -> tuple[Proposal, ...]:
     """Return a proposal of its own for each guest, so that one that fails undoes nothing of the others.
 
-    :raises NotFound: one of the names is unknown; :raises Refused: one is foreign.
+    :raises NotFound: one of the names is unknown; :raises Refused: one is foreign; :raises NoCapacity: the host has not
+        enough for those that would start.
     """
     observed = observe(ports)
+    if action in ("start", "restart"):
+        found = [domain for name in names if (domain := find(name, observed)) is not None]
+        raise_all(against_start(found, observed, host_spec(ports)))
     return tuple(_proposal(name, action, observed, timeout, discard_saved) for name in dict.fromkeys(names))
 
 

@@ -19,6 +19,7 @@ from vmhost.model.steps import CreateSeed
 from vmhost.ops.build import user_name
 from vmhost.ops.cloudinit import check_seeds
 from vmhost.ops.definitions import check_definitions
+from vmhost.ops.hostfile import host_spec, with_host
 from vmhost.ops.permission import QEMU
 from vmhost.ops.secrets import read_secrets
 from vmhost.ops.templates import load_templates
@@ -66,7 +67,7 @@ def propose_site(ports: Ports, site: Site, permit: Permit, *, secrets: bool = Tr
     :param secrets: False leaves the site's secrets unread; such a proposal is for looking only.
     :raises Refused: it cannot be done here; :raises NotFound: an image, bridge or pool is missing.
     """
-    observed = observe(ports)
+    site, observed = with_host(site, ports), observe(ports)
     request, keys, drawn_secrets = _request(ports, site, observed, permit)
     plan = plan_site(request)
     check_seeds(plan)
@@ -85,7 +86,7 @@ def propose_site(ports: Ports, site: Site, permit: Permit, *, secrets: bool = Tr
 
 def find_drift(ports: Ports, site: Site) -> tuple[Difference, ...]:
     """Return where the host differs from the site, on the fields that vmhost owns."""
-    observed = observe(ports)
+    site, observed = with_host(site, ports), observe(ports)
     request, _, _ = _request(ports, site, observed, Permit())
     return drift(request)
 
@@ -96,10 +97,10 @@ def propose_delete(ports: Ports, names: Iterable[str], permit: Permit) -> Propos
     :raises NotFound: no such guest; :raises Refused: foreign, protected or running without leave.
     """
     wanted = tuple(dict.fromkeys(names))
-    disks = str(ports.layout.disks)
+    disks, host = str(ports.layout.disks), host_spec(ports)
 
     def again(fresh: Observed) -> Plan:
-        return plan_delete(wanted, fresh, permit, disks_directory=disks)
+        return plan_delete(wanted, fresh, permit, disks_directory=disks, host=host)
 
     return Proposal(operation=f"delete {' '.join(wanted)}", plan=again(observe(ports)), again=again)
 

@@ -20,11 +20,14 @@ from vmhost.model.steps import (
 from vmhost.model.units import format_size
 from vmhost.plan.compare import FIRST_BOOT, Delta, Pair, compare
 from vmhost.plan.create import build_metadata, first_boot, fits, seed_step, volume_step, wait_step
+from vmhost.plan.held import is_live, live_steps
 from vmhost.plan.plug import Plugging, plan_plugging
 from vmhost.plan.redefine import amended
 from vmhost.plan.request import Parts, Protected, Refusal, Refused, Request
 from vmhost.plan.storage import disk_volume
+from vmhost.plan.tuning import check_start, live_tuning
 from vmhost.plan.vlans import set_ports
+from vmhost.render.document import same
 from vmhost.render.metadata import metadata_xml
 from vmhost.render.seed import SeedDocuments, render_seed, scrubbed
 
@@ -42,7 +45,8 @@ def plan_change(pair: Pair, request: Request) -> Parts | list[Refusal]:
     if refusals:
         return refusals
     boot = [delta for delta in deltas if delta.change is Change.NEXT_BOOT]
-    definition = amended(pair, boot, request.domain_templates) if boot else pair.domain.raw.xml
+    both = [*boot, *(delta for delta in deltas if is_live(delta.field) and delta not in boot)]
+    definition = amended(pair, both, request.domain_templates) if boot else pair.domain.raw.xml
     plugging = plan_plugging(pair, deltas, definition)
     waits = [delta for delta in boot if delta.field not in plugging.fields]
     restart = bool(waits) and pair.domain.active and request.permit.stop and pair.spec.state == "running"
@@ -53,12 +57,14 @@ def plan_change(pair: Pair, request: Request) -> Parts | list[Refusal]:
         *_new_disks(pair, boot),
         *_seed_again(pair, deltas, request),
         *_redefine(pair, boot, definition, waits=bool(waits), restart=restart),
+        *_at_once(pair, deltas, boot, request, restart=restart),
         *_autostart(pair, deltas),
         *_metadata(pair, deltas, request),
         *plugging.before,
         *([] if restart else set_ports(pair.spec.name, pair.identity, pair.domain, pair.observed)),
         *_power(pair, restart=restart, discarded=bool(boot)),
     ]
+    steps += _checked(pair, steps)
     started = any(isinstance(item.do, StartDomain) for item in steps)
     after = [*plugging.after, *_grow(pair, deltas), *_ready(pair, request, started=started)]
     return Parts(tuple(steps), tuple(after), tuple(_notes(pair, deltas, waits, restart=restart)))
@@ -166,6 +172,32 @@ def _redefine(pair: Pair, boot: list[Delta], definition: str, *, waits: bool, re
     text = ", ".join(_sentence(delta) for delta in boot)
     do, undo = DefineDomain(uuid, name, definition), DefineDomain(uuid, name, old)
     return [Planned(do, undo, change, name, f"{name}: {text}")]
+
+
+def _at_once(pair: Pair, deltas: list[Delta], boot: list[Delta], request: Request, *, restart: bool) -> list[Planned]:
+    """Return the steps for what changes while it runs: in its definition, unless that changes anyway, and now."""
+    live = [delta for delta in deltas if is_live(delta.field) and delta.change is Change.LIVE]
+    if not live:
+        return []
+    uuid, name, old = pair.identity.uuid, pair.spec.name, pair.domain.raw.xml
+    why = ", ".join(f"{delta.field} {delta.have or 'none'} -> {delta.want or 'none'}" for delta in live)
+    steps = []
+    xml = amended(pair, live, request.domain_templates)
+    if not boot and not same(xml, old):
+        do, undo = DefineDomain(uuid, name, xml), DefineDomain(uuid, name, old)
+        steps.append(Planned(do, undo, Change.LIVE, name, f"{name}: {why}"))
+    if pair.domain.active and not restart and pair.spec.state == "running":
+        text = "the same at once" if steps else f"{why}, at once"
+        tuning = pair.tuning if pair.tuning is not None else live_tuning(pair.domain)
+        steps += live_steps(pair.domain, pair.spec.cpus, pair.spec.memory, tuning, text, pair.observed)
+    return steps
+
+
+def _checked(pair: Pair, steps: list[Planned]) -> list[Planned]:
+    """Return the step that looks whether the guest is held as it should, if it is started."""
+    if pair.tuning is None or not any(isinstance(item.do, StartDomain) for item in steps):
+        return []
+    return list(check_start(pair.identity.uuid, pair.spec.name, pair.tuning, pair.observed))
 
 
 def _sentence(delta: Delta) -> str:

@@ -11,7 +11,9 @@ from vmhost.model.identity import GuestIdentity, NicIdentity
 from vmhost.model.observed import DiskFacts, NicFacts, Observed, ObservedDomain
 from vmhost.model.plan import Change, Difference
 from vmhost.model.spec import GuestSpec, Site
+from vmhost.model.tuning import Tuning
 from vmhost.model.units import format_size
+from vmhost.plan.held import can_blow, can_plug, held_differences
 from vmhost.plan.storage import Pools, disk_volume, seed_volume
 from vmhost.plan.vlans import live_ports
 
@@ -35,7 +37,9 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A guest's wish beside its reality. ``identity`` is who it is after the plan."""
+    """A guest's wish beside its reality. ``identity`` is who it is after the plan, ``tuning`` how it is to be held
+    then; None: that is not looked at.
+    """
 
     spec: GuestSpec
     identity: GuestIdentity
@@ -43,6 +47,7 @@ class Pair:
     site: Site
     observed: Observed
     pools: Pools
+    tuning: Tuning | None = None
 
     @property
     def applied(self) -> GuestSpec | None:
@@ -56,7 +61,7 @@ class Pair:
 
 def compare(pair: Pair) -> list[Delta]:
     """Return every difference on owned fields, in a fixed order."""
-    return [*_machine(pair), *_disks(pair), *_seed(pair), *_nics(pair), *_settings(pair)]
+    return [*_machine(pair), *_held(pair), *_disks(pair), *_seed(pair), *_nics(pair), *_settings(pair)]
 
 
 def _delta(pair: Pair, field: str, want: object, have: object, change: Change, before: object) -> Iterator[Delta]:
@@ -68,17 +73,25 @@ def _delta(pair: Pair, field: str, want: object, have: object, change: Change, b
 def _machine(pair: Pair) -> Iterator[Delta]:
     spec, facts, old = pair.spec, pair.domain.facts, pair.applied
     boot = Change.NEXT_BOOT
-    yield from _delta(pair, "cpus.count", spec.cpus.count, facts.vcpus, boot, old and old.cpus.count)
+    count, plugged = spec.cpus.count, Change.LIVE if can_plug(pair.domain, spec.cpus) else boot
+    yield from _delta(pair, "cpus.count", count, facts.vcpus, plugged, old and old.cpus.count)
     most, old_most = _most_cpus(spec), old and _most_cpus(old)
     yield from _delta(pair, "cpus.max", most, facts.max_vcpus, boot, old_most)
     size, old_size = format_size(spec.memory.size), old and format_size(old.memory.size)
-    yield from _delta(pair, "memory.size", size, format_size(facts.memory), boot, old_size)
+    blown = Change.LIVE if can_blow(pair.domain, spec.memory) else boot
+    yield from _delta(pair, "memory.size", size, format_size(facts.memory), blown, old_size)
     most_memory, old_memory = _most_memory(spec), old and _most_memory(old)
     yield from _delta(pair, "memory.max", most_memory, format_size(facts.max_memory), boot, old_memory)
     firmware = old and old.firmware
     yield from _delta(pair, "firmware", spec.firmware, facts.firmware, Change.REPLACE, firmware)
     if old:
         yield from _delta(pair, "image", spec.image, old.image, Change.REPLACE, None)
+
+
+def _held(pair: Pair) -> Iterator[Delta]:
+    if pair.tuning is not None:
+        for field, want, have, live in held_differences(pair.tuning, pair.domain, pair.observed):
+            yield Delta(field, want, have, Change.LIVE if live else Change.NEXT_BOOT, pair.applied == pair.spec)
 
 
 def _most_cpus(spec: GuestSpec) -> int:

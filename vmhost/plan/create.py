@@ -21,11 +21,13 @@ from vmhost.model.steps import (
     StartDomain,
     UndefineDomain,
 )
+from vmhost.model.tuning import FREE, Tuning
 from vmhost.model.units import format_size
 from vmhost.plan.addresses import AddressBook
 from vmhost.plan.reach import with_reach
 from vmhost.plan.request import NoCapacity, Parts, Refusal, Request
 from vmhost.plan.storage import Pools, check_image, disk_volume, seed_volume
+from vmhost.plan.tuning import check_start
 from vmhost.plan.vlans import in_vlans
 from vmhost.render.domain import DiskPath, DomainContext, render_domain
 from vmhost.render.metadata import metadata_xml
@@ -33,7 +35,13 @@ from vmhost.render.seed import SeedDocuments, render_seed, scrubbed
 
 
 def plan_create(
-    spec: GuestSpec, request: Request, book: AddressBook, pools: Pools, *, held: GuestIdentity | None = None
+    spec: GuestSpec,
+    request: Request,
+    book: AddressBook,
+    pools: Pools,
+    *,
+    tuning: Tuning = FREE,
+    held: GuestIdentity | None = None,
 ) -> Parts | list[Refusal]:
     """Return the steps that make a guest, before and after the commit point, or every reason against it.
 
@@ -45,7 +53,7 @@ def plan_create(
     refusals += fits(spec, request)
     if isinstance(identity, list) or image is None or refusals:
         return refusals + (identity if isinstance(identity, list) else [])
-    return _parts(spec, identity, image, request, pools)
+    return _parts(spec, identity, image, request, pools, tuning)
 
 
 def settle_identity(
@@ -137,7 +145,9 @@ def build_metadata(
     )
 
 
-def _parts(spec: GuestSpec, identity: GuestIdentity, image: ImageRecord, request: Request, pools: Pools) -> Parts:
+def _parts(
+    spec: GuestSpec, identity: GuestIdentity, image: ImageRecord, request: Request, pools: Pools, tuning: Tuning
+) -> Parts:
     metadata = build_metadata(spec, identity, request, pools, pending=awaits_verdict(spec))
     seed = render_seed(
         spec, identity, request.site.networks, login_key=request.login_key, templates=request.seed_templates
@@ -158,10 +168,13 @@ def _parts(spec: GuestSpec, identity: GuestIdentity, image: ImageRecord, request
         seed=pools.path(pools.pool_of(), seed_volume(identity.uuid)),
         serial_log=serial_log(request, identity.uuid),
         metadata=metadata,
+        tuning=tuning,
     )
     xml = render_domain(spec, identity, context, request.domain_templates)
     steps.append(_define(spec, identity, xml))
     steps += start_steps(spec, identity)
+    if spec.state == "running":
+        steps += check_start(identity.uuid, spec.name, tuning, request.observed)
     return Parts(tuple(steps), tuple(first_boot(spec, metadata, seed, request, pools)))
 
 

@@ -6,6 +6,7 @@ from shlex import quote
 
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Note, Plan, Planned
+from vmhost.model.spec import HostSpec
 from vmhost.model.steps import (
     DefineDomain,
     DeleteBridge,
@@ -22,10 +23,13 @@ from vmhost.plan.links import bridge_alias, idle_bridges
 from vmhost.plan.network import forget
 from vmhost.plan.reach import unused_access
 from vmhost.plan.request import NotFound, Parts, Permit, Protected, Refusal, Refused, raise_all
+from vmhost.plan.tuning import make_room_again
 from vmhost.plan.vlans import unused_hook
 
 
-def plan_delete(names: tuple[str, ...], observed: Observed, permit: Permit, *, disks_directory: str) -> Plan:
+def plan_delete(
+    names: tuple[str, ...], observed: Observed, permit: Permit, *, disks_directory: str, host: HostSpec | None = None
+) -> Plan:
     """Return the plan that removes guests by name or UUID.
 
     Their disks stay unless ``permit.disks``; a running guest needs ``permit.power_off``. With the last guest of a
@@ -53,7 +57,7 @@ def plan_delete(names: tuple[str, ...], observed: Observed, permit: Permit, *, d
         last += _pool(observed, parts, disks_directory)
     return Plan(
         " ".join(sites),
-        tuple(step for part in parts for step in part.steps),
+        (*(step for part in parts for step in part.steps), *make_room_again(going, observed, host)),
         (*(step for part in parts for step in part.after), *last),
         tuple(note for part in parts for note in part.notes),
     )

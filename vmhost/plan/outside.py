@@ -5,26 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from pydantic import ValidationError
-
 from vmhost.model.observed import Observed, ObservedDomain, ObservedVolume
 from vmhost.model.plan import Difference
-from vmhost.model.spec import GuestSpec, NetworkSpec, Site
+from vmhost.model.spec import NetworkSpec, Site
+from vmhost.plan.applied import applied_spec
 from vmhost.plan.compare import Pair, compare
 from vmhost.plan.storage import Pools
 
+__all__ = ["applied_spec", "edited", "networks_of", "volumes_by_path"]
+
 STATE = "state"
 """A guest that somebody stopped is shown as stopped; that is no drift of its definition."""
-
-
-def applied_spec(domain: ObservedDomain) -> GuestSpec | None:
-    """Return the spec that was applied last, or None for a foreign guest and for one of a newer vmhost."""
-    if domain.metadata is None or not domain.metadata.readable:
-        return None
-    try:
-        return GuestSpec.model_validate_json(domain.metadata.spec)
-    except ValidationError:
-        return None
 
 
 def volumes_by_path(observed: Observed) -> dict[str, ObservedVolume]:

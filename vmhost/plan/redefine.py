@@ -9,6 +9,7 @@ from vmhost.plan.storage import disk_volume
 from vmhost.render import amend
 from vmhost.render.domain import DiskPath
 from vmhost.render.templates import Templates
+from vmhost.render.tuning import with_tuning
 
 
 def amended(pair: Pair, deltas: Sequence[Delta], templates: Templates) -> str:
@@ -27,6 +28,8 @@ def amended(pair: Pair, deltas: Sequence[Delta], templates: Templates) -> str:
         xml = _with_disk(xml, name, pair, templates)
     for name in dict.fromkeys(field.split(".")[1] for field in sorted(fields) if field.startswith("nics.")):
         xml = _with_nic(xml, name, pair, templates)
+    if pair.tuning is not None:
+        xml = with_tuning(xml, pair.tuning)
     return xml
 
 

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
 
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.permit import Permit
 from vmhost.model.plan import Change, Note, Plan, Planned
-from vmhost.model.spec import CpuSpec, GuestSpec, MemorySpec
+from vmhost.model.spec import CpuSpec, GuestSpec, HostSpec, MemorySpec
 from vmhost.model.steps import DefineDomain, SetMetadata, ShutDown, StartDomain
+from vmhost.model.tuning import Tuning
 from vmhost.model.units import format_size
 from vmhost.plan.change import STOP_TIMEOUT
+from vmhost.plan.held import can_blow, can_plug, held_differences, live_steps
 from vmhost.plan.outside import applied_spec
+from vmhost.plan.overhead import overhead_refusals
 from vmhost.plan.request import NoCapacity, NotFound, Refusal, Refused, raise_all
+from vmhost.plan.tuning import aside, check_start, loose_notes, place_guests
 from vmhost.render import amend
 from vmhost.render.metadata import metadata_xml
+from vmhost.render.tuning import with_tuning
 
 COMMAND = "guest resize"
+PIN = "guest pin"
 
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """What one guest should have: ``cpus`` vCPUs and ``memory`` bytes; None: as many as it has.
+    """What one guest should have otherwise: the fields of ``cpus`` and ``memory`` that are set; None: as it is.
 
-    ``applied`` is the time (ISO 8601, UTC) that its metadata will carry, ``user`` the person.
+    ``applied`` is the time (ISO 8601, UTC) that its metadata will carry, ``user`` the person, ``command`` what was
+    typed.
     """
 
     name: str
@@ -31,13 +41,15 @@ class Resize:
     memory: MemorySpec | None
     applied: str
     user: str
+    command: str = COMMAND
 
 
-def plan_resize(wish: Resize, observed: Observed, permit: Permit) -> Plan:
-    """Return the plan that gives a guest other vCPUs and memory; a running one has them at its next boot, or at once
-    if it may be restarted.
+def plan_resize(wish: Resize, observed: Observed, permit: Permit, host: HostSpec | None = None) -> Plan:
+    """Return the plan that gives a guest other vCPUs, another place or other memory: at once as far as that goes while
+    it runs, at its next boot or, if it may be restarted, after a restart otherwise.
 
-    :raises NotFound: no such guest; :raises Refused: it is foreign or the host is too small for it.
+    :param host: the reserve and the ratios of the host.
+    :raises NotFound: no such guest; :raises Refused: it is foreign, the host is too small for it, or no place is left.
     """
     domain = observed.domain(wish.name)
     if domain is None:
@@ -46,19 +58,62 @@ def plan_resize(wish: Resize, observed: Observed, permit: Permit) -> Plan:
     if old is None or domain.metadata is None:
         text = "this guest is foreign, or a newer vmhost made it: vmhost does not change it"
         raise Refused(text, subject=wish.name, hint=f"virsh edit {domain.uuid}")
-    new = old.model_copy(update={"cpus": wish.cpus or old.cpus, "memory": wish.memory or old.memory})
-    raise_all(_against(new, domain, observed, permit))
-    why = _difference(new, domain)
+    new = _changed(old, wish)
+    placing = place_guests([new], observed, host)
+    against = _against(new, domain, observed, permit)
+    raise_all(against or [*placing.refusals.values(), *overhead_refusals(new, observed)])
+    tuning = placing.tuning(new.name)
+    why = _difference(new, domain, tuning, observed)
+    site = domain.metadata.site
     if not why:
         note = Note(wish.name, f"it has {_cpus(domain.facts.vcpus)} and {format_size(domain.facts.memory)} already")
-        return Plan(domain.metadata.site, notes=(note,))
-    restart = domain.active and permit.stop
+        return Plan(site, notes=(note,))
+    boot = domain.active and not _live(new, domain, tuning, observed)
+    restart = boot and permit.stop
     steps = (
-        _redefine(new, domain, why, restart=restart),
+        *aside(placing, observed, but=frozenset({new.name})),
+        _redefine(new, domain, why, tuning, boot=boot, restart=restart),
+        *(
+            live_steps(domain, new.cpus, new.memory, tuning, "the same at once", observed)
+            if _now(domain, restart)
+            else ()
+        ),
         _noted(new, domain, wish),
-        *(_restart(domain) if restart else ()),
+        *(_restart(domain, tuning, observed) if restart else ()),
     )
-    return Plan(domain.metadata.site, steps, notes=_notes(domain, restart=restart))
+    return Plan(site, steps, notes=(*_notes(domain, boot=boot, restart=restart), *loose_notes([new], placing)))
+
+
+def _changed(old: GuestSpec, wish: Resize) -> GuestSpec:
+    """Return the spec with what is set in the wish. :raises Refused: it makes no guest."""
+    cpus, memory = old.cpus.model_dump(exclude_none=True), old.memory.model_dump(exclude_none=True)
+    if wish.cpus is not None:
+        given = wish.cpus.model_dump(exclude_unset=True)
+        cpus = _settled({**cpus, **given}, given)
+        cpus["max"] = given.get("max") or max(cpus.get("max") or 0, cpus["count"])
+    if wish.memory is not None:
+        given = wish.memory.model_dump(exclude_unset=True)
+        memory = {**memory, **given}
+        memory["max"] = given.get("max") or max(memory.get("max") or 0, memory["size"])
+    try:
+        return old.model_copy(
+            update={"cpus": CpuSpec.model_validate(cpus), "memory": MemorySpec.model_validate(memory)}
+        )
+    except ValidationError as error:
+        faults = ((".".join(map(str, fault["loc"])), str(fault["msg"])) for fault in error.errors())
+        text = "; ".join(f"{place}: {said}" if place else said.removeprefix("Value error, ") for place, said in faults)
+        raise Refused(text, subject=wish.name, hint=f"vmhost {wish.command} --help") from error
+
+
+def _settled(cpus: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what belongs to vCPUs that are no more, and to a policy that was given up."""
+    if "policy" in given and given["policy"] == "shared":
+        cpus = {key: value for key, value in cpus.items() if key not in ("threads", "pins", "emulator", "dedicated")}
+    elif given.get("policy") not in (None, "mixed"):
+        cpus = {key: value for key, value in cpus.items() if key not in ("dedicated", "request")}
+    if "pins" in cpus:
+        cpus["pins"] = {vcpu: cpu for vcpu, cpu in cpus["pins"].items() if vcpu < cpus["count"]}
+    return {key: value for key, value in cpus.items() if value is not None}
 
 
 def _against(new: GuestSpec, domain: ObservedDomain, observed: Observed, permit: Permit) -> list[Refusal]:
@@ -72,7 +127,7 @@ def _against(new: GuestSpec, domain: ObservedDomain, observed: Observed, permit:
     return found
 
 
-def _difference(new: GuestSpec, domain: ObservedDomain) -> str:
+def _difference(new: GuestSpec, domain: ObservedDomain, tuning: Tuning, observed: Observed) -> str:
     facts = domain.facts
     pairs = (
         ("vCPUs", facts.vcpus, new.cpus.count),
@@ -80,13 +135,32 @@ def _difference(new: GuestSpec, domain: ObservedDomain) -> str:
         ("memory", format_size(facts.memory), format_size(new.memory.size)),
         ("memory at most", format_size(facts.max_memory), format_size(new.memory.max or new.memory.size)),
     )
-    return ", ".join(f"{what} {have} -> {want}" for what, have, want in pairs if have != want)
+    told = [f"{what} {have} -> {want}" for what, have, want in pairs if have != want]
+    held = held_differences(tuning, domain, observed)
+    return ", ".join([*told, *(f"{field} {have or 'none'} -> {want or 'none'}" for field, want, have, _ in held)])
 
 
-def _redefine(new: GuestSpec, domain: ObservedDomain, why: str, *, restart: bool) -> Planned:
+def _live(new: GuestSpec, domain: ObservedDomain, tuning: Tuning, observed: Observed) -> bool:
+    """Whether all of it changes while the guest runs."""
+    held = all(live for _, _, _, live in held_differences(tuning, domain, observed))
+    facts = domain.facts
+    plugged = facts.vcpus == new.cpus.count or can_plug(domain, new.cpus)
+    blown = facts.memory == new.memory.size or can_blow(domain, new.memory)
+    most = (new.cpus.max or new.cpus.count, new.memory.max or new.memory.size)
+    return held and plugged and blown and most == (facts.max_vcpus, facts.max_memory)
+
+
+def _now(domain: ObservedDomain, restart: bool) -> bool:
+    return domain.active and not restart
+
+
+def _redefine(
+    new: GuestSpec, domain: ObservedDomain, why: str, tuning: Tuning, *, boot: bool, restart: bool
+) -> Planned:
     xml = amend.with_vcpus(domain.raw.xml, new.cpus.count, new.cpus.max or new.cpus.count)
     xml = amend.with_memory(xml, new.memory.size, new.memory.max or new.memory.size)
-    change = Change.NEEDS_STOP if restart else Change.NEXT_BOOT if domain.active else Change.LIVE
+    xml = with_tuning(xml, tuning)
+    change = Change.NEEDS_STOP if restart else Change.NEXT_BOOT if boot else Change.LIVE
     uuid, name = domain.uuid, domain.name
     undo = DefineDomain(uuid, name, domain.raw.xml)
     return Planned(DefineDomain(uuid, name, xml), undo, change, name, f"{name}: {why}")
@@ -96,25 +170,26 @@ def _noted(new: GuestSpec, domain: ObservedDomain, wish: Resize) -> Planned:
     old = domain.metadata
     assert old is not None
     spec = new.model_dump_json(exclude_none=True)
-    noted = replace(old, spec=spec, applied=wish.applied, user=wish.user, command=COMMAND)
+    noted = replace(old, spec=spec, applied=wish.applied, user=wish.user, command=wish.command)
     uuid, name = domain.uuid, domain.name
     do, undo = SetMetadata(uuid, name, metadata_xml(noted)), SetMetadata(uuid, name, metadata_xml(old))
     return Planned(do, undo, Change.LIVE, name, f"{name}: note that a command changed it past its site file")
 
 
-def _restart(domain: ObservedDomain) -> tuple[Planned, ...]:
+def _restart(domain: ObservedDomain, tuning: Tuning, observed: Observed) -> tuple[Planned, ...]:
     uuid, name = domain.uuid, domain.name
     start, stop = StartDomain(uuid, name), ShutDown(uuid, name, STOP_TIMEOUT)
     return (
         Planned(stop, start, Change.NEEDS_STOP, name, f"{name}: shut down"),
         Planned(start, stop, Change.NEEDS_STOP, name, f"{name}: start with the new definition"),
+        *check_start(uuid, name, tuning, observed),
     )
 
 
-def _notes(domain: ObservedDomain, *, restart: bool) -> tuple[Note, ...]:
+def _notes(domain: ObservedDomain, *, boot: bool, restart: bool) -> tuple[Note, ...]:
     site = domain.metadata.site if domain.metadata else ""
     told = Note(domain.name, f"write the same into the file of site {site}, or its next apply will refuse this guest")
-    if domain.active and not restart:
+    if boot and not restart:
         return Note(domain.name, "it runs on as it is until its next boot; --allow-stop restarts it now"), told
     return (told,)
 

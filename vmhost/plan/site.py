@@ -8,6 +8,7 @@ from vmhost.model.observed import ObservedDomain
 from vmhost.model.plan import Change, Difference, Note, Plan, Planned
 from vmhost.model.spec import GuestSpec
 from vmhost.model.steps import DefineDomain, SetAutostart, ShutDown, StartDomain, UndefineDomain
+from vmhost.model.tuning import Tuning
 from vmhost.plan.addresses import AddressBook
 from vmhost.plan.change import STOP_TIMEOUT, plan_change
 from vmhost.plan.compare import Pair, compare
@@ -15,9 +16,11 @@ from vmhost.plan.create import plan_create, settle_identity
 from vmhost.plan.delete import against, delete_parts
 from vmhost.plan.links import plan_bridges
 from vmhost.plan.network import keep_steps, network_drift, still_open
+from vmhost.plan.overhead import overhead_refusals
 from vmhost.plan.reach import plan_access, unused_access, wanted_nics
-from vmhost.plan.request import Conflict, NotFound, Parts, Permit, Refusal, Refused, Request, raise_all
+from vmhost.plan.request import Conflict, NoCapacity, NotFound, Parts, Permit, Refusal, Refused, Request, raise_all
 from vmhost.plan.storage import Pools
+from vmhost.plan.tuning import Placing, aside, in_order, loose_notes, place_guests
 from vmhost.plan.vlans import plan_hook
 
 
@@ -37,9 +40,10 @@ def plan_site(request: Request) -> Plan:
         bridges += keep_steps(request.site, request.observed)
     hook, against_hook = plan_hook(request.site, request.observed)
     refusals += against_hook
+    placing = _placing(request)
     parts: list[Parts] = []
-    for spec in request.site.guests:
-        result = _plan_guest(spec, request, book, pools)
+    for spec in in_order(request.site.guests, placing):
+        result = _plan_guest(spec, request, book, pools, placing)
         if isinstance(result, Parts):
             parts.append(result)
         else:
@@ -51,12 +55,19 @@ def plan_site(request: Request) -> Plan:
     parts += pruned
     return Plan(
         request.site.name,
-        (*bridges, *hook, *access, *pools.steps(), *(step for part in parts for step in part.steps)),
+        (
+            *(*bridges, *hook, *access, *pools.steps(), *_aside(request, placing)),
+            *(step for part in parts for step in part.steps),
+        ),
         (
             *(step for part in parts for step in part.after),
             *unused_access(request.observed, _planned_anew(request), nics),
         ),
-        (*(note for part in parts for note in part.notes), *_left(request)),
+        (
+            *(note for part in parts for note in part.notes),
+            *loose_notes(request.site.guests, placing),
+            *_left(request),
+        ),
     )
 
 
@@ -70,6 +81,7 @@ def drift(request: Request) -> tuple[Difference, ...]:
     """Return every difference between the site's guests and the host, on owned fields only."""
     pools = Pools(request.site, request.observed, request.disks, request.direct)
     book = AddressBook(request.site, request.observed)
+    placing = _placing(request)
     found: list[Difference] = [*network_drift(request.site, request.observed)]
     for spec in request.site.guests:
         domain = request.observed.domain(spec.name)
@@ -77,7 +89,7 @@ def drift(request: Request) -> tuple[Difference, ...]:
             have = "absent" if domain is None else "another's"
             found.append(Difference(spec.name, "guest", "defined", have))
             continue
-        pair = _pair(spec, domain, request, book, pools)
+        pair = _pair(spec, domain, request, book, pools, placing)
         if isinstance(pair, Pair):
             found += [delta.difference(spec.name) for delta in compare(pair)]
         else:
@@ -85,28 +97,63 @@ def drift(request: Request) -> tuple[Difference, ...]:
     return tuple(found)
 
 
-def _plan_guest(spec: GuestSpec, request: Request, book: AddressBook, pools: Pools) -> Parts | list[Refusal]:
+def _placing(request: Request) -> Placing:
+    """Return where the site's guests lie; those whose names are not ours are refused elsewhere, and hold their own."""
+    specs = [spec for spec in request.site.guests if not _taken(request.observed.domain(spec.name), request)]
+    return place_guests(
+        specs, request.observed, request.site.host, anew=request.permit.replace, gone=request.permit.prune
+    )
+
+
+def _taken(domain: ObservedDomain | None, request: Request) -> bool:
+    return domain is not None and not _ours(domain, request)
+
+
+def _aside(request: Request, placing: Placing) -> tuple[Planned, ...]:
+    but = {spec.name for spec in request.site.guests} | request.permit.prune
+    return tuple(aside(placing, request.observed, but=frozenset(but)))
+
+
+def _plan_guest(
+    spec: GuestSpec, request: Request, book: AddressBook, pools: Pools, placing: Placing
+) -> Parts | list[Refusal]:
     domain = request.observed.domain(spec.name)
+    refused = [placing.refusals[spec.name]] if spec.name in placing.refusals else []
+    refused += overhead_refusals(spec, request.observed)
     if domain is None:
-        return plan_create(spec, request, book, pools)
+        created = plan_create(spec, request, book, pools, tuning=placing.tuning(spec.name))
+        return _both(created, refused)
     refusals = _not_ours(spec, domain, request)
     if refusals:
         return refusals
     if spec.name in request.permit.replace:
-        return _plan_replace(spec, domain, request, book, pools)
-    pair = _pair(spec, domain, request, book, pools)
-    return plan_change(pair, request) if isinstance(pair, Pair) else pair
+        replaced = _plan_replace(spec, domain, request, book, pools, placing.tuning(spec.name))
+        return _both(replaced, refused)
+    pair = _pair(spec, domain, request, book, pools, placing)
+    if isinstance(pair, list):
+        return pair
+    changed = plan_change(pair, request)
+    return _both(changed, refused)
+
+
+def _both(planned: Parts | list[Refusal], refused: list[Refusal]) -> Parts | list[Refusal]:
+    """Return all reasons against a guest, or its steps; that it is too large for the host is told once."""
+    if isinstance(planned, Parts):
+        return refused or planned
+    told = any(item.kind is NoCapacity for item in planned)
+    return planned if told else [*planned, *refused]
 
 
 def _pair(
-    spec: GuestSpec, domain: ObservedDomain, request: Request, book: AddressBook, pools: Pools
+    spec: GuestSpec, domain: ObservedDomain, request: Request, book: AddressBook, pools: Pools, placing: Placing
 ) -> Pair | list[Refusal]:
     old = domain.metadata.identity if domain.metadata else None
     missing = [item for item in (pools.check(spec.name, pools.pool_of(disk)) for disk in spec.disks) if item]
     identity = settle_identity(spec, request, book, old)
     if isinstance(identity, list):
         return [*missing, *identity]
-    return missing or Pair(spec, identity, domain, request.site, request.observed, pools)
+    tuning = placing.tunings.get(spec.name)
+    return missing or Pair(spec, identity, domain, request.site, request.observed, pools, tuning)
 
 
 def _ours(domain: ObservedDomain, request: Request) -> bool:
@@ -137,12 +184,12 @@ def _not_ours(spec: GuestSpec, domain: ObservedDomain, request: Request) -> list
 
 
 def _plan_replace(
-    spec: GuestSpec, domain: ObservedDomain, request: Request, book: AddressBook, pools: Pools
+    spec: GuestSpec, domain: ObservedDomain, request: Request, book: AddressBook, pools: Pools, tuning: Tuning
 ) -> Parts | list[Refusal]:
     """Make the guest anew: the old one is stopped and undefined, its disks are deleted after the commit point."""
     refusals = against(spec.name, domain, Permit(power_off=True, disks=True))
     held = domain.metadata.identity if domain.metadata else None
-    created = plan_create(spec, request, book, pools, held=held)
+    created = plan_create(spec, request, book, pools, tuning=tuning, held=held)
     if refusals or not isinstance(created, Parts):
         return [*refusals, *(created if isinstance(created, list) else [])]
     old = delete_parts(domain, request.observed, Permit(power_off=True, disks=True))

@@ -13,11 +13,14 @@ from vmhost.model.errors import DamagedData, Refused, UsageError
 from vmhost.model.identity import GuestIdentity, GuestMetadata, NicIdentity
 from vmhost.model.observed import DiskFacts, DomainFacts, NicFacts, ObservedHost
 from vmhost.model.spec import GuestSpec, NetworkSpec
+from vmhost.model.tuning import FREE, Tuning
 from vmhost.render.document import read, write
 from vmhost.render.metadata import metadata_xml
 from vmhost.render.parse.domain import DISK_ALIAS, NIC_ALIAS, SEED_ALIAS, parse_domain
 from vmhost.render.parse.metadata import parse_metadata
+from vmhost.render.parse.tuning import parse_tuning
 from vmhost.render.templates import Templates
+from vmhost.render.tuning import tuning_elements
 from vmhost.render.views import (
     SEED_TARGET,
     DiskPath,
@@ -51,6 +54,7 @@ class DomainContext:
     serial_log: str
     metadata: GuestMetadata
     nvram: str = ""
+    tuning: Tuning = FREE
 
 
 def render_domain(spec: GuestSpec, identity: GuestIdentity, context: DomainContext, templates: Templates) -> str:
@@ -66,6 +70,8 @@ def render_domain(spec: GuestSpec, identity: GuestIdentity, context: DomainConte
     except DamagedData as error:
         raise _template_error(spec.name, f"the templates made no XML: {error.message}") from error
     _check_kept(root, _expected(spec, identity, context), context.metadata)
+    if parse_tuning(root) != context.tuning:
+        raise _template_error(spec.name, "the templates lost or changed its pins or limits")
     return write(root)
 
 
@@ -102,6 +108,7 @@ def _values(spec: GuestSpec, identity: GuestIdentity, context: DomainContext) ->
         "metadata": Markup(metadata_xml(context.metadata)),  # noqa: S704 - it is an element, escaped where it was made
         "memory": {"size": spec.memory.size, "max": spec.memory.max or spec.memory.size, "slots": MEMORY_SLOTS},
         "vcpus": {"count": spec.cpus.count, "max": spec.cpus.max or spec.cpus.count},
+        "tuning": tuple(Markup(text) for text in tuning_elements(context.tuning)),  # noqa: S704 - as above
         "firmware": spec.firmware,
         "nvram": context.nvram,
         "arch": host.architecture or "x86_64",

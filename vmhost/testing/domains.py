@@ -8,14 +8,18 @@ from contextlib import contextmanager
 from vmhost.model.errors import Absent, AlreadyThere, DriverError
 from vmhost.model.identity import NAMESPACE
 from vmhost.model.observed import DomainState, RawDomain
+from vmhost.model.tuning import Tuning
 from vmhost.render.parse.domain import parse_domain
+from vmhost.render.parse.tuning import parse_tuning
 from vmhost.testing import guests
 from vmhost.testing.chance import drawn_uuid
 from vmhost.testing.hook import at_start
 from vmhost.testing.machine import Machine
 from vmhost.testing.normal import live_form, normal_form, with_metadata
+from vmhost.testing.topologies import online_of
+from vmhost.testing.tuning import check_pins, tuned
 from vmhost.testing.world import Domain, World
-from vmhost.testing.xml import write
+from vmhost.testing.xml import ensure, read, write
 
 
 class FakeDomains:
@@ -67,6 +71,7 @@ class FakeDomains:
                 raise AlreadyThere("it runs already", subject=domain.name, hint=f"vmhost guest show {domain.name}")
             saved = domain.saved_xml
             _check_start(world, domain, saved or domain.xml)
+            check_pins(world, domain.name, parse_tuning(saved or domain.xml))
             world.started += 1
             domain.number, domain.state, domain.saved_xml = world.started, DomainState.RUNNING, ""
             domain.live_xml = live_form(saved or domain.xml, domain.number, connected=False)
@@ -148,6 +153,33 @@ class FakeDomains:
                 text = f"invalid argument: disk '{source}' was not found in the domain config"
                 raise DriverError(text, subject=domain.name)
             volume.capacity = capacity
+
+    def tune(self, uuid: str, tuning: Tuning) -> None:
+        """Hold a running guest so. :raises Absent: it does not run."""
+        with self._running(uuid) as (world, domain):
+            check_pins(world, domain.name, tuning)
+            domain.live_xml = tuned(domain.live_xml, tuning, online_of(world))
+
+    def set_vcpus(self, uuid: str, count: int) -> None:
+        """Plug vCPUs into a running guest, or take some out. :raises Absent: it does not run."""
+        with self._running(uuid) as (_, domain):
+            root = read(domain.live_xml)
+            vcpu = ensure(root, "vcpu", "1")
+            if count > int(vcpu.text or "1"):
+                text = f"invalid argument: requested vcpus is greater than max allowable vcpus: {count} > {vcpu.text}"
+                raise DriverError(text, subject=domain.name)
+            vcpu.set("current", str(count))
+            domain.live_xml = write(root)
+
+    def set_memory(self, uuid: str, size: int) -> None:
+        """Move a running guest's balloon. :raises Absent: it does not run."""
+        with self._running(uuid) as (_, domain):
+            root = read(domain.live_xml)
+            if size // 1024 > int(ensure(root, "memory").text or "0"):
+                text = "invalid argument: cannot set memory higher than max memory"
+                raise DriverError(text, subject=domain.name)
+            ensure(root, "currentMemory").text = str(size // 1024)
+            domain.live_xml = write(root)
 
     @contextmanager
     def _running(self, uuid: str) -> Iterator[tuple[World, Domain]]:

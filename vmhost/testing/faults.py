@@ -12,7 +12,7 @@ from vmhost.ports import OpenJournal, Ports
 
 COUNTED: Final = frozenset(
     {
-        *("hypervisor", "links", "hook", "keeper", "shell", "session", "signals", "wakeups"),
+        *("hypervisor", "links", "hook", "keeper", "kernel", "shell", "session", "signals", "wakeups"),
         *("seeds", "images", "keys", "locks", "journals", "journal"),
     }
 )

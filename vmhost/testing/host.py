@@ -27,6 +27,8 @@ from vmhost.testing.seed import FakeSeedMaker
 from vmhost.testing.shell import FakeShell
 from vmhost.testing.signals import FakeSignals
 from vmhost.testing.storage import FakePools
+from vmhost.testing.topologies import Shape, capabilities, kernel
+from vmhost.testing.tuning import FakeKernel
 from vmhost.testing.world import Behaviour, Domain, Link, Pool, Volume, World
 from vmhost.testing.xml import read, write
 
@@ -87,6 +89,7 @@ class FakeHost:
         self.links = FakeLinks(self.machine)
         self.hook = FakeHook(self.machine)
         self.keeper = FakeKeeper(self.machine)
+        self.kernel = FakeKernel(self.machine)
 
     @property
     def ports(self) -> Ports:
@@ -96,6 +99,7 @@ class FakeHost:
             links=self.links,
             hook=self.hook,
             keeper=self.keeper,
+            kernel=self.kernel,
             shell=FakeShell(self.machine, self.programs, self.keys.private_file),
             signals=FakeSignals(self.machine),
             seeds=FakeSeedMaker(),
@@ -116,6 +120,12 @@ class FakeHost:
         with self.machine.at_work(changing=True) as world:
             world.images.append(record)
         return record
+
+    def shaped(self, shape: Shape) -> None:
+        """Be a machine of that shape from now on."""
+        with self.machine.at_work(changing=True) as world:
+            world.capabilities, world.kernel = capabilities(shape), kernel(shape)
+            world.cpus, world.memory = shape.cpus, sum(shape.memory_of(cell) for cell in range(shape.cells))
 
     def add_link(self, link: Link) -> None:
         """Have a link that nobody made through the ports: a bridge of the administrator's, a network card."""

@@ -7,6 +7,7 @@ from importlib.resources import files
 
 from vmhost.model.observed import RawDomain
 from vmhost.model.stats import DomainStats
+from vmhost.model.tuning import Tuning
 from vmhost.ports import DomainEvent, RawHost, RawPool
 from vmhost.testing.agent import FakeAgents
 from vmhost.testing.domains import FakeDomains
@@ -35,8 +36,8 @@ class FakeHypervisor:
                 hostname=world.hostname,
                 libvirt_version=9_000_000,
                 hypervisor_version=7_002_000,
-                capabilities=_capabilities(world.cpus, world.memory),
-                domain_capabilities=_captured("domain-capabilities.xml").replace(
+                capabilities=world.capabilities or _capabilities(world.cpus, world.memory),
+                domain_capabilities=captured("domain-capabilities.xml").replace(
                     "<domain>qemu<", "<domain>kvm<" if world.kvm else "<domain>qemu<"
                 ),
                 local=True,
@@ -93,6 +94,15 @@ class FakeHypervisor:
     def resize_disk(self, uuid: str, source: str, capacity: int) -> None:
         self._domains.resize_disk(uuid, source, capacity)
 
+    def tune(self, uuid: str, tuning: Tuning) -> None:
+        self._domains.tune(uuid, tuning)
+
+    def set_vcpus(self, uuid: str, count: int) -> None:
+        self._domains.set_vcpus(uuid, count)
+
+    def set_memory(self, uuid: str, size: int) -> None:
+        self._domains.set_memory(uuid, size)
+
     def create_pool(self, name: str, path: str) -> None:
         self._pools.create(name, path)
 
@@ -121,16 +131,19 @@ class FakeHypervisor:
         self._machine.events.close()
 
 
-def _captured(name: str) -> str:
+def captured(name: str) -> str:
+    """Return a document of a real host."""
     return (files("vmhost.testing") / "captured" / name).read_text(encoding="utf-8")
 
 
 def _capabilities(cpus: int, memory: int) -> str:
     """Return the capabilities of a real host with other numbers of CPUs and bytes of memory."""
-    root = read(_captured("capabilities.xml"))
+    root = read(captured("capabilities.xml"))
     for size in root.iterfind("host/topology/cells/cell/memory"):
         size.text = str(memory // 1024)
     for found in root.iterfind("host/topology/cells/cell/cpus"):
         found.set("num", str(cpus))
         found[:] = [E.cpu(id=n, socket_id="0", die_id="0", core_id=n, siblings=n) for n in map(str, range(cpus))]
+    for bank in root.iterfind("host/cache/bank"):
+        bank.set("cpus", f"0-{cpus - 1}")
     return write(root)

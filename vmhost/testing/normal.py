@@ -19,7 +19,8 @@ from vmhost.testing.xml import E, ensure, ordered, read, to_the_end, write
 EMULATOR: Final = "/usr/bin/qemu-system-x86_64"
 MACHINES: Final = {"q35": "pc-q35-7.2", "pc": "pc-i440fx-7.2", "": "pc-i440fx-7.2"}
 _ROOT: Final = (
-    *("name", "uuid", "title", "description", "metadata", "maxMemory", "memory", "currentMemory", "memoryBacking"),
+    *("name", "uuid", "title", "description", "metadata", "maxMemory", "memory", "currentMemory"),
+    *("blkiotune", "memtune", "memoryBacking"),
     *("vcpu", "iothreads", "cputune", "numatune", "resource", "sysinfo", "os", "features", "cpu", "clock"),
     *("on_poweroff", "on_reboot", "on_crash", "pm", "perf", "devices", "seclabel"),
 )

@@ -188,6 +188,8 @@ class Guarded:
 class World:
     """A whole host. ``now`` is its time, in seconds since the epoch; ``drawn`` counts what was drawn by chance.
 
+    ``capabilities`` are libvirt's of the machine, empty: one socket of ``cpus`` cores; ``kernel`` is what it shows
+    of its processors.
     ``kept`` is what makes the network of each site anew, as JSON texts; ``guarded`` the change that waits for its
     confirmation; ``unit`` whether systemd has our unit. ``vlans`` are those of ports by name. ``hook`` is
     whether our hook is in libvirt's configuration, ``hook_known`` whether it was there when the daemon started.
@@ -202,6 +204,8 @@ class World:
     kvm: bool = False
     cpus: int = 8
     memory: int = 32 << 30
+    capabilities: str = ""
+    kernel: dict[str, str] = field(default_factory=dict)
     domains: dict[str, Domain] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)

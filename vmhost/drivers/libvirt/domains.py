@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from errno import EBUSY
 from math import ceil
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import libvirt
 
@@ -15,6 +15,9 @@ from vmhost.drivers.libvirt.errors import code_is, skipping, system_errno, trans
 from vmhost.model.domains import DomainState, RawDomain
 from vmhost.model.errors import Absent, AlreadyThere, DriverError
 from vmhost.model.identity import NAMESPACE
+
+if TYPE_CHECKING:
+    from vmhost.model.tuning import Tuning
 
 Domain = Any  # libvirt.virDomain
 T = TypeVar("T")
@@ -117,6 +120,22 @@ class Domains:
 
         self._change_running(uuid, lambda domain: nics.set_link(domain, mac, up=up))
 
+    def tune(self, uuid: str, tuning: Tuning) -> None:
+        """Hold a running guest so, at once. :raises Absent: it does not run."""
+        from vmhost.drivers.libvirt.tuning import tune
+
+        cpus = self._connection.read(_pcpus, uuid)
+        self._change_running(uuid, lambda domain: tune(domain, tuning, cpus))
+
+    def set_vcpus(self, uuid: str, count: int) -> None:
+        """Plug vCPUs into a running guest, or take some out. :raises Absent: it does not run."""
+        self._change_running(uuid, lambda domain: domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_LIVE))
+
+    def set_memory(self, uuid: str, size: int) -> None:
+        """Move a running guest's balloon. :raises Absent: it does not run."""
+        kib = size // 1024
+        self._change_running(uuid, lambda domain: domain.setMemoryFlags(kib, libvirt.VIR_DOMAIN_AFFECT_LIVE))
+
     def agent(self, uuid: str, command: str, timeout: float) -> str:
         """Return the guest agent's answer. :raises Unreachable: none in ``timeout`` seconds, or none is connected."""
         import libvirt_qemu
@@ -193,6 +212,11 @@ def _read_one(domain: Domain) -> RawDomain:
         managed_save=bool(domain.hasManagedSaveImage(0)) if persistent else False,
         snapshots=domain.snapshotNum(0),
     )
+
+
+def _pcpus(handle: Handle) -> int:
+    """Return how many pCPUs the host has room for, which is the length of libvirt's CPU maps."""
+    return int(handle.getCPUMap(0)[0])
 
 
 def _marked(handle: Handle, flag: int) -> frozenset[str]:

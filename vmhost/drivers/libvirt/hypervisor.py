@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vmhost.drivers.libvirt.storage import Pools
     from vmhost.model.domains import RawDomain
     from vmhost.model.stats import DomainStats
+    from vmhost.model.tuning import Tuning
     from vmhost.ports import DomainEvent, RawHost, RawPool
 
 
@@ -100,6 +101,15 @@ class LibvirtHypervisor:
 
     def resize_disk(self, uuid: str, source: str, capacity: int) -> None:
         self._domains.resize_disk(uuid, source, capacity)
+
+    def tune(self, uuid: str, tuning: Tuning) -> None:
+        self._domains.tune(uuid, tuning)
+
+    def set_vcpus(self, uuid: str, count: int) -> None:
+        self._domains.set_vcpus(uuid, count)
+
+    def set_memory(self, uuid: str, size: int) -> None:
+        self._domains.set_memory(uuid, size)
 
     def create_pool(self, name: str, path: str) -> None:
         self._pools.create(name, path)

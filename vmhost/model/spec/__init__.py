@@ -3,16 +3,14 @@
 from vmhost.model.spec.base import CommandRef, CredentialRef, EnvRef, FileRef, SecretRef
 from vmhost.model.spec.cloudinit import CloudInitSpec, FileSpec, UserDataSpec, UserSpec
 from vmhost.model.spec.guest import (
-    CpuSpec,
     DiskSpec,
     GuestInput,
     GuestSpec,
-    MemoryInput,
-    MemorySpec,
     NicSpec,
     ReadySpec,
 )
 from vmhost.model.spec.network import BridgeSpec, JumpSpec, NetworkSpec, RouteSpec
+from vmhost.model.spec.resources import CpuSpec, MemoryInput, MemorySpec
 from vmhost.model.spec.site import API_VERSION, HostSpec, Site, SiteInput
 
 __all__ = [

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from vmhost.model import units
 from vmhost.model.spec.base import (
     Count,
     DiskSize,
     Flag,
-    GuestMemory,
     Identifier,
     Line,
     Mac,
@@ -21,6 +20,7 @@ from vmhost.model.spec.base import (
     empty_if_absent,
 )
 from vmhost.model.spec.cloudinit import CloudInitSpec
+from vmhost.model.spec.resources import Cpus, CpuSpec, Memory, MemoryWritten
 from vmhost.model.vlans import format_vids, parse_vids
 
 NO_ADDRESS = ("auto", "dhcp", "none")
@@ -36,13 +36,6 @@ def _address(text: str) -> str:
         raise ValueError(f"{error}, or one of {', '.join(NO_ADDRESS)}") from None
 
 
-def _scalar(key: str) -> Any:
-    def widen(value: Any) -> Any:
-        return {key: value} if isinstance(value, (int, float, str)) and not isinstance(value, bool) else value
-
-    return widen
-
-
 def _vids(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
@@ -56,51 +49,7 @@ def _normal_vids(text: str) -> str:
 
 Vids = Annotated[str, AfterValidator(_normal_vids), BeforeValidator(_vids, json_schema_input_type=int | str)]
 Address = Annotated[str, AfterValidator(_address)]
-MOST_VCPUS: Final = 255
-"""More need an interrupt remapping IOMMU (``eim``; https://libvirt.org/formatdomain.html#iommu-devices), which the
-templates do not have."""
-
-VcpuCount = Annotated[Count, Field(ge=1, le=MOST_VCPUS)]
 Firmware = Literal["bios", "uefi"]
-
-
-class CpuSpec(Model):
-    """vCPUs at boot and at most; ``cpus: 2`` is ``cpus: {count: 2}``."""
-
-    count: VcpuCount = Field(default=1, description="vCPUs at boot.")
-    max: VcpuCount | None = Field(
-        default=None, description="vCPUs at most, without a reboot; as many as count if absent."
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> CpuSpec:
-        if self.max is not None and self.max < self.count:
-            raise ValueError(f"max ({self.max}) is below count ({self.count})")
-        return self
-
-
-class MemoryInput(Model):
-    """Memory as written: ``memory: 2G`` is ``memory: {size: 2G}``; what is absent is inherited."""
-
-    size: GuestMemory | None = Field(default=None, description="Memory at boot.")
-    max: GuestMemory | None = Field(
-        default=None, description="Memory at most, without a reboot; as much as size if absent."
-    )
-
-
-class MemorySpec(Model):
-    """Memory at boot and at most, in bytes, whole MiB."""
-
-    size: GuestMemory
-    max: GuestMemory | None = None
-
-    @model_validator(mode="after")
-    def _ordered(self) -> MemorySpec:
-        if self.max is not None and self.max < self.size:
-            raise ValueError(
-                f"max ({units.format_size(self.max)}) is below size ({units.format_size(self.size)})",
-            )
-        return self
 
 
 class DiskSpec(Model):
@@ -137,9 +86,6 @@ class ReadySpec(Model):
     timeout: Seconds = Field(default=600.0, description="How long it may take.")
 
 
-Cpus = Annotated[CpuSpec, BeforeValidator(_scalar("count"), json_schema_input_type=int | CpuSpec)]
-MemoryWritten = Annotated[MemoryInput, BeforeValidator(_scalar("size"), json_schema_input_type=int | str | MemoryInput)]
-Memory = Annotated[MemorySpec, BeforeValidator(_scalar("size"))]
 Labels = dict[Identifier, Line]
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from vmhost.model.spec.base import HostMemory, LinkName, Model, Name
 from vmhost.model.spec.guest import GuestEntry, GuestInput, GuestSpec
 from vmhost.model.spec.network import BridgeEntry, BridgeSpec, NetworkSpec
+from vmhost.model.spec.resources import CpuSet
 
 API_VERSION: Final = "vmhost/v1"
+Ratio = Annotated[float, Field(ge=0.1, le=100)]
 
 
 class HostSpec(Model):
@@ -18,6 +20,16 @@ class HostSpec(Model):
 
     pool: Name = Field(default="vmhost", description="Storage pool of disks that name none; made if it is missing.")
     reserve_memory: HostMemory | None = Field(default=None, description="Memory that guests may not take.")
+    reserve_cpus: CpuSet | None = Field(default=None, description="pCPUs that guests may not have.")
+    overcommit_cpus: Ratio | None = Field(
+        default=None, description="vCPUs for each pCPU that guests share; not limited if absent."
+    )
+    overcommit_memory: Ratio | None = Field(
+        default=None, description="Memory promised to guests for each byte that there is; 1 if absent."
+    )
+    placement: Literal["dense", "spread"] | None = Field(
+        default=None, description="Whether guests fill one cache and cell after another, or lie apart; dense if absent."
+    )
 
 
 class SiteInput(Model):

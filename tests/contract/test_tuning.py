@@ -1,0 +1,110 @@
+"""What holds a running guest: set at once, and read back from its definition in use."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.contract.backends import Backend
+from vmhost.drivers.kernel import LinuxKernel
+from vmhost.engine.hold import differences
+from vmhost.model.errors import Absent, DriverError
+from vmhost.model.tuning import FREE, Held, Tuning
+from vmhost.render.parse.domain import parse_domain
+from vmhost.render.parse.tuning import parse_tuning
+
+PINNED = Tuning(pins=((0, "1"),), emulator="0")
+LIMITED = Tuning(limit=150_000, vcpu_limit=50_000, emulator_limit=20_000, shares=512)
+
+
+@pytest.fixture
+def running(backend: Backend) -> str:
+    """A guest that runs, of two vCPUs at most."""
+    uuid = backend.new_uuid()
+    xml = backend.domain_xml(f"held-{uuid[:8]}", uuid).replace("<vcpu>1<", "<vcpu current='1'>2<")
+    backend.hypervisor.define(xml)
+    backend.hypervisor.start(uuid)
+    return uuid
+
+
+def now(backend: Backend, uuid: str) -> Tuning:
+    return parse_tuning(backend.hypervisor.domain(uuid).live_xml)
+
+
+def held(backend: Backend, uuid: str) -> Held | None:
+    """What the kernel says, where there is one."""
+    if backend.name == "fake":
+        assert backend.kernel is not None
+        return backend.kernel.held()[uuid]
+    return LinuxKernel().held()[uuid] if backend.name == "libvirt" else None
+
+
+def check(backend: Backend, uuid: str, tuning: Tuning) -> None:
+    found = held(backend, uuid)
+    if found is not None:
+        assert list(differences(tuning, found)) == []
+
+
+def test_pins_hold_and_are_let_go(backend: Backend, running: str) -> None:
+    with backend.can("tune") as possible:
+        backend.hypervisor.tune(running, PINNED)
+    if not possible:
+        return
+    assert now(backend, running).pins[:1] == ((0, "1"),)
+    assert now(backend, running).emulator == "0"
+    check(backend, running, PINNED)
+    backend.hypervisor.tune(running, replace(PINNED, pins=((0, "0"),), emulator="1"))
+    check(backend, running, replace(PINNED, pins=((0, "0"),), emulator="1"))
+    backend.hypervisor.tune(running, FREE)
+    found = held(backend, running)
+    if found is not None:
+        assert dict(found.vcpus)[0] == found.emulator
+        assert len(found.emulator or ()) > 1
+    assert parse_tuning(backend.hypervisor.domain(running).xml) == FREE, "the definition is another step's"
+
+
+def test_quotas_hold_and_are_let_go(backend: Backend, running: str) -> None:
+    with backend.can("limit") as possible:
+        backend.hypervisor.tune(running, LIMITED)
+    if not possible:
+        return
+    assert replace(now(backend, running), pins=(), emulator="") == LIMITED
+    check(backend, running, LIMITED)
+    lower = replace(LIMITED, limit=30_000, vcpu_limit=30_000)
+    for tuning in (lower, LIMITED, replace(LIMITED, vcpu_limit=0), FREE):
+        backend.hypervisor.tune(running, tuning)
+        check(backend, running, tuning)
+
+
+def test_only_what_runs_is_held(backend: Backend) -> None:
+    domain = backend.defined()
+    for call in (
+        lambda: backend.hypervisor.tune(domain.uuid, PINNED),
+        lambda: backend.hypervisor.set_vcpus(domain.uuid, 1),
+        lambda: backend.hypervisor.set_memory(domain.uuid, 16 << 20),
+    ):
+        with pytest.raises(Absent):
+            call()
+
+
+def test_vcpus_are_plugged_up_to_the_maximum(backend: Backend, running: str) -> None:
+    backend.hypervisor.set_vcpus(running, 2)
+    assert parse_domain(backend.hypervisor.domain(running).live_xml).vcpus == 2
+    with pytest.raises(DriverError):
+        backend.hypervisor.set_vcpus(running, 3)
+    assert parse_domain(backend.hypervisor.domain(running).live_xml).vcpus == 2
+
+
+def test_the_balloon_takes_no_more_than_there_is(backend: Backend, running: str) -> None:
+    backend.hypervisor.set_memory(running, 24 << 20)
+    with pytest.raises(DriverError):
+        backend.hypervisor.set_memory(running, 64 << 20)
+
+
+def test_a_pcpu_that_is_not_there_is_refused(backend: Backend, running: str) -> None:
+    if backend.name == "test":
+        return  # its pCPUs are made up: it takes any of them
+    with pytest.raises(DriverError):
+        backend.hypervisor.tune(running, Tuning(pins=((0, "4000"),)))
+    check(backend, running, Tuning())

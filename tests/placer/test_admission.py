@@ -1,0 +1,143 @@
+"""What may start now, on a fake host: through the same calls that the faces make."""
+
+from __future__ import annotations
+
+import pytest
+
+from vmhost.model.errors import NoCapacity, Refused
+from vmhost.model.permit import Permit
+from vmhost.ops.host import Host
+from vmhost.ops.sites import parse_site
+from vmhost.testing import FakeHost
+from vmhost.testing.topologies import Shape, kernel
+
+GIB = 1 << 30
+PAGES = Shape(cells=2, cores=4, memory=4 * GIB, pages=((2 << 20, 256),))
+
+
+def fake(shape: Shape = PAGES) -> FakeHost:
+    made = FakeHost(seed=11)
+    made.add_image("debian-12")
+    made.shaped(shape)
+    return made
+
+
+def bring(host: Host, guests: str, kept: str = "{}") -> None:
+    head = f"host: {kept}\n"
+    text = (
+        f"apiVersion: vmhost/v1\nname: s\n{head}defaults: {{image: debian-12, memory: 256M, disks: [{{size: 4G}}]}}\n"
+    )
+    site = parse_site(f"{text}guests: {{{guests}}}")
+    host.apply(host.plan(site, Permit(stop=True)))
+    assert host.plan(site).empty, str(host.plan(site))
+    assert host.drift(site) == ()
+
+
+def test_guests_that_do_not_fit_together_are_not_started() -> None:
+    host = Host(ports=fake().ports)
+    bring(host, "a: {memory: 3G, state: stopped}, b: {memory: 3G, state: stopped}, c: {memory: 1G}")
+    with pytest.raises(NoCapacity, match=r"a: needs .*with the others that start"):
+        host.plan_power(["a", "b"], "start")
+    assert {row.name: row.state for row in host.guests()} == {"a": "shut off", "b": "shut off", "c": "running"}
+    host.power(["a"], "start")
+    with pytest.raises(NoCapacity, match="guests that run have"):
+        host.plan_power(["b"], "start")
+    assert host.plan_power(["a"], "restart"), "what runs may be restarted"
+
+
+def test_hugepages_that_somebody_took_meanwhile() -> None:
+    made = fake()
+    host = Host(ports=made.ports)
+    bring(host, "a: {memory: {size: 256M, hugepages: 2M}, state: stopped}")
+    cell = host.observe().domain("a")
+    assert cell is not None
+    made.world.kernel = kernel(PAGES, free={(0, 2 << 20): 100, (1, 2 << 20): 100})
+    with pytest.raises(NoCapacity, match="needs 128 hugepages of 2M in cell 0, 100 are free"):
+        host.plan_power(["a"], "start")
+
+
+def test_a_pcpu_that_went_offline() -> None:
+    made = fake()
+    host = Host(ports=made.ports)
+    bring(host, "a: {cpus: {count: 1, policy: dedicated, pins: {0: 7}}, state: stopped}")
+    made.world.kernel = {**made.world.kernel, "cpu/online": "0-6"}
+    with pytest.raises(NoCapacity, match="pinned to pCPU 7, which is offline"):
+        host.plan_power(["a"], "start")
+
+
+def test_the_reserve_is_kept_from_guests() -> None:
+    host = Host(ports=fake().ports)
+    kept = "{reserve_cpus: 0-1, reserve_memory: 2G}"
+    bring(host, "a: {cpus: 2}, b: {cpus: {count: 2, policy: dedicated}}", kept)
+    found = host.capacity(site=parse_site(f"{{apiVersion: vmhost/v1, name: s, host: {kept}}}"))
+    uses = {row.id: row.use for row in found.cpus}
+    assert uses[0] == uses[1] == "reserve"
+    assert found.reserve == 2 * GIB
+    own = next(share.own for share in found.guests if share.name == "b")
+    assert not {"0", "1"} & set(own.split("-"))
+    with pytest.raises(Refused, match="in the host's reserve"):
+        bring(host, "a: {cpus: 2}, b: {cpus: {count: 1, policy: dedicated, pins: {0: 1}}}", kept)
+    with pytest.raises(Refused, match="2G are kept in reserve, 1G are hugepages"):
+        bring(host, "a: {cpus: 2}, c: {memory: 4600M}", kept)
+
+
+def test_the_hosts_own_file_counts_for_commands(tmp_path) -> None:
+    from vmhost.testing.host import layout_in
+
+    made = FakeHost(seed=11, layout=layout_in(tmp_path))
+    made.add_image("debian-12")
+    made.shaped(PAGES)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "host.yaml").write_text(
+        "{apiVersion: vmhost/v1, name: host, host: {reserve_cpus: 0-3, reserve_memory: 1G}}"
+    )
+    host = Host(ports=made.ports)
+    bring(host, "a: {cpus: 2}")
+    assert host.capacity().pool == "4-7"
+    host.apply(host.plan_pin("a", policy="dedicated"))
+    own = next(share.own for share in host.capacity().guests if share.name == "a")
+    assert own == "4-5"
+
+
+def test_a_limit_that_would_kill_the_guest_is_refused_with_one_that_would_not() -> None:
+    host = Host(ports=fake().ports)
+    with pytest.raises(Refused, match="the kernel would kill it") as caught:
+        bring(host, "a: {memory: {size: 256M, limit: 300M}}")
+    enough = caught.value.hint.split("limit: ")[1].split(",")[0]
+    bring(host, f"a: {{memory: {{size: 256M, limit: {enough}}}}}")
+    assert host.guest("a").row.state == "running"
+
+
+def test_foreign_guests_that_float_are_named_and_forbid_isolation() -> None:
+    made = fake()
+    from vmhost.testing import builders
+
+    spec = builders.guest("theirs", network=None)
+    made.hypervisor.define(builders.domain_xml(spec, builders.identity(spec), None))
+    made.hypervisor.set_autostart(builders.uuid_of("theirs"), True)
+    host = Host(ports=made.ports)
+    assert host.capacity().loose == ("theirs",)
+    with pytest.raises(NoCapacity, match="foreign guests are not pinned: theirs"):
+        bring(host, "a: {cpus: {count: 1, policy: isolated}}")
+    site = parse_site(
+        "{apiVersion: vmhost/v1, name: s, guests: {a: {image: debian-12, memory: 256M, disks: [{size: 4G}],"
+        " cpus: {count: 1, policy: dedicated}}}}"
+    )
+    assert any("theirs" in note.text for note in host.plan(site).plan.notes)
+
+
+def test_what_would_not_come_up_after_a_reboot_is_told() -> None:
+    made = fake()
+    host = Host(ports=made.ports)
+    bring(host, "a: {memory: {size: 256M, hugepages: 2M}, autostart: true}")
+    assert host.capacity().after_reboot == ()
+    made.shaped(Shape(cells=2, cores=4, memory=4 * GIB, pages=((2 << 20, 20),)))
+    (told,) = host.capacity().after_reboot
+    assert "they need 128 hugepages of 2M in cell 0, 20 are there" in told
+
+
+def test_memory_beyond_its_threshold_is_told() -> None:
+    host = Host(ports=fake().ports)
+    bring(host, "a: {memory: 3G}, b: {memory: 3G}")
+    assert [text.split(":")[0] for text in host.capacity().short] == ["memory"]
+    assert host.capacity(fits=["large"]).fits[0].count == 0

@@ -1,0 +1,115 @@
+"""How a guest is held against how it should be, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from vmhost.model.observed import Observed, ObservedDomain
+from vmhost.model.plan import Change, Planned
+from vmhost.model.spec import CpuSpec, MemorySpec
+from vmhost.model.steps import SetMemory, SetVcpus
+from vmhost.model.tuning import PERIOD, Tuning
+from vmhost.model.units import format_size
+from vmhost.plan.tuning import live_tuning, normal, on_live, retune_steps
+from vmhost.render.document import read
+from vmhost.render.parse.domain import parse_domain
+from vmhost.render.parse.tuning import parse_tuning
+from vmhost.render.parse.units import size_of
+
+_LIVE: Final = (
+    ("cpus.pins", "pins"),
+    ("cpus.emulator", "emulator"),
+    ("cpus.shares", "shares"),
+    ("cpus.limit", "limit"),
+    ("cpus.vcpu_limit", "vcpu_limit"),
+    ("cpus.emulator_limit", "emulator_limit"),
+    ("memory.limit", "hard_limit"),
+    ("memory.swap_limit", "swap_limit"),
+)
+_AT_BOOT: Final = (
+    ("memory.hugepages", "page"),
+    ("memory.locked", "locked"),
+    ("memory.cells", "cells"),
+    ("memory.numa", "cell_mode"),
+)
+_FIELDS: Final = frozenset(field for field, _ in (*_LIVE, *_AT_BOOT))
+_QUOTAS: Final = frozenset({"limit", "vcpu_limit", "emulator_limit"})
+
+
+def is_live(field: str) -> bool:
+    """Whether a field is one of those that may change while a guest runs."""
+    return field in _FIELDS or field in ("cpus.count", "memory.size")
+
+
+def can_plug(domain: ObservedDomain, cpus: CpuSpec) -> bool:
+    """Whether a running guest was started with room for so many vCPUs; to give some back it needs a stop."""
+    if not domain.raw.live_xml or (cpus.max or cpus.count) != domain.facts.max_vcpus:
+        return False
+    live = parse_domain(domain.raw.live_xml)
+    return live.vcpus <= cpus.count <= live.max_vcpus
+
+
+def can_blow(domain: ObservedDomain, memory: MemorySpec) -> bool:
+    """Whether the balloon of a running guest can leave it so much; it cannot give more than the guest was started
+    with.
+    """
+    if not domain.raw.live_xml or (memory.max or memory.size) != domain.facts.max_memory or memory.hugepages:
+        return False
+    return memory.size <= started_memory(domain)
+
+
+def started_memory(domain: ObservedDomain) -> int:
+    """Return the bytes of memory that a running guest was started with."""
+    return size_of(read(domain.raw.live_xml).find("memory"), "KiB")
+
+
+def live_steps(
+    domain: ObservedDomain, cpus: CpuSpec, memory: MemorySpec, tuning: Tuning, why: str, observed: Observed
+) -> Iterator[Planned]:
+    """Yield the steps that bring a running guest to a spec at once, as far as it goes: vCPUs, balloon, the rest."""
+    uuid, name, live = domain.uuid, domain.name, parse_domain(domain.raw.live_xml)
+    count = live.vcpus
+    if can_plug(domain, cpus) and count < cpus.count:
+        text = f"{name}: plug vCPUs {count} -> {cpus.count}"
+        yield Planned(SetVcpus(uuid, name, cpus.count), SetVcpus(uuid, name, count), Change.LIVE, name, text)
+        count = cpus.count
+    if can_blow(domain, memory) and live.memory != memory.size:
+        text = f"{name}: balloon {format_size(live.memory)} -> {format_size(memory.size)}"
+        yield Planned(SetMemory(uuid, name, memory.size), SetMemory(uuid, name, live.memory), Change.LIVE, name, text)
+    yield from retune_steps(domain, tuning, why, observed, vcpus=count)
+
+
+def held_differences(
+    tuning: Tuning, domain: ObservedDomain, observed: Observed
+) -> Iterator[tuple[str, str, str, bool]]:
+    """Yield every field that differs, in the definition or in what runs, as wanted and as it is; whether it can change
+    while the guest runs comes last.
+    """
+    online = observed.topology.online
+    want, have = normal(tuning, online), normal(parse_tuning(domain.raw.xml), online)
+    running = domain.active and bool(domain.raw.live_xml)
+    want_now = normal(on_live(tuning, domain), online) if running else want
+    have_now = normal(live_tuning(domain), online) if running else want_now
+    for field, name in _LIVE:
+        if getattr(want, name) != getattr(have, name):
+            yield field, told(want, name), told(have, name), True
+        elif getattr(want_now, name) != getattr(have_now, name):
+            yield field, told(want_now, name), f"{told(have_now, name) or 'none'} while it runs", True
+    for field, name in _AT_BOOT:
+        if getattr(want, name) != getattr(have, name):
+            yield field, told(want, name), told(have, name), False
+
+
+def told(tuning: Tuning, name: str) -> str:
+    """Return a field of a tuning as people write it."""
+    value = getattr(tuning, name)
+    if name == "pins":
+        return " ".join(f"{vcpu}={cpus}" for vcpu, cpus in value)
+    if name in _QUOTAS:
+        return f"{value / PERIOD:g}" if value else ""
+    if name in ("hard_limit", "swap_limit", "page"):
+        return format_size(value) if value else ""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return str(value) if value else ""

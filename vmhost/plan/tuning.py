@@ -1,0 +1,268 @@
+"""Where the guests of a plan lie, and how each is held: wishes and ledger in, tunings out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from vmhost.model.observed import Observed, ObservedDomain
+from vmhost.model.plan import Change, Note, Planned
+from vmhost.model.spec import GuestSpec, HostSpec
+from vmhost.model.spec.resources import exclusive_vcpus
+from vmhost.model.steps import CheckTuning, DefineDomain, SetTuning
+from vmhost.model.topology import Topology
+from vmhost.model.tuning import FREE, PERIOD, Tuning
+from vmhost.model.units import format_cpuset, parse_cpuset
+from vmhost.plan.applied import applied_spec
+from vmhost.plan.books import Seat, Wish
+from vmhost.plan.ledger import Claim, Ledger, claim_of_spec, ledger_of
+from vmhost.plan.placement import place, wish_of
+from vmhost.plan.request import NoCapacity, Refusal
+from vmhost.render.parse.domain import parse_domain
+from vmhost.render.parse.tuning import parse_tuning
+from vmhost.render.tuning import with_tuning
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """The guests of one plan, placed. ``after`` is the ledger as it will be; ``order`` is that in which they move."""
+
+    tunings: dict[str, Tuning]
+    refusals: dict[str, Refusal]
+    before: Ledger
+    after: Ledger
+    order: tuple[str, ...]
+
+    def tuning(self, name: str) -> Tuning:
+        """Return how a guest is to be held."""
+        return self.tunings.get(name, FREE)
+
+
+def place_guests(
+    specs: Sequence[GuestSpec],
+    observed: Observed,
+    host: HostSpec | None,
+    *,
+    anew: frozenset[str] = frozenset(),
+    gone: frozenset[str] = frozenset(),
+) -> Placing:
+    """Return where these guests lie, beside everything that is on the host.
+
+    :param anew: guests that are made anew, and keep nothing of what they have.
+    :param gone: guests that the plan removes at its end: until then they have what they have.
+    """
+    before = ledger_of(observed, host)
+    kvm = observed.host.kvm
+    wishes = [_wish(spec, before, observed, kvm=kvm, anew=spec.name in anew) for spec in specs]
+    placed = place(before, wishes)
+    claims = {name: claim for name, claim in before.claims.items() if name not in gone}
+    for spec in specs:
+        if seat := placed.seats.get(spec.name):
+            claims[spec.name] = _claim(spec, seat, before.claims.get(spec.name), before.topology, kvm=kvm)
+    after = replace(before, claims=claims)
+    refusals = {name: Refusal(name, text, "vmhost host capacity", NoCapacity) for name, text in placed.refusals.items()}
+    tunings = {
+        spec.name: tuning_of(spec, placed.seats[spec.name], after) for spec in specs if spec.name in placed.seats
+    }
+    return Placing(tunings, refusals, before, after, placed.order)
+
+
+def _wish(spec: GuestSpec, ledger: Ledger, observed: Observed, *, kvm: bool, anew: bool) -> Wish:
+    had = None if anew else ledger.claims.get(spec.name)
+    had = had if had and had.ours else None
+    domain = observed.domain(spec.name)
+    emulator = parse_tuning(domain.raw.xml).emulator if domain and had else ""
+    chosen = parse_cpuset(emulator) if emulator else frozenset()
+    wish = wish_of(spec, kvm=kvm, had=had, extra=min(chosen) if len(chosen) == 1 else -1)
+    standing = had is not None and had.promised and had.ordinary >= wish.ordinary
+    return replace(wish, standing=standing)
+
+
+def _claim(spec: GuestSpec, seat: Seat, had: Claim | None, topology: Topology, *, kvm: bool) -> Claim:
+    pins = tuple((vcpu, str(cpu)) for vcpu, cpu in seat.pins)
+    emulator = str(seat.extra) if seat.extra >= 0 else ""
+    cells, mode = format_cpuset(seat.cells), _mode(spec, seat)
+    tuning = Tuning(pins=pins, emulator=emulator, cells=cells, cell_mode=mode)
+    active = bool(had and had.active)
+    return claim_of_spec(spec, [tuning], topology, kvm=kvm, active=active, autostart=spec.autostart)
+
+
+def _mode(spec: GuestSpec, seat: Seat) -> str:
+    return "" if not seat.cells else spec.memory.numa or "strict"
+
+
+def tuning_of(spec: GuestSpec, seat: Seat, ledger: Ledger) -> Tuning:
+    """Return how a guest is held in its place, beside everything else that the ledger knows."""
+    cpus, memory = spec.cpus, spec.memory
+    own = dict(seat.pins)
+    floor = _floor(ledger, seat)
+    most = cpus.max or cpus.count
+    floating = range(most) if not exclusive_vcpus(cpus) else range(cpus.count)
+    pins = {vcpu: floor for vcpu in floating if vcpu not in own and floor}
+    pins |= {vcpu: str(cpu) for vcpu, cpu in own.items()}
+    return Tuning(
+        pins=tuple(sorted(pins.items())),
+        emulator=_emulator(seat, ledger, floor),
+        shares=cpus.shares or 0,
+        limit=quota(cpus.limit),
+        vcpu_limit=quota(cpus.vcpu_limit),
+        emulator_limit=quota(cpus.emulator_limit),
+        hard_limit=memory.limit or 0,
+        swap_limit=memory.swap_limit or 0,
+        page=memory.page,
+        locked=bool(memory.locked),
+        cells=format_cpuset(seat.cells),
+        cell_mode=_mode(spec, seat),
+    )
+
+
+def quota(cpus: float | None) -> int:
+    """Return a part of a pCPU as microseconds in our period, 0 for no limit."""
+    return round((cpus or 0) * PERIOD)
+
+
+def _floor(ledger: Ledger, seat: Seat) -> str:
+    """Return the pCPUs over which threads of this guest float, empty when that is where they would float anyway."""
+    pool, everywhere = ledger.pool, ledger.topology.online - ledger.topology.isolated
+    if seat.cells:
+        pool = pool & ledger.topology.in_cells(seat.cells) or pool
+    return "" if pool == everywhere else format_cpuset(pool)
+
+
+def _emulator(seat: Seat, ledger: Ledger, floor: str) -> str:
+    if seat.extra >= 0:
+        return str(seat.extra)
+    if not seat.pins:
+        return floor
+    reserve = ledger.reserve_cpus & ledger.topology.online
+    return format_cpuset(reserve) or floor or format_cpuset(cpu for _, cpu in seat.pins)
+
+
+def normal(tuning: Tuning, online: frozenset[int]) -> Tuning:
+    """Return a tuning without pins that hold nothing, since they name every pCPU that is online."""
+    pins = tuple((vcpu, text) for vcpu, text in tuning.pins if not parse_cpuset(text) >= online)
+    emulator = "" if tuning.emulator and parse_cpuset(tuning.emulator) >= online else tuning.emulator
+    return replace(tuning, pins=pins, emulator=emulator)
+
+
+def live_tuning(domain: ObservedDomain) -> Tuning:
+    """Return how a running guest is held by what runs, the default for one that does not run."""
+    return parse_tuning(domain.raw.live_xml) if domain.raw.live_xml else FREE
+
+
+def on_live(tuning: Tuning, domain: ObservedDomain, vcpus: int = 0) -> Tuning:
+    """Return what of a tuning can be so while the guest runs: pins of its present vCPUs; pages and locks stay."""
+    now, count = live_tuning(domain), vcpus or parse_domain(domain.raw.live_xml).vcpus
+    pins = tuple((vcpu, text) for vcpu, text in tuning.pins if vcpu < count)
+    return replace(tuning, pins=pins, page=now.page, locked=now.locked, cells=now.cells, cell_mode=now.cell_mode)
+
+
+def retune_steps(
+    domain: ObservedDomain, tuning: Tuning, why: str, observed: Observed, *, vcpus: int = 0
+) -> Iterator[Planned]:
+    """Yield the steps that hold a running guest so at once, and look whether the kernel does; nothing if it does.
+
+    :param vcpus: how many it will have by then; 0: as many as now.
+    """
+    online = observed.topology.online
+    new, old = on_live(tuning, domain, vcpus), live_tuning(domain)
+    if normal(new, online) == normal(old, online):
+        return
+    uuid, name = domain.uuid, domain.name
+    yield Planned(SetTuning(uuid, name, new), SetTuning(uuid, name, old), Change.LIVE, name, f"{name}: {why}")
+    if checkable(observed):
+        yield Planned(CheckTuning(uuid, name, new), None, Change.LIVE, name, f"{name}: ask the kernel how it is held")
+
+
+def check_start(uuid: str, name: str, tuning: Tuning, observed: Observed) -> Iterator[Planned]:
+    """Yield the step that looks, after a start, whether the kernel holds a guest as it should."""
+    if tuning != FREE and checkable(observed):
+        yield Planned(
+            CheckTuning(uuid, name, tuning), None, Change.LIVE, name, f"{name}: ask the kernel how it is held"
+        )
+
+
+def checkable(observed: Observed) -> bool:
+    """Whether the guests of this hypervisor are processes of this machine."""
+    return observed.host.local and observed.host.driver.lower() != "test"
+
+
+def aside(placing: Placing, observed: Observed, *, but: frozenset[str]) -> Iterator[Planned]:
+    """Yield the steps that move guests of vmhost out of the way of those that get pCPUs of their own, or back.
+
+    :param but: guests that the plan looks after itself, and those that it removes.
+    """
+    for domain in observed.domains:
+        spec = applied_spec(domain)
+        claim = placing.after.claims.get(domain.name)
+        if spec is None or claim is None or domain.name in but:
+            continue
+        wanted = beside(domain, spec, claim, placing.after)
+        have = parse_tuning(domain.raw.xml)
+        online = observed.topology.online
+        if normal(wanted, online) == normal(have, online) and not domain.active:
+            continue
+        why = _float_words(wanted)
+        if normal(wanted, online) != normal(have, online):
+            old = domain.raw.xml
+            do = DefineDomain(domain.uuid, domain.name, with_tuning(old, wanted))
+            undo = DefineDomain(domain.uuid, domain.name, old)
+            yield Planned(do, undo, Change.LIVE, domain.name, f"{domain.name}: {why}, from its next boot on too")
+        if domain.active:
+            yield from retune_steps(domain, wanted, f"{why} now", observed)
+
+
+def make_room_again(going: Sequence[ObservedDomain], observed: Observed, host: HostSpec | None) -> tuple[Planned, ...]:
+    """Return the steps that let guests float over what those that go had for themselves."""
+    before = ledger_of(observed, host)
+    names = frozenset(domain.name for domain in going)
+    if not any(before.claims[name].exclusive for name in names):
+        return ()
+    placing = Placing({}, {}, before, before.without(names), ())
+    return tuple(aside(placing, observed, but=names))
+
+
+def beside(domain: ObservedDomain, spec: GuestSpec, claim: Claim, ledger: Ledger) -> Tuning:
+    """Return how a guest that is not itself placed is to be held beside the others: only where it floats changes."""
+    have = parse_tuning(domain.raw.xml)
+    extra = -1
+    if spec.cpus.emulator == "own" and have.emulator.isdecimal():
+        extra = int(have.emulator)
+    cells = parse_cpuset(have.cells) if have.cells and have.cell_mode == "strict" else frozenset()
+    seat = Seat(claim.seat, extra, claim.exclusive, tuple(sorted(cells)))
+    wanted = tuning_of(spec, seat, ledger)
+    return replace(have, pins=wanted.pins, emulator=wanted.emulator)
+
+
+def _float_words(tuning: Tuning) -> str:
+    places = {text for _, text in tuning.pins if not text.isdecimal()} | {tuning.emulator}
+    place = next((text for text in sorted(places) if text), "")
+    return f"share pCPUs {place}" if place else "share all pCPUs"
+
+
+def loose_notes(specs: Sequence[GuestSpec], placing: Placing) -> Iterator[Note]:
+    """Yield what "of its own" does not promise while foreign guests are not pinned."""
+    names = placing.before.loose
+    for spec in specs:
+        had = placing.before.claims.get(spec.name)
+        if names and exclusive_vcpus(spec.cpus) and not (had and had.exclusive):
+            text = f"foreign guests are not pinned and may run on its pCPUs too: {', '.join(names)}"
+            yield Note(spec.name, text)
+
+
+def in_order(specs: Sequence[GuestSpec], placing: Placing) -> list[GuestSpec]:
+    """Return guests so that each moves only to where nobody is any more: those that make room first, new ones last.
+
+    Where nobody gives up anything the order is the site's own.
+    """
+    return sorted(specs, key=lambda spec: _turn(spec.name, placing))
+
+
+def _turn(name: str, placing: Placing) -> tuple[int, int]:
+    old, new = placing.before.claims.get(name), placing.after.claims.get(name)
+    moves = any(one.exclusive for one in (*placing.after.claims.values(), *placing.before.claims.values()) if one.ours)
+    if not moves or new is None:
+        return 0, 0
+    if old is not None and (new.exclusive <= old.exclusive):
+        return 0, 0
+    return 1, placing.order.index(name) if name in placing.order else 0
