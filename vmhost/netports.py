@@ -1,4 +1,4 @@
-"""What vmhost asks of the outside world to make the host's network last, to take a change back, and to get into VLANs.
+"""What vmhost asks of the outside world about the host's network: links, VLANs and ways into them, and what lasts.
 
 The same rules as in :mod:`vmhost.ports` hold.
 """
@@ -9,9 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from vmhost.model.netsteps import GuardNetwork, KeepNetwork
+    from vmhost.model.netsteps import GuardNetwork, HostRoute, KeepNetwork, LinkStep
     from vmhost.model.network import LinkManager, ObservedNetwork
+    from vmhost.model.observed import Neighbour, ObservedHook, ObservedLink
     from vmhost.model.reach import AccessPort
+    from vmhost.model.vlans import PortVlans
     from vmhost.model.wire import KernelNetwork
 
 
@@ -67,3 +69,44 @@ class Access(Protocol):
         """Call ``notify`` from another thread after every change of links or of ports' VLANs, several at once being
         one; return the function that ends it.
         """
+
+
+class Links(Access, Protocol):
+    """The host's network links (rtnetlink)."""
+
+    def links(self) -> tuple[ObservedLink, ...]: ...
+    def neighbours(self) -> tuple[Neighbour, ...]: ...
+    def routes(self) -> tuple[HostRoute, ...]:
+        """Those of the main table that somebody set; not those that come with addresses."""
+
+    def carry_out(self, step: LinkStep) -> None:
+        """Do a step: ``AlreadyThere`` when it is as wanted, or the name is taken; ``Absent`` when there is nothing to
+        do it to; ``Conflict`` when that belongs to somebody else.
+        """
+
+    def create_bridge(
+        self, name: str, *, alias: str, mtu: int, address: str, vlan_aware: bool = False, ipv6: bool = False
+    ) -> None:
+        """Create with its alias in one go, then MTU, address and up; on a failure in between the bridge is removed
+        again. ``vlan_aware``: it filters VLANs, and its ports begin in none.
+        """
+
+    def set_port_vlans(self, name: str, wanted: PortVlans) -> None:
+        """Make the VLANs of a port exactly these and read them back; ``Conflict`` when its bridge filters none."""
+
+    def delete_bridge(self, name: str, *, alias: str) -> None:
+        """Delete if the alias is ours; ``AlreadyThere`` when it has ports or another alias."""
+
+
+class Hook(Protocol):
+    """The libvirt hook that tags the ports of guests, and the daemon that has to know it."""
+
+    def state(self) -> ObservedHook: ...
+    def install(self) -> None:
+        """Write it, beside those of others; ``AlreadyThere`` when a file of another has its name."""
+
+    def remove(self) -> None:
+        """Take it away; an absent one is fine."""
+
+    def restart_daemon(self) -> None:
+        """Restart libvirt's daemon; guests run on, and connections are made anew."""

@@ -14,17 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from vmhost.model.layout import Layout as Layout
-from vmhost.netports import Access
+from vmhost.netports import Hook as Hook
+from vmhost.netports import Links as Links
 
 if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
     from vmhost.model.image import ImageRecord
-    from vmhost.model.netsteps import HostRoute, LinkStep
-    from vmhost.model.observed import Neighbour, ObservedHook, ObservedLink, RawDomain
+    from vmhost.model.observed import RawDomain
     from vmhost.model.outcome import JobRecord
     from vmhost.model.shell import CommandResult, SshTarget
     from vmhost.model.stats import DomainStats
     from vmhost.model.tuning import Held, Tuning
-    from vmhost.model.vlans import PortVlans
     from vmhost.netports import Keeper
 
 
@@ -144,33 +143,6 @@ class Hypervisor(Protocol):
     def close(self) -> None: ...
 
 
-class Links(Access, Protocol):
-    """The host's network links (rtnetlink)."""
-
-    def links(self) -> tuple[ObservedLink, ...]: ...
-    def neighbours(self) -> tuple[Neighbour, ...]: ...
-    def routes(self) -> tuple[HostRoute, ...]:
-        """Those of the main table that somebody set; not those that come with addresses."""
-
-    def carry_out(self, step: LinkStep) -> None:
-        """Do a step: ``AlreadyThere`` when it is as wanted, or the name is taken; ``Absent`` when there is nothing to
-        do it to; ``Conflict`` when that belongs to somebody else.
-        """
-
-    def create_bridge(
-        self, name: str, *, alias: str, mtu: int, address: str, vlan_aware: bool = False, ipv6: bool = False
-    ) -> None:
-        """Create with its alias in one go, then MTU, address and up; on a failure in between the bridge is removed
-        again. ``vlan_aware``: it filters VLANs, and its ports begin in none.
-        """
-
-    def set_port_vlans(self, name: str, wanted: PortVlans) -> None:
-        """Make the VLANs of a port exactly these and read them back; ``Conflict`` when its bridge filters none."""
-
-    def delete_bridge(self, name: str, *, alias: str) -> None:
-        """Delete if the alias is ours; ``AlreadyThere`` when it has ports or another alias."""
-
-
 class Kernel(Protocol):
     """What the host's kernel says of its processors and of the guests that run; it is asked, never told."""
 
@@ -184,20 +156,6 @@ class Kernel(Protocol):
         """Percent of the last ten seconds in which something waited for ``cpu``, ``memory`` or ``io``; what the kernel
         does not tell is missing.
         """
-
-
-class Hook(Protocol):
-    """The libvirt hook that tags the ports of guests, and the daemon that has to know it."""
-
-    def state(self) -> ObservedHook: ...
-    def install(self) -> None:
-        """Write it, beside those of others; ``AlreadyThere`` when a file of another has its name."""
-
-    def remove(self) -> None:
-        """Take it away; an absent one is fine."""
-
-    def restart_daemon(self) -> None:
-        """Restart libvirt's daemon; guests run on, and connections are made anew."""
 
 
 class ShellSession(Protocol):
