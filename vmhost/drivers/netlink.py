@@ -8,34 +8,25 @@ from __future__ import annotations
 import errno
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from ipaddress import ip_interface
 from pathlib import Path
-from socket import if_indextoname
 from threading import Thread
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from zlib import crc32
 
-from vmhost.drivers.portvlans import link_named, port_vlans_by_index, set_port_vlans
+from vmhost.drivers.linkread import Socket, all_links, all_neighbours, find_link, links_of
+from vmhost.drivers.portvlans import set_port_vlans
 from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied
 from vmhost.model.netsteps import HostRoute, LinkStep
-from vmhost.model.network import HeldAddress
 from vmhost.model.observed import Neighbour, ObservedLink
 from vmhost.model.reach import AccessPort
 from vmhost.model.vlans import PortVlans
 from vmhost.model.wire import KernelNetwork
 
-Message = Any  # pyroute2's netlink messages: a mapping of header fields with get_attr() for attributes
-Socket = Any  # pyroute2.IPRoute
 T = TypeVar("T")
 
-_UP: Final = 0x1  # IFF_UP of linux/if.h
-_CONFIRMED: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # NUD_REACHABLE STALE DELAY PROBE PERMANENT of linux/neighbour.h
-_SKIP_STATS: Final = 0x8  # RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: counters are half of a message
-_PERMANENT: Final = 0x80  # IFA_F_PERMANENT of linux/if_addr.h
-_PLAIN: Final = _PERMANENT | 0x01 | 0x40  # IFA_F_SECONDARY: another of the same subnet; _TENTATIVE: just added
 _NO_FILTERING: Final = "this kernel's bridges cannot filter VLANs (it lacks BRIDGE_VLAN_FILTERING)"
 _OTHER_KERNEL: Final = "modprobe -a bridge 8021q; vmhost lab up --kernel uml"
 _IPV6: Final = Path("/proc/sys/net/ipv6/conf")
@@ -65,7 +56,7 @@ class Netlink:
 
     def neighbours(self) -> tuple[Neighbour, ...]:
         """Return the neighbours whose hardware address the kernel knows (ARP, NDP)."""
-        return self._call(_neighbours, "neighbours")
+        return self._call(all_neighbours, "neighbours")
 
     def kernel(self) -> KernelNetwork:
         """Return what this kernel can do with VLANs; see :func:`vmhost.drivers.kernelnet.kernel_network`."""
@@ -128,13 +119,13 @@ class Netlink:
         """Make the host's access port into a VLAN; see :func:`vmhost.drivers.accessport.open_access`."""
         from vmhost.drivers.accessport import open_access
 
-        _call(lambda socket: open_access(socket, access, alias, mtu), access.port)
+        self._call(lambda socket: open_access(socket, access, alias, mtu), access.port)
 
     def close_access(self, access: AccessPort, *, alias: str) -> None:
         """Take it away; see :func:`vmhost.drivers.accessport.close_access`."""
         from vmhost.drivers.accessport import close_access
 
-        _call(lambda socket: close_access(socket, access, alias), access.port)
+        self._call(lambda socket: close_access(socket, access, alias), access.port)
 
     def watch(self, notify: Callable[[], None]) -> Callable[[], None]:
         """Call ``notify`` from another thread after every change; return the function that ends it."""
@@ -204,113 +195,6 @@ def _translate(code: int, message: str, subject: str) -> DriverError:
     return DriverError(
         message, subject=subject, hint="vmhost host doctor", retryable=code in (errno.EBUSY, errno.EINTR)
     )
-
-
-def all_links(socket: Socket) -> tuple[ObservedLink, ...]:
-    """Return all links, each of them with its VLANs."""
-    links = _links(socket.get_links(ext_mask=_SKIP_STATS), socket.get_addr())
-    if not any(link.vlan_filtering for link in links):
-        return links
-    vlans = port_vlans_by_index(socket)
-    filtering = {link.name for link in links if link.vlan_filtering}
-    return tuple(
-        replace(link, vlans=vlans[link.index]) if link.index in vlans and {link.name, link.master} & filtering else link
-        for link in links
-    )
-
-
-def _links(found: Sequence[Message], addresses: Sequence[Message]) -> tuple[ObservedLink, ...]:
-    found = tuple(found)
-    names = {link["index"]: str(link.get_attr("IFLA_IFNAME")) for link in found}
-    by_link: dict[int, list[HeldAddress]] = {}
-    for entry in addresses:
-        by_link.setdefault(entry["index"], []).append(_held(entry))
-    return tuple(_link(link, names, by_link.get(link["index"], [])) for link in sorted(found, key=_index))
-
-
-def _held(entry: Message) -> HeldAddress:
-    local, address = entry.get_attr("IFA_LOCAL"), entry.get_attr("IFA_ADDRESS")
-    flags = int(entry.get_attr("IFA_FLAGS") or entry["flags"])
-    lasting = bool(flags & _PERMANENT) and not flags & ~_PLAIN and local in (None, address) and entry["scope"] == 0
-    return HeldAddress(f"{local or address}/{entry['prefixlen']}", str(entry.get_attr("IFA_BROADCAST") or ""), lasting)
-
-
-def _index(link: Message) -> int:
-    return int(link["index"])
-
-
-def _link(link: Message, names: dict[int, str], addresses: Sequence[HeldAddress]) -> ObservedLink:
-    info, kind = link.get_attr("IFLA_LINKINFO"), _kind(link)
-    data = info.get_attr("IFLA_INFO_DATA") if info else None
-    return ObservedLink(
-        name=names[link["index"]],
-        index=_index(link),
-        kind=kind,
-        mac=str(link.get_attr("IFLA_ADDRESS") or ""),
-        mtu=int(link.get_attr("IFLA_MTU") or 0),
-        up=bool(link["flags"] & _UP),
-        carrier=bool(link.get_attr("IFLA_CARRIER")),
-        master=names.get(link.get_attr("IFLA_MASTER"), ""),
-        alias=str(link.get_attr("IFLA_IFALIAS") or ""),
-        addresses=tuple(held.address for held in addresses),
-        vlan_filtering=kind == "bridge" and bool(data and data.get_attr("IFLA_BR_VLAN_FILTERING")),
-        default_pvid=int(data.get_attr("IFLA_BR_VLAN_DEFAULT_PVID") or 0) if kind == "bridge" and data else 0,
-        parent=names.get(link.get_attr("IFLA_LINK"), "") if kind == "vlan" else "",
-        vid=int(data.get_attr("IFLA_VLAN_ID") or 0) if kind == "vlan" and data else 0,
-        ipv6=kind == "bridge" and _speaks_ipv6(link),
-        held=tuple(addresses),
-        stp=kind == "bridge" and bool(data and data.get_attr("IFLA_BR_STP_STATE")),
-        peer=_peer(link, kind, names),
-    )
-
-
-def _kind(link: Message) -> str:
-    info = link.get_attr("IFLA_LINKINFO")
-    return str(info.get_attr("IFLA_INFO_KIND") or "") if info else ""
-
-
-def _speaks_ipv6(link: Message) -> bool:
-    families = link.get_attr("IFLA_AF_SPEC")
-    family = families.get_attr("AF_INET6") if families else None
-    settings = family.get_attr("IFLA_INET6_CONF") if family else None
-    return settings is not None and not settings["disable_ipv6"]
-
-
-def _peer(link: Message, kind: str, names: dict[int, str]) -> str:
-    """Return the other end of a veth pair; empty when that is in another namespace, whose indexes are its own."""
-    if kind != "veth" or link.get_attr("IFLA_LINK_NETNSID") is not None:
-        return ""
-    return names.get(int(link.get_attr("IFLA_LINK") or 0), "")
-
-
-def _neighbours(socket: Socket) -> tuple[Neighbour, ...]:
-    return tuple(
-        Neighbour(str(entry.get_attr("NDA_DST")), str(entry.get_attr("NDA_LLADDR")), link_name(entry["ifindex"]))
-        for entry in socket.get_neighbours()
-        if entry["state"] & _CONFIRMED and entry.get_attr("NDA_DST") and entry.get_attr("NDA_LLADDR")
-    )
-
-
-def link_name(index: int) -> str:
-    """Return the name of a link, or an empty text when it is gone: asking for one name needs no look at all links."""
-    try:
-        return if_indextoname(index)
-    except OSError:
-        return ""
-
-
-def find_link(socket: Socket, name: str, *, addresses: bool = False) -> ObservedLink | None:
-    """Return the link of that name, or None, without looking at all others; its addresses only when they matter."""
-    link = link_named(socket, name)
-    if link is None:
-        return None
-    names = {link["index"]: name}
-    for key in ("IFLA_MASTER", "IFLA_LINK"):
-        other = link.get_attr(key)
-        if other and other not in names and (key == "IFLA_MASTER" or _kind(link) == "vlan"):
-            names[other] = str(socket.link("get", index=other)[0].get_attr("IFLA_IFNAME"))
-    held = [_held(entry) for entry in socket.get_addr(index=link["index"])] if addresses else []
-    return _link(link, names, held)
 
 
 def passing_name(name: str) -> str:
@@ -391,7 +275,7 @@ def _check(link: ObservedLink | None, alias: str, mtu: int, address: str) -> Non
 def delete_bridge(socket: Socket, name: str, alias: str) -> None:
     """Delete a bridge; see :meth:`Netlink.delete_bridge`."""
     remove_abandoned(socket, name)
-    links = _links(socket.get_links(), socket.get_addr())
+    links = links_of(socket.get_links(), socket.get_addr())
     bridge = next((link for link in links if link.name == name), None)
     hint = f"ip -details link show {name}"
     if bridge is None:

@@ -6,14 +6,11 @@ import socket as sockets
 from ipaddress import ip_interface, ip_network
 from typing import Any, Final, assert_never
 
+from vmhost.drivers.linkread import Message, Socket, find_link, link_name
 from vmhost.drivers.netlink import (
-    Message,
-    Socket,
     create_bridge,
     delete_bridge,
-    find_link,
     limit_ipv6,
-    link_name,
     named_if_missing,
     passing_name,
     remove_abandoned,
