@@ -184,3 +184,22 @@ def test_a_way_into_a_vlan_that_is_gone_is_named() -> None:
     assert verify(fake, site) == told
     fake.links.close_access(access, alias="vmhost:shop")
     assert verify(fake) == told
+
+
+def test_a_declared_uplink_has_to_carry_all_that_its_site_says() -> None:
+    fake = FakeHost()
+    fake.add_image("debian-12")
+    fake.add_link(Link("wire0", kind="veth"))
+    text = SITE.replace("{mode: vlan-aware}", "{mode: vlan-aware, uplink: wire0, native: 7}")
+    host, site = Host(ports=fake.ports), parse_site(text)
+    host.apply(host.plan_network(site, confirm=60))
+    host.apply(host.plan_confirmation())
+    host.apply(host.plan(site))
+    assert verify(fake, site) == []
+    assert verify(fake) == []
+    fake.links.set_port_vlans("wire0", port_vlans(0, [100, 200, 201, 202]))
+    assert verify(fake, site) == ["uplink: wire0: vlans is 100,200-202, should be 7,100,200-202,300"]
+    # Without the site what we attached is still known as an uplink, though its kind does not tell.
+    assert verify(fake) == ["uplink: wire0: vlans is 100,200-202, should be 100,200-202,300"]
+    fake.world.links["wire0"].master = ""
+    assert verify(fake, site)[0] == "uplink: br0: uplink is port of no bridge, should be wire0"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vmhost.ops.forms import NewGuest
     from vmhost.ops.guests import GuestDetails, GuestRow
     from vmhost.ops.images import Images
-    from vmhost.ops.keep import Keeper
+    from vmhost.ops.keep import PortKeeper
     from vmhost.ops.networkview import BridgeRow
     from vmhost.ops.power import Action, PowerResult
     from vmhost.ops.proposals import Proposal
@@ -289,11 +289,11 @@ class Host:
 
         return Watch(self, interval=interval or INTERVAL)
 
-    def keeper(self, on_event: Listener) -> Keeper:
+    def keeper(self, on_event: Listener) -> PortKeeper:
         """Return what keeps the ports of guests in their VLANs; its ``run`` ends after its ``stop``."""
-        from vmhost.ops.keep import Keeper
+        from vmhost.ops.keep import PortKeeper
 
-        return Keeper(self.ports, on_event)
+        return PortKeeper(self.ports, on_event)
 
     def ssh_target(self, name: str) -> SshTarget:
         """Return how a guest is reached over SSH, with its pinned host key."""

@@ -29,7 +29,7 @@ AGAIN: Final = 1.0
 _MATTERS: Final = frozenset({"started", "stopped", "crashed", "defined", "undefined", "resumed"})
 
 
-class Keeper:
+class PortKeeper:
     """Keeps the ports of running guests as their metadata says; :meth:`run` ends after :meth:`stop`.
 
     Between changes it does nothing at all. A repair takes the guest's lock, so it never meets another vmhost in the

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from vmhost.model.identity import GuestMetadata, NicIdentity
+from vmhost.model.netsteps import AttachUplink
 from vmhost.model.observed import NicFacts, Observed, ObservedDomain, ObservedLink
 from vmhost.model.reach import AccessPort
 from vmhost.model.spec import GuestSpec, NetworkSpec, NicSpec, Site
@@ -14,6 +15,7 @@ from vmhost.model.steps import OpenAccess
 from vmhost.model.vlans import PortVlans, format_vids, parse_vids
 from vmhost.model.wire import NetDifference
 from vmhost.plan.reach import lost_access
+from vmhost.plan.uplinks import uplink_vlans
 
 UPLINK_KINDS: Final = frozenset({"", "bond", "team", "vlan"})
 """Links by which a bridge reaches the wire: hardware, what bundles it, and a VLAN of it."""
@@ -160,8 +162,12 @@ def _access(view: _View) -> Iterator[NetDifference]:
 
 
 def uplinks_of(bridge: str, observed: Observed) -> tuple[ObservedLink, ...]:
-    """Return the ports by which a bridge reaches the wire."""
-    return tuple(link for link in observed.links if link.master == bridge and link.kind in UPLINK_KINDS)
+    """Return the ports by which a bridge reaches the wire: what we attached, and what looks like it."""
+    steps = (step for kept in observed.network.kept for step in kept.steps)
+    ours = {step.link for step in steps if isinstance(step, AttachUplink) and step.bridge == bridge}
+    return tuple(
+        link for link in observed.links if link.master == bridge and (link.name in ours or link.kind in UPLINK_KINDS)
+    )
 
 
 def vids_in_use(observed: Observed) -> dict[str, frozenset[int]]:
@@ -192,10 +198,11 @@ def _carried(vlans: PortVlans) -> frozenset[int]:
 
 
 def _uplinks(view: _View) -> Iterator[NetDifference]:
-    wanted = _declared(view)
-    for bridge, vids in sorted(vids_in_use(view.observed).items()):
+    wanted, used = _declared(view), vids_in_use(view.observed)
+    for bridge in sorted({*used, *wanted}):
         if view.site is not None and bridge not in {network.bridge for network in view.site.networks.values()}:
             continue
+        vids = used.get(bridge, frozenset()) | _promised(bridge, view)
         uplinks = {link.name: link for link in uplinks_of(bridge, view.observed)}
         named = wanted.get(bridge)
         link = view.links.get(named) if named else None
@@ -206,6 +213,14 @@ def _uplinks(view: _View) -> Iterator[NetDifference]:
             uplinks[named] = link
         for name, uplink in uplinks.items():
             yield from _wire(name, uplink, bridge, vids, view)
+
+
+def _promised(bridge: str, view: _View) -> frozenset[int]:
+    """Return the VLANs that a site lets pass the uplink that it declares."""
+    spec = view.site.bridges.get(bridge) if view.site else None
+    if view.site is None or spec is None or not spec.uplink:
+        return frozenset()
+    return _carried(uplink_vlans(view.site, bridge, spec, view.observed))
 
 
 def _declared(view: _View) -> dict[str, str]:
