@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from vmhost.model.netsteps import AddAddress, CreateBridge, DeleteBridge, RemoveAddress, SetBridge, alias_of
 from vmhost.model.observed import Observed, ObservedLink
+from vmhost.model.reach import AccessPort
 from vmhost.model.spec import BridgeSpec, Site
 from vmhost.plan.hostlinks import plan_host_links
 from vmhost.plan.request import Conflict, NotFound, Refusal
@@ -126,6 +127,16 @@ def _kind(link: ObservedLink) -> str:
     return f"a link of kind {link.kind}" if link.kind else "hardware"
 
 
+def access_of(observed: Observed, leaving: frozenset[str]) -> set[str]:
+    """Return the host's access ports into VLANs that only domains ``leaving`` are reached by: they go with these."""
+    needed: dict[bool, set[str]] = {True: set(), False: set()}
+    for domain in observed.domains:
+        for nic in domain.metadata.identity.nics if domain.metadata else ():
+            if isinstance(way := nic.way, AccessPort):
+                needed[domain.uuid in leaving].add(way.port)
+    return needed[True] - needed[False]
+
+
 def idle_bridges(site: str, observed: Observed, leaving: frozenset[str]) -> tuple[str, ...]:
     """Return the bridges made for ``site`` that no domain would use after the domains ``leaving`` (UUIDs) are gone.
 
@@ -133,7 +144,7 @@ def idle_bridges(site: str, observed: Observed, leaving: frozenset[str]) -> tupl
     """
     used = {nic.source for domain in observed.domains if domain.uuid not in leaving for nic in domain.facts.nics}
     taps = {nic.tap for domain in observed.domains if domain.uuid in leaving for nic in domain.facts.nics}
-    used |= {link.master for link in observed.links if link.name not in taps}
+    used |= {link.master for link in observed.links if link.name not in taps | access_of(observed, leaving)}
     used |= {link.parent for link in observed.links}
     ours = [link.name for link in observed.links if link.kind == "bridge" and link.alias == bridge_alias(site)]
     return tuple(name for name in ours if name not in used)
