@@ -141,3 +141,11 @@ def test_memory_beyond_its_threshold_is_told() -> None:
     bring(host, "a: {memory: 3G}, b: {memory: 3G}")
     assert [text.split(":")[0] for text in host.capacity().short] == ["memory"]
     assert host.capacity(fits=["large"]).fits[0].count == 0
+
+
+def test_room_for_more_vcpus_beside_a_guest_with_its_own_pcpus() -> None:
+    host = Host(ports=fake().ports)
+    bring(host, "a: {cpus: 1}")
+    bring(host, "a: {cpus: {count: 1, max: 2}}, b: {cpus: {count: 2, policy: mixed, dedicated: '0'}}")
+    bring(host, "a: {cpus: {count: 2, max: 2}}, b: {cpus: {count: 2, policy: mixed, dedicated: '0'}}")
+    assert host.guest("a").domain.facts.vcpus == 2

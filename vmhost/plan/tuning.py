@@ -146,8 +146,15 @@ def normal(tuning: Tuning, online: frozenset[int]) -> Tuning:
 
 
 def live_tuning(domain: ObservedDomain) -> Tuning:
-    """Return how a running guest is held by what runs, the default for one that does not run."""
-    return parse_tuning(domain.raw.live_xml) if domain.raw.live_xml else FREE
+    """Return how a running guest is held by what runs, the default for one that does not run.
+
+    Pins of vCPUs that it does not have now, which libvirt keeps for the day that they are plugged, are left out.
+    """
+    if not domain.raw.live_xml:
+        return FREE
+    found = parse_tuning(domain.raw.live_xml)
+    count = parse_domain(domain.raw.live_xml).vcpus if found.pins else 0
+    return replace(found, pins=tuple((vcpu, text) for vcpu, text in found.pins if vcpu < count))
 
 
 def on_live(tuning: Tuning, domain: ObservedDomain, vcpus: int = 0) -> Tuning:
