@@ -149,3 +149,15 @@ def test_room_for_more_vcpus_beside_a_guest_with_its_own_pcpus() -> None:
     bring(host, "a: {cpus: {count: 1, max: 2}}, b: {cpus: {count: 2, policy: mixed, dedicated: '0'}}")
     bring(host, "a: {cpus: {count: 2, max: 2}}, b: {cpus: {count: 2, policy: mixed, dedicated: '0'}}")
     assert host.guest("a").domain.facts.vcpus == 2
+
+
+def test_a_guest_that_was_made_anew_is_where_the_plan_put_it() -> None:
+    host = Host(ports=fake().ports)
+    bring(host, "a: {cpus: 1}, b: {cpus: {count: 2, policy: mixed, dedicated: '0'}}")
+    site = parse_site(
+        "{apiVersion: vmhost/v1, name: s, guests: {a: {image: debian-12, memory: 256M, disks: [{size: 4G}],"
+        " cpus: {count: 1, policy: dedicated}}}}"
+    )
+    permit = Permit(power_off=True, disks=True, replace=frozenset({"a"}), prune=frozenset({"b"}))
+    host.apply(host.plan(site, permit))  # which looks again at its end
+    assert host.drift(site) == ()

@@ -81,7 +81,7 @@ def drift(request: Request) -> tuple[Difference, ...]:
     """Return every difference between the site's guests and the host, on owned fields only."""
     pools = Pools(request.site, request.observed, request.disks, request.direct)
     book = AddressBook(request.site, request.observed)
-    placing = _placing(request)
+    placing = _placing(replace(request, permit=Permit()))  # nothing is made anew or removed by looking
     found: list[Difference] = [*network_drift(request.site, request.observed)]
     for spec in request.site.guests:
         domain = request.observed.domain(spec.name)
