@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from pydantic import BaseModel, ValidationError
 
@@ -52,11 +53,16 @@ class Pair:
     @property
     def applied(self) -> GuestSpec | None:
         """The spec that was applied last, or None when this vmhost cannot read it."""
-        metadata = self.domain.metadata
-        try:
-            return GuestSpec.model_validate_json(metadata.spec) if metadata else None
-        except ValidationError:
-            return None
+        return _spec(self.domain.metadata.spec) if self.domain.metadata else None
+
+
+@lru_cache(maxsize=1024)
+def _spec(text: str) -> GuestSpec | None:
+    """Read a spec once: it is asked for many times while a guest is compared, and is a frozen value."""
+    try:
+        return GuestSpec.model_validate_json(text)
+    except ValidationError:
+        return None
 
 
 def compare(pair: Pair) -> list[Delta]:
