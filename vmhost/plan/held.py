@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from vmhost.model.observed import Observed, ObservedDomain
@@ -11,9 +12,8 @@ from vmhost.model.spec import CpuSpec, MemorySpec
 from vmhost.model.steps import SetMemory, SetVcpus
 from vmhost.model.tuning import PERIOD, Tuning
 from vmhost.model.units import format_size
-from vmhost.plan.tuning import live_tuning, normal, on_live, retune_steps
-from vmhost.render.document import read
-from vmhost.render.parse.domain import parse_domain
+from vmhost.plan.tuning import KNOWN, live_facts, live_tuning, normal, on_live, retune_steps
+from vmhost.render.parse.reading import look_into
 from vmhost.render.parse.tuning import parse_tuning
 from vmhost.render.parse.units import size_of
 
@@ -46,7 +46,7 @@ def can_plug(domain: ObservedDomain, cpus: CpuSpec) -> bool:
     """Whether a running guest was started with room for so many vCPUs; to give some back it needs a stop."""
     if not domain.raw.live_xml or (cpus.max or cpus.count) != domain.facts.max_vcpus:
         return False
-    live = parse_domain(domain.raw.live_xml)
+    live = live_facts(domain.raw.live_xml)
     return live.vcpus <= cpus.count <= live.max_vcpus
 
 
@@ -61,14 +61,19 @@ def can_blow(domain: ObservedDomain, memory: MemorySpec) -> bool:
 
 def started_memory(domain: ObservedDomain) -> int:
     """Return the bytes of memory that a running guest was started with."""
-    return size_of(read(domain.raw.live_xml).find("memory"), "KiB")
+    return _started_memory(domain.raw.live_xml)
+
+
+@lru_cache(maxsize=KNOWN)
+def _started_memory(xml: str) -> int:
+    return size_of(look_into(xml).find("memory"), "KiB")
 
 
 def live_steps(
     domain: ObservedDomain, cpus: CpuSpec, memory: MemorySpec, tuning: Tuning, why: str, observed: Observed
 ) -> Iterator[Planned]:
     """Yield the steps that bring a running guest to a spec at once, as far as it goes: vCPUs, balloon, the rest."""
-    uuid, name, live = domain.uuid, domain.name, parse_domain(domain.raw.live_xml)
+    uuid, name, live = domain.uuid, domain.name, live_facts(domain.raw.live_xml)
     count = live.vcpus
     if can_plug(domain, cpus) and count < cpus.count:
         text = f"{name}: plug vCPUs {count} -> {cpus.count}"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
 
+from vmhost.model.domains import DomainFacts
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Note, Planned
 from vmhost.model.spec import GuestSpec, HostSpec
@@ -21,6 +24,15 @@ from vmhost.plan.request import NoCapacity, Refusal
 from vmhost.render.parse.domain import parse_domain
 from vmhost.render.parse.tuning import parse_tuning
 from vmhost.render.tuning import with_tuning
+
+KNOWN: Final = 1024
+"""Running domains whose XML is read once, however often a plan asks."""
+
+
+@lru_cache(maxsize=KNOWN)
+def live_facts(xml: str) -> DomainFacts:
+    """Return what the XML of a running domain says."""
+    return parse_domain(xml)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +165,13 @@ def live_tuning(domain: ObservedDomain) -> Tuning:
     if not domain.raw.live_xml:
         return FREE
     found = parse_tuning(domain.raw.live_xml)
-    count = parse_domain(domain.raw.live_xml).vcpus if found.pins else 0
+    count = live_facts(domain.raw.live_xml).vcpus if found.pins else 0
     return replace(found, pins=tuple((vcpu, text) for vcpu, text in found.pins if vcpu < count))
 
 
 def on_live(tuning: Tuning, domain: ObservedDomain, vcpus: int = 0) -> Tuning:
     """Return what of a tuning can be so while the guest runs: pins of its present vCPUs; pages and locks stay."""
-    now, count = live_tuning(domain), vcpus or parse_domain(domain.raw.live_xml).vcpus
+    now, count = live_tuning(domain), vcpus or live_facts(domain.raw.live_xml).vcpus
     pins = tuple((vcpu, text) for vcpu, text in tuning.pins if vcpu < count)
     return replace(tuning, pins=pins, page=now.page, locked=now.locked, cells=now.cells, cell_mode=now.cell_mode)
 
@@ -262,13 +274,15 @@ def in_order(specs: Sequence[GuestSpec], placing: Placing) -> list[GuestSpec]:
 
     Where nobody gives up anything the order is the site's own.
     """
+    claims = (*placing.after.claims.values(), *placing.before.claims.values())
+    if not any(one.exclusive for one in claims if one.ours):
+        return list(specs)
     return sorted(specs, key=lambda spec: _turn(spec.name, placing))
 
 
 def _turn(name: str, placing: Placing) -> tuple[int, int]:
     old, new = placing.before.claims.get(name), placing.after.claims.get(name)
-    moves = any(one.exclusive for one in (*placing.after.claims.values(), *placing.before.claims.values()) if one.ours)
-    if not moves or new is None:
+    if new is None:
         return 0, 0
     if old is not None and (new.exclusive <= old.exclusive):
         return 0, 0
