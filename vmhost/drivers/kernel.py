@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -17,10 +18,12 @@ from vmhost.model.units import parse_cpuset
 
 SYSTEM: Final = Path("/sys/devices/system")
 PROC: Final = Path("/proc")
-_FILES: Final = (
-    *("cpu/online", "cpu/offline", "cpu/isolated", "cpu/cpu*/topology/cluster_cpus_list"),
+_ONLINE: Final = "cpu/online"
+_CHANGING: Final = (
+    *(_ONLINE, "cpu/offline", "cpu/isolated"),
     *("node/node*/hugepages/hugepages-*/free_hugepages", "node/node*/hugepages/hugepages-*/nr_hugepages"),
 )
+_CLUSTERS: Final = "cpu/cpu*/topology/cluster_cpus_list"
 _UUID: Final = re.compile(rb"\0-uuid\0([0-9a-f-]{36})\0")
 _VCPU: Final = re.compile(r"CPU (\d+)/(?:KVM|TCG)")
 _NO_LIMIT: Final = 1 << 62
@@ -38,11 +41,9 @@ class LinuxKernel:
 
     def processors(self) -> Mapping[str, str]:
         found: dict[str, str] = {}
-        for pattern in _FILES:
-            for path in self.system.glob(pattern):
-                with suppress(OSError):
-                    found[str(path.relative_to(self.system))] = path.read_text().strip()
-        return found
+        for pattern in _CHANGING:
+            found |= _texts(self.system, pattern)
+        return {**found, **_clusters(self.system, found.get(_ONLINE, ""))}
 
     def held(self) -> Mapping[str, Held]:
         mounts = _mounts(self.proc)
@@ -59,6 +60,19 @@ class LinuxKernel:
                 line = (self.proc / "pressure" / what).read_text().splitlines()[0]
                 found[what] = float(line.split("avg10=")[1].split()[0])
         return found
+
+
+def _texts(root: Path, pattern: str) -> dict[str, str]:
+    found = {}
+    for path in root.glob(pattern) if "*" in pattern else (root / pattern,):
+        with suppress(OSError):
+            found[str(path.relative_to(root))] = path.read_text().strip()
+    return found
+
+
+@lru_cache(maxsize=4)  # a file for each CPU, and they change only with what is online
+def _clusters(root: Path, _online: str) -> Mapping[str, str]:
+    return _texts(root, _CLUSTERS)
 
 
 @dataclass(frozen=True, slots=True)
