@@ -12,12 +12,14 @@ from textual.widgets import Static
 from vmhost.tui import errands
 from vmhost.tui.keymap import bindings
 from vmhost.tui.rows.cells import Line, Tone
+from vmhost.tui.rows.cores import FITS, core_lines
 from vmhost.tui.rows.errors import error_lines
 from vmhost.tui.rows.host import finding_lines, host_lines
 from vmhost.tui.screens.frame import Frame
 from vmhost.tui.widgets.lines import Lines
 
 if TYPE_CHECKING:
+    from vmhost.model.capacity import Capacity
     from vmhost.model.errors import VmhostError
     from vmhost.model.outcome import Finding
     from vmhost.ops.watch import Picture
@@ -41,6 +43,12 @@ class HostScreen(Frame):
     place = "host"
     _WIDE = 150
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._observed: object = None
+        self._asking = False
+        self._cores: list[Line] = [Line("counting", Tone.DIM)]
+
     def body(self) -> ComposeResult:
         with Container(id="halves"):
             yield Lines(id="facts")
@@ -56,7 +64,31 @@ class HostScreen(Frame):
         self.query_one("#halves").set_class(self.size.width >= self._WIDE, "wide")
 
     def show(self, picture: Picture) -> None:
-        self.query_one("#facts", Lines).show(host_lines(picture, self.vmhost.signs))
+        if self._observed is not picture.observed:
+            self._observed = picture.observed
+            self._ask_capacity()
+        self._show_facts(picture)
+
+    def _show_facts(self, picture: Picture) -> None:
+        signs = self.vmhost.signs
+        self.query_one("#facts", Lines).show([*host_lines(picture, signs), Line(""), *self._cores])
+
+    def _ask_capacity(self) -> None:
+        if self._asking:
+            return
+        self._asking = True
+        host = self.vmhost.host
+        errands.send(self, lambda: host.capacity(fits=FITS), self._counted, self._not_counted, "capacity")
+
+    def _counted(self, capacity: Capacity) -> None:
+        self._asking = False
+        self._cores = core_lines(capacity, self.vmhost.signs)
+        if self.vmhost.picture is not None:
+            self._show_facts(self.vmhost.picture)
+
+    def _not_counted(self, error: VmhostError) -> None:
+        self._asking = False
+        self._cores = error_lines(error)
 
     def action_examine(self) -> None:
         """Examine the host."""

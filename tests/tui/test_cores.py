@@ -1,0 +1,76 @@
+"""The map of cores on the host's screen."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tui.stage import on_stage
+from vmhost.model.capacity import Capacity, CellRow, CpuRow, Fit, GuestShare, PagesRow
+from vmhost.tui.rows.cells import UNICODE
+from vmhost.tui.rows.cores import core_lines
+
+pytestmark = [pytest.mark.tui]
+
+GIB = 1 << 30
+
+
+@pytest.mark.asyncio
+async def test_the_hosts_screen_shows_cores_and_what_still_fits() -> None:
+    async with on_stage(size=(120, 60)) as stage:
+        await stage.press("colon", "h", "o", "s", "t", "enter")
+        await stage.until(lambda: "CORES" in stage.lines("#facts"))
+        text = stage.lines("#facts")
+        assert "34 vCPUs share 0-23" in text
+        assert "may run on every pCPU: jenkins, router" in text
+        assert "small" in text
+        assert "more would fit" in text
+
+
+@pytest.mark.asyncio
+async def test_what_changes_on_the_host_changes_the_map() -> None:
+    async with on_stage(size=(120, 60)) as stage:
+        await stage.press("colon", "h", "o", "s", "t", "enter")
+        await stage.until(lambda: "34 vCPUs share" in stage.lines("#facts"))
+        stage.fake.hypervisor.power_off(stage.fake.domain("build-01").uuid)
+        stage.fake.hypervisor.undefine(stage.fake.domain("build-01").uuid)
+        await stage.until(lambda: "26 vCPUs share" in stage.lines("#facts"))
+
+
+def cpu(number: int, cell: int, use: str, *guests: str) -> CpuRow:
+    return CpuRow(number, cell, cell, cell, f"{number // 2 * 2}-{number // 2 * 2 + 1}", use, guests)
+
+
+def test_threads_of_a_core_stand_together_and_cells_below_each_other() -> None:
+    uses = ["reserve", "reserve", "own", "empty", "shared", "shared", "offline", "isolated"]
+    cpus = tuple(cpu(number, number // 4, use) for number, use in enumerate(uses))
+    cells = tuple(CellRow(cell, 8 * GIB, 4 * GIB, "0-3", (PagesRow(2 << 20, 512, 100),)) for cell in range(2))
+    db = GuestShare("db-01", "isolated", "2", 0, 1.0, GIB, promised=True, active=True)
+    capacity = Capacity(
+        cpus,
+        cells,
+        (db,),
+        16 * GIB,
+        GIB,
+        4 * GIB,
+        11 * GIB,
+        "4-5",
+        6,
+        (Fit("small", 5, "memory"),),
+        ("no room",),
+        ("hot",),
+    )
+    lines = [line.text for line in core_lines(capacity, UNICODE)]
+    assert next(line for line in lines if line.startswith("cell 0")).split() == ["cell", "0", "RR", "#-", "0-3"]
+    assert next(line for line in lines if line.startswith("cell 1")).split() == ["cell", "1", "..", "xi", "4-7"]
+    assert any("# somebody's own" in line and "x offline" in line for line in lines)
+    assert "db-01         2 (isolated)" in lines
+    assert any("cell 1: 100 of 512 free, 2M each" in line for line in lines)
+    assert any("5 more would fit; then memory" in line for line in lines)
+    assert any("after a reboot: no room" in line for line in lines)
+
+
+def test_many_cores_take_several_rows() -> None:
+    cpus = tuple(CpuRow(number, 0, 0, 0, str(number), "shared") for number in range(40))
+    capacity = Capacity(cpus, (), (), GIB, 0, 0, GIB, "0-39", 0)
+    numbers = [line.text.split()[-1] for line in core_lines(capacity, UNICODE)[1:4]]
+    assert numbers == ["0-15", "16-31", "32-39"]
