@@ -230,7 +230,7 @@ def test_a_foreign_bridge_that_comes_while_ours_is_made(real: Host, tmp_path: Pa
 
     try:
         with pytest.raises(ApplyError, match="br-shop") as failed:
-            apply(just_before(real, "links", "create_bridge", make), bridged(tmp_path))
+            apply(just_before(real, "links", "carry_out", make), bridged(tmp_path))
         assert isinstance(failed.value.__cause__, AlreadyThere)
         assert failed.value.leftovers == ()
         assert next(link for link in real.observe().links if link.name == "br-shop").alias == ""
