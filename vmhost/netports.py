@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vmhost.model.network import LinkManager, ObservedNetwork
     from vmhost.model.observed import Neighbour, ObservedHook, ObservedLink
     from vmhost.model.reach import AccessPort
+    from vmhost.model.reservations import Reservation
     from vmhost.model.vlans import PortVlans
     from vmhost.model.wire import KernelNetwork
 
@@ -94,6 +95,9 @@ class Links(Access, Protocol):
     def set_port_vlans(self, name: str, wanted: PortVlans) -> None:
         """Make the VLANs of a port exactly these and read them back; ``Conflict`` when its bridge filters none."""
 
+    def isolate_port(self, name: str, on: bool) -> None:
+        """Let a port of a bridge exchange nothing with other isolated ones; ``Conflict`` when it is no such port."""
+
     def delete_bridge(self, name: str, *, alias: str) -> None:
         """Delete if the alias is ours; ``AlreadyThere`` when it has ports or another alias."""
 
@@ -110,3 +114,27 @@ class Hook(Protocol):
 
     def restart_daemon(self) -> None:
         """Restart libvirt's daemon; guests run on, and connections are made anew."""
+
+
+class Packet(Protocol):
+    """The packet filter: our own table, as text of libnftables-json(5)."""
+
+    def table(self) -> str: ...
+    def change(self, make: Callable[[str], str], *, look: bool = True) -> None:
+        """Send what ``make`` makes of our table (of an empty text without ``look``) as one transaction, if anything."""
+
+
+class Reservations(Protocol):
+    """What is reserved on this host beside its guests; changed under the host's lock only."""
+
+    def read(self) -> tuple[Reservation, ...]:
+        """All of them, those that have rested long enough, too. :raises DamagedData: they cannot be read."""
+
+    def keep(self, items: Sequence[Reservation], now: str) -> None:
+        """Add or replace, all or none; what has rested long enough at ``now`` is forgotten.
+
+        :raises AlreadyThere: another holds one of them.
+        """
+
+    def drop(self, items: Sequence[Reservation]) -> None:
+        """Forget them; those that are not there are fine."""

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from vmhost.model.layout import Layout as Layout
 from vmhost.netports import Hook as Hook
 from vmhost.netports import Links as Links
+from vmhost.netports import Packet as Packet
+from vmhost.netports import Reservations as Reservations
 
 if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
     from vmhost.model.image import ImageRecord
@@ -122,6 +124,7 @@ class Hypervisor(Protocol):
     def set_memory(self, uuid: str, size: int) -> None:
         """Let the balloon of a running guest leave it ``size`` bytes; returns at once; Absent when it does not run."""
 
+    def set_bandwidth(self, uuid: str, tap: str, inbound: int, outbound: int) -> None: ...
     def create_pool(self, name: str, path: str) -> None:
         """Define, build, start and autostart a directory pool; AlreadyThere when the name is taken."""
 
@@ -363,6 +366,7 @@ class Ports:
     hook: Hook
     keeper: Keeper
     kernel: Kernel
+    packet: Packet
     shell: GuestShell
     signals: Signals
     seeds: SeedMaker
@@ -372,5 +376,6 @@ class Ports:
     keys: Keys
     locks: Locks
     journals: Journals
+    reservations: Reservations
     history: History
     layout: Layout

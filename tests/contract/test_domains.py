@@ -12,6 +12,7 @@ from tests.contract.backends import Backend, eventually, metadata_xml
 from vmhost.model.errors import Absent, AlreadyThere, DriverError
 from vmhost.model.identity import NAMESPACE
 from vmhost.model.observed import DomainState
+from vmhost.render.parse.domain import parse_domain
 
 FOREIGN = "<tool:note xmlns:tool='https://example.com/tool'>keep me</tool:note>"
 DISK_IMAGE = 1 << 20
@@ -293,3 +294,19 @@ def _link(live_xml: str, mac: str) -> str:
             link = nic.find("link")
             return "up" if link is None else str(link.get("state"))
     raise AssertionError(f"there is no NIC {mac}")
+
+
+LIMITED = """
+<interface type='ethernet'>
+  <mac address='52:54:00:00:00:77'/><target dev='vhlimits-0'/><model type='virtio'/>
+</interface>"""
+
+
+def test_limits_of_a_nic_are_set_changed_and_taken_away(backend: Backend) -> None:
+    guest = backend.defined(devices=LIMITED)
+    for wanted in ((1221, 977), (8, 977), (0, 977), (0, 0)):
+        backend.hypervisor.set_bandwidth(guest.uuid, "vhlimits-0", *wanted)
+        (nic,) = parse_domain(backend.hypervisor.domain(guest.uuid).xml).nics
+        assert (nic.inbound, nic.outbound) == wanted
+    with pytest.raises(DriverError):
+        backend.hypervisor.set_bandwidth(guest.uuid, "vh-not-there", 1, 1)

@@ -85,6 +85,18 @@ def test_other_ports_are_left_alone(network: Network, port: str) -> None:
     assert _vlans(network, other) == port_vlans(200)
 
 
+def test_a_port_is_isolated_and_no_longer(network: Network, port: str) -> None:
+    plain = network.add_port(network.bridge())
+    for name in (port, plain):
+        for on in (True, True, False, False):
+            network.links.isolate_port(name, on)
+            assert [link.name for link in network.links.links() if link.isolated] == ([name] if on else [])
+    for name, kind in (("lo", Conflict), ("vh-not-there", Absent)):
+        with pytest.raises(kind) as caught:
+            network.links.isolate_port(name, True)
+        assert (caught.value.subject, bool(caught.value.hint)) == (name, True)
+
+
 def test_what_is_no_port_of_such_a_bridge_is_refused(network: Network, port: str) -> None:
     plain = network.add_port(network.bridge())
     for name, kind in ((plain, Conflict), ("lo", Conflict), ("vh-not-there", Absent)):

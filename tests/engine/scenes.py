@@ -87,6 +87,19 @@ def _on_trial(host: Host) -> None:
     host.apply(host.plan_network(parse_site(NETWORK)))
 
 
+AUTO = """
+apiVersion: vmhost/v1
+name: shop
+bridges: {br0: {mode: vlan-aware}}
+networks: {lan: {bridge: br0, vlan: auto, range: 1000-1999, subnet: 10.0.0.0/24, reach: agent}}
+guests:
+  web-01: {image: debian-12, memory: 512M, disks: [{size: 4G}], nics: [{network: lan}]}
+"""
+
+
+GUARDED = AUTO.replace("reach: agent", "reach: agent, isolated: true, spoofing: refused, bandwidth: 10Mbit")
+
+
 SCENES: Mapping[str, Scene] = {
     "create": Scene("", lambda host: host.plan(site(WEB))),
     "create beside another": Scene(OTHER, lambda host: host.plan(site(OTHER, WEB))),
@@ -105,6 +118,15 @@ SCENES: Mapping[str, Scene] = {
     "delete": Scene(WEB + OTHER, lambda host: host.plan_delete(["web-01"], HARM)),
     "a network on trial": Scene("", lambda host: host.plan_network(parse_site(NETWORK))),
     "a network that is confirmed": Scene("", Host.plan_confirmation, prepare=_on_trial),
+    "create in a VLAN of a range": Scene("", lambda host: host.plan(parse_site(AUTO))),
+    "change to a VLAN of another range": Scene(
+        AUTO, lambda host: host.plan(parse_site(AUTO.replace("1000-1999", "7-9")))
+    ),
+    "create with guards": Scene("", lambda host: host.plan(parse_site(GUARDED))),
+    "add guards and limits": Scene(AUTO, lambda host: host.plan(parse_site(GUARDED))),
+    "take guards and limits away": Scene(GUARDED, lambda host: host.plan(parse_site(AUTO))),
+    "delete one with guards": Scene(GUARDED, lambda host: host.plan_delete(["web-01"], HARM)),
+    "delete the last in a VLAN": Scene(AUTO, lambda host: host.plan_delete(["web-01"], HARM)),
     "delete the last": Scene(WEB, lambda host: host.plan_delete(["web-01"], HARM)),
 }
 
@@ -149,6 +171,10 @@ def shape(state: Mapping[str, Any]) -> Any:
         "taps": sum(name.startswith("vh") for name in state["links"]),
         "journals": state["journals"],
         "locks": state["locks"],
+        "reservations": state["reservations"],
+        "guards": [(guard.reached, len(guard.marks)) for guard in state["guards"]],
+        "isolated": len(state["isolated"]),
+        "limits": sorted("<bandwidth>" in domain["xml"] for domain in state["domains"].values()),
         "orphaned consoles": sum(not any(uuid in path for uuid in names) for path in state["consoles"]),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,29 @@ def test_what_is_wanted_is_in_the_metadata() -> None:
         "vh3f2a91c4-1": port_vlans(0, [5, 7, 8]),
         "vh3f2a91c4-2": port_vlans(9, [10]),
     }
+
+
+def test_guards_come_first_and_go_with_the_guest(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[tuple[str, object]] = []
+
+    class Kernel:
+        def __getattr__(self, name: str) -> Callable[..., None]:
+            return lambda *words, **_: done.append((name, words[0]))
+
+    monkeypatch.setattr(hook, "Netlink", Kernel)
+    monkeypatch.setattr(hook, "Nft", Kernel)
+    xml = domain(nic(0, pvid=100), nic(1, isolated=True, spoofing="refused", address="10.0.0.1/24"), nic(2))
+    assert _call(xml, "start", monkeypatch) == 0
+    assert [name for name, _ in done] == ["change", "isolate_port", "set_port_vlans"]
+    make = done[0][1]
+    assert callable(make)
+    sent = make("")
+    assert "vh3f2a91c4-1.mac" in sent
+    assert "vh3f2a91c4-0" not in sent
+    done.clear()
+    monkeypatch.setattr("sys.stdin", io.StringIO(xml))
+    assert hook.main(["web", "release", "end", "-"]) == 0
+    assert [name for name, _ in done] == ["change"]
 
 
 def test_a_nic_that_was_taken_out_is_passed_over() -> None:
@@ -91,6 +115,10 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (domain(nic(0, pvid=100)), ("reconnect", "begin"), 0),
         (domain(nic(0, pvid=100)), ("stopped", "end"), 0),
         (domain(nic(0, pvid=100)), ("prepare", "begin"), 0),
+        (domain(nic(0, pvid=100)), ("release", "end"), 0),
+        (domain(nic(0, spoofing="refused")), ("start", "begin"), 127),
+        (domain(nic(0, isolated=True)), ("start", "begin"), 127),
+        (domain(nic(0, spoofing="refused")), ("prepare", "begin"), 0),
         (domain(nic(0)), ("start", "begin"), 0),
         ("<domain><name>foreign</name><devices/></domain>", ("start", "begin"), 0),
         ("", ("start", "begin"), 0),

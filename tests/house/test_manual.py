@@ -180,7 +180,8 @@ def test_every_session_is_replayed_or_says_where_it_was_seen() -> None:
 
 def test_every_finding_of_doctor_has_its_remedy(root: Path) -> None:
     source = "".join(
-        (root / "vmhost" / "ops" / f"{name}.py").read_text(encoding="utf-8") for name in ("doctor", "doctornet")
+        (root / "vmhost" / "ops" / f"{name}.py").read_text(encoding="utf-8")
+        for name in ("doctor", "doctornet", "doctorports")
     )
     found = re.findall(r'\bFinding\(\s*"([a-z-]+)",\s*"([a-z]+)"', source)
     assert len(found) == len(re.findall(r"\bFinding\(", source)) > 10

@@ -29,6 +29,7 @@ SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "guests.NAME.memory": (spec.MemoryInput,),
     "guests.NAME.disks[]": (spec.DiskSpec,),
     "guests.NAME.nics[]": (spec.NicSpec,),
+    "guests.NAME.nics[].bandwidth": (spec.BandwidthSpec,),
     "guests.NAME.ready": (spec.ReadySpec,),
     "guests.NAME.cloud_init": (spec.CloudInitSpec,),
     "guests.NAME.cloud_init.users[]": (spec.UserSpec,),

@@ -161,8 +161,10 @@ def test_other_vids_are_refused_with_the_rule(vid: int) -> None:
 
 def test_a_vid_range_beyond_802_1q_is_refused_with_the_rule() -> None:
     assert units.parse_vid_range("1000 - 1999") == (1000, 1999)
-    with pytest.raises(ValueError, match=r"4096 is not a VLAN id: IEEE 802\.1Q"):
+    with pytest.raises(ValueError, match=r"IEEE 802\.1Q has 12 bits for the id, .* 1 to 4094"):
         units.parse_vid_range("4096-8192")
+    with pytest.raises(ValueError, match="1 to 4094"):
+        units.parse_vid_range("0-10")
     with pytest.raises(ValueError, match="reversed"):
         units.parse_vid_range("20-10")
     with pytest.raises(ValueError, match="not a range"):
@@ -212,3 +214,24 @@ def test_what_is_shown_is_as_a_person_would_write_it() -> None:
     assert units.shown("\x1b[31m\u202e") == r"'\x1b[31m\u202e'"
     assert units.shown({"a": 1}) == "a mapping"
     assert units.shown("x" * 300) == repr("x" * 60 + "...")
+
+
+@pytest.mark.parametrize(
+    ("text", "bits"),
+    [("10Mbit", 10_000_000), ("2.5Gbit", 2_500_000_000), ("500 kbit/s", 500_000), ("64kbit", 64_000)],
+)
+def test_rates(text: str, bits: int) -> None:
+    assert units.parse_rate(text) == bits
+    assert units.parse_rate(units.format_rate(bits)) == bits
+
+
+def test_a_rate_is_written_back_exactly() -> None:
+    for bits in (64_000, 1_234_567, 999_999_999, 1_000_000_000_000, 1_500_000):
+        assert units.parse_rate(units.format_rate(bits)) == bits
+    assert [units.format_rate(bits) for bits in (0, 1_500_000, 10**9)] == ["no limit", "1.5Mbit", "1Gbit"]
+
+
+@pytest.mark.parametrize("text", ["10M", "10", "10Mbyte", "0Mbit", "1kbit", "2000Gbit", "-1Mbit", "Mbit", "", "1e3Mb"])
+def test_what_is_no_rate_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ValueError, match="a rate"):
+        units.parse_rate(text)

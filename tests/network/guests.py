@@ -63,6 +63,7 @@ class Guest:
     """A guest with one NIC. ``pvid`` and ``tagged`` are the VLANs of its port; ``ours`` False: a foreign guest.
 
     ``disk``: it has one, without which libvirt makes no snapshot.
+    ``spoofing`` is ``refused`` for one whose port is guarded.
     """
 
     lab: InLab
@@ -72,8 +73,17 @@ class Guest:
     words: str = ""
     ours: bool = True
     disk: bool = False
+    address: str = ""
+    isolated: bool = False
+    spoofing: str = ""
     uuid: str = field(default_factory=lambda: str(uuid4()))
     _console: socket.socket | None = None
+
+    @property
+    def nic(self) -> NicIdentity:
+        """What its metadata says of its NIC."""
+        place = (self.tap, self.address, 0, self.pvid, self.tagged, BRIDGE)
+        return NicIdentity("prod", "prod", self.mac, *place, isolated=self.isolated, spoofing=self.spoofing)
 
     @property
     def tap(self) -> str:
@@ -93,8 +103,7 @@ class Guest:
         return self.lab.virsh("domstate", self.name).text.strip() == "running"
 
     def define(self) -> None:
-        nic = NicIdentity("prod", "prod", self.mac, self.tap, "", 0, self.pvid, self.tagged, BRIDGE)
-        identity = GuestIdentity(self.uuid, self.name, self.uuid, "", (nic,))
+        identity = GuestIdentity(self.uuid, self.name, self.uuid, "", (self.nic,))
         metadata = metadata_xml(GuestMetadata(1, "tests", "root", "", identity, "{}"))
         xml = DOMAIN.format(
             name=self.name,

@@ -143,6 +143,16 @@ def _no_namespace(fake: FakeHost, name: str) -> None:
         del fake.world.links[link.name]
 
 
+def _not_isolated(fake: FakeHost, name: str) -> None:
+    """Somebody took the isolation of a port away."""
+    fake.links.isolate_port(parse_domain(fake.domain(name).xml).nics[0].tap, False)
+
+
+def _guards_lost(fake: FakeHost) -> None:
+    """Somebody emptied the packet filter."""
+    fake.world.nft = ""
+
+
 HAPPENINGS: Mapping[str, Callable[..., None]] = {
     "edit": _edit,
     "foreign": _foreign,
@@ -166,4 +176,6 @@ HAPPENINGS: Mapping[str, Callable[..., None]] = {
     "no-namespace": _no_namespace,
     "no-hook": lambda fake: fake.hook.remove(),
     "image": _image,
+    "not-isolated": _not_isolated,
+    "guards-lost": _guards_lost,
 }

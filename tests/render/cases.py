@@ -16,6 +16,7 @@ from vmhost.model.identity import METADATA_VERSION, GuestIdentity, GuestMetadata
 from vmhost.model.observed import ObservedHost
 from vmhost.model.spec import GuestSpec, NetworkSpec, NicSpec
 from vmhost.model.tuning import FREE, Tuning
+from vmhost.plan.guards import guarded
 from vmhost.render.domain import DiskPath, DomainContext, render_domain
 from vmhost.render.templates import Templates
 
@@ -73,7 +74,8 @@ class Case:
             port = 0 if nic.address == "none" else 40022 + index
             return NicIdentity(nic.id or nic.network, nic.network, mac, ssh_port=port)
         address = "" if nic.address in ("auto", "dhcp", "none") else f"{nic.address}/24"
-        return NicIdentity(nic.id or nic.network, nic.network, mac, tap_name(UUID, index), address)
+        made = NicIdentity(nic.id or nic.network, nic.network, mac, tap_name(UUID, index), address)
+        return guarded(made, nic, self.networks[nic.network])
 
     def context(self) -> DomainContext:
         """Return what the guest's domain needs beside its spec."""
@@ -154,6 +156,15 @@ CASES: dict[str, Case] = {
                 {"network": "prod", "id": "prod", "address": "10.20.0.11"},
                 {"network": "store", "id": "store", "address": "none", "mac": "52:54:00:12:34:56"},
                 {"network": "prod", "id": "second", "address": "dhcp"},
+            ]
+        )
+    ),
+    "limits": Case(
+        guest(
+            nics=[
+                {"network": "prod", "id": "prod", "bandwidth": "10Mbit"},
+                {"network": "prod", "id": "up", "bandwidth": {"outbound": "64kbit"}, "isolated": True},
+                {"network": "prod", "id": "down", "bandwidth": {"inbound": "1Gbit"}, "spoofing": "refused"},
             ]
         )
     ),

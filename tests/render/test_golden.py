@@ -21,7 +21,7 @@ SHOWN: dict[type[BaseModel], tuple[str, ...]] = {
     CpuSpec: ("count", "max"),
     MemorySpec: ("size", "max"),
     DiskSpec: ("id",),
-    NicSpec: ("network", "id", "mac"),
+    NicSpec: ("network", "id", "mac", "bandwidth"),
     NetworkSpec: ("type", "bridge", "mtu"),
 }
 ELSEWHERE: dict[type[BaseModel], dict[str, str]] = {
@@ -52,10 +52,19 @@ ELSEWHERE: dict[type[BaseModel], dict[str, str]] = {
         ("limit", "swap_limit", "hugepages", "cells", "numa", "locked"), "the tuning, which a plan makes of it"
     ),
     DiskSpec: {"size": "the volume", "pool": "the volume, and so the path"},
-    NicSpec: {"address": "the seed and the metadata", "tagged": "the hook"},
+    NicSpec: {
+        "address": "the seed and the metadata",
+        "tagged": "the hook",
+        "isolated": "the hook",
+        "spoofing": "the hook",
+    },
     NetworkSpec: {
         "vlan": "the hook",
         "range": "a plan",
+        "reserved": "a plan",
+        "isolated": "the hook",
+        "spoofing": "the hook",
+        "bandwidth": "the NIC's own limits",
         "subnet": "a plan",
         "gateway": "the seed",
         "address": "the host's own link",

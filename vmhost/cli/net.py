@@ -9,7 +9,9 @@ import click
 
 from vmhost.cli import diagnostics
 from vmhost.cli.common import open_host, settle, yes_option
+from vmhost.cli.netguards import guards
 from vmhost.cli.netverify import verify
+from vmhost.cli.netvlan import vlan
 from vmhost.cli.output import DOCUMENTS, emit, format_option, names, table
 from vmhost.cli.site import carry_out, show_plan
 from vmhost.model.text import sanitize
@@ -91,6 +93,10 @@ def confirm(ctx: click.Context, output: str) -> int:
     """Let the network change that waits stay, now and at the host's next boot."""
     with open_host(ctx) as host:
         return carry_out(host, host.plan_confirmation(), output, yes=True, dry_run=False)
+
+
+net.add_command(guards)
+net.add_command(vlan)
 
 
 @net.command("show")

@@ -31,12 +31,13 @@ _SCRIPT: Final = """\
 {mark}
 {{ echo "$PPID" >{called}; }} 2>/dev/null
 case $2/$3 in
-start/begin | reconnect/begin) ;;
+start/begin | reconnect/begin | release/end) ;;
 *) exit 0 ;;
 esac
 xml=$(cat)
 case $xml in
-*{namespace}*' pvid='* | *{namespace}*' tagged='*) ;;
+*{namespace}*' spoofing='*) ;;
+*{namespace}*' pvid='* | *{namespace}*' tagged='* | *{namespace}*' isolated='*) [ "$2" != release ] || exit 0 ;;
 *) exit 0 ;;
 esac
 printf '%s\\n' "$xml" | {python} "$@"

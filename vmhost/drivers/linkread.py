@@ -7,7 +7,7 @@ from dataclasses import replace
 from socket import if_indextoname
 from typing import Any, Final
 
-from vmhost.drivers.portvlans import link_named, port_vlans_by_index
+from vmhost.drivers.portvlans import is_isolated, link_named, port_vlans_by_index
 from vmhost.model.network import HeldAddress
 from vmhost.model.observed import Neighbour, ObservedLink
 
@@ -70,6 +70,7 @@ def _link(link: Message, names: dict[int, str], addresses: Sequence[HeldAddress]
         alias=str(link.get_attr("IFLA_IFALIAS") or ""),
         addresses=tuple(held.address for held in addresses),
         vlan_filtering=kind == "bridge" and bool(data and data.get_attr("IFLA_BR_VLAN_FILTERING")),
+        isolated=is_isolated(link),
         default_pvid=int(data.get_attr("IFLA_BR_VLAN_DEFAULT_PVID") or 0) if kind == "bridge" and data else 0,
         parent=names.get(link.get_attr("IFLA_LINK"), "") if kind == "vlan" else "",
         vid=int(data.get_attr("IFLA_VLAN_ID") or 0) if kind == "vlan" and data else 0,

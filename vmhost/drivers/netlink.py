@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from zlib import crc32
 
 from vmhost.drivers.linkread import Socket, all_links, all_neighbours, find_link, links_of
-from vmhost.drivers.portvlans import set_port_vlans
+from vmhost.drivers.portvlans import isolate_port, set_port_vlans
 from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied
 from vmhost.model.netsteps import HostRoute, LinkStep
 from vmhost.model.observed import Neighbour, ObservedLink
@@ -108,6 +108,14 @@ class Netlink:
         :raises PermissionDenied: this takes CAP_NET_ADMIN.
         """
         self._call(lambda socket: set_port_vlans(socket, name, wanted), name)
+
+    def isolate_port(self, name: str, on: bool) -> None:
+        """Let a port exchange nothing with other isolated ports of its bridge (bridge(8), ``isolated``), or everything.
+
+        :raises Absent: there is no such link. :raises Conflict: it is no port of a bridge.
+        :raises PermissionDenied: this takes CAP_NET_ADMIN.
+        """
+        self._call(lambda socket: isolate_port(socket, name, on), name)
 
     def namespaces(self) -> tuple[str, ...]:
         """Return the names of the network namespaces that have one."""

@@ -58,18 +58,36 @@ def set_port_vlans(socket: Socket, name: str, wanted: PortVlans) -> None:
         raise DriverError(f"has {now}, should have {wanted}", subject=name, hint=f"bridge vlan show dev {name}")
 
 
-def _port(socket: Socket, name: str) -> tuple[int, bool]:
+def isolate_port(socket: Socket, name: str, on: bool) -> None:
+    """Isolate a port of a bridge, or not, and read it back. Errors: as :func:`set_port_vlans`."""
+    index, _ = _port(socket, name, filtering=False)
+    socket.link("set", index=index, kind="bridge_slave", isolated=int(on))
+    if is_isolated(socket.link("get", index=index)[0]) != on:
+        text = "this kernel's bridges cannot isolate ports"
+        raise DriverError(text, subject=name, hint=f"bridge -details link show dev {name}")
+
+
+def is_isolated(link: Message) -> bool:
+    """Return whether a link is an isolated port of a bridge."""
+    info = link.get_attr("IFLA_LINKINFO")
+    if not info or info.get_attr("IFLA_INFO_SLAVE_KIND") != "bridge":
+        return False
+    data = info.get_attr("IFLA_INFO_SLAVE_DATA")
+    return bool(data and data.get_attr("IFLA_BRPORT_ISOLATED"))
+
+
+def _port(socket: Socket, name: str, *, filtering: bool = True) -> tuple[int, bool]:
     """Return the index of a port, and whether it is the bridge itself: the host's own port."""
     link = link_named(socket, name)
     if link is None:
         raise Absent("there is no link of that name", subject=name, hint="ip link")
-    if _filters(link):
+    if filtering and _filters(link):
         return int(link["index"]), True
     master = link.get_attr("IFLA_MASTER")
     bridge = socket.link("get", index=master)[0] if master else None
     if bridge is None or _kind(bridge) != "bridge":
         raise Conflict("it is no port of a bridge", subject=name, hint=f"ip -details link show {name}")
-    if not _filters(bridge):
+    if filtering and not _filters(bridge):
         title = bridge.get_attr("IFLA_IFNAME")
         text = f"bridge {title} does not filter VLANs: its ports are not kept apart"
         raise Conflict(text, subject=name, hint=f"ip -details link show {title}")

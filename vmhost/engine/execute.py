@@ -9,6 +9,7 @@ from vmhost.engine.await_guest import await_guest
 from vmhost.engine.context import Context
 from vmhost.engine.hold import hold
 from vmhost.engine.network import change_network
+from vmhost.engine.portsteps import execute_on_port
 from vmhost.engine.power import shut_down
 from vmhost.model.errors import Absent, AlreadyThere, Conflict
 from vmhost.model.netsteps import (
@@ -35,16 +36,21 @@ from vmhost.model.steps import (
     DiscardManagedSave,
     EnsurePool,
     ForgetConsole,
+    GuardPort,
     InstallHook,
+    IsolatePort,
     OpenAccess,
     PlugNic,
     PowerOff,
+    Release,
     RemoveHook,
+    Reserve,
     ResizeDisk,
     ResizeVolume,
     RestartDaemon,
     ScrubSeed,
     SetAutostart,
+    SetBandwidth,
     SetMemory,
     SetMetadata,
     SetNicLink,
@@ -54,9 +60,11 @@ from vmhost.model.steps import (
     StartDomain,
     Step,
     UndefineDomain,
+    UnguardPort,
     UnplugNic,
+    Unreserve,
 )
-from vmhost.netports import Keeper
+from vmhost.netports import Hook, Keeper
 from vmhost.render.parse.domain import parse_domain
 from vmhost.render.seed import SeedDocuments, seed_files
 from vmhost.render.storage import volume_xml
@@ -70,19 +78,14 @@ def execute(step: Step, context: Context) -> str:  # noqa: C901 - one match over
 
     :raises DriverError: the step failed; unless it says otherwise, nothing was changed.
     """
-    ports = context.ports
-    hypervisor = ports.hypervisor
+    ports, hypervisor = context.ports, context.ports.hypervisor
     match step:
         case EnsurePool(name, path):
             hypervisor.create_pool(name, path)
         case DeletePool(name):
             hypervisor.delete_pool(name)
-        case InstallHook():
-            ports.hook.install()
-        case RemoveHook():
-            ports.hook.remove()
-        case RestartDaemon():
-            ports.hook.restart_daemon()
+        case InstallHook() | RemoveHook() | RestartDaemon():
+            _hook(step, ports.hook)
         case CreateVolume():
             _create_volume(step, context)
         case CreateSeed() | ScrubSeed():
@@ -115,6 +118,8 @@ def execute(step: Step, context: Context) -> str:  # noqa: C901 - one match over
             ports.signals.forget_console(path)
         case AwaitGuest():
             return await_guest(step, context)
+        case GuardPort() | UnguardPort() | IsolatePort() | SetBandwidth() | Reserve() | Release() | Unreserve():
+            execute_on_port(step, ports)
         case PlugNic() | UnplugNic() | SetNicLink() | OpenAccess() | CloseAccess():
             change_network(step, context)
         case KeepNetwork() | GuardNetwork() | AwaitConfirmation() | DismissGuard():
@@ -124,6 +129,18 @@ def execute(step: Step, context: Context) -> str:  # noqa: C901 - one match over
         case _:
             ports.links.carry_out(step)
     return ""
+
+
+def _hook(step: InstallHook | RemoveHook | RestartDaemon, hook: Hook) -> None:
+    match step:
+        case InstallHook():
+            hook.install()
+        case RemoveHook():
+            hook.remove()
+        case RestartDaemon():
+            hook.restart_daemon()
+        case _:
+            assert_never(step)
 
 
 def _keep(step: KeeperStep, keeper: Keeper) -> None:

@@ -24,6 +24,7 @@ def observe(ports: Ports, before: Observed | None = None) -> Observed:
     :raises Unreachable: libvirt does not answer; :raises PermissionDenied: it does not let us read.
     """
     from vmhost.model.observed import Observed
+    from vmhost.render.parse.nft import parse_guards
 
     links = ports.links.links()
     raw = ports.hypervisor.host()
@@ -39,6 +40,8 @@ def observe(ports: Ports, before: Observed | None = None) -> Observed:
         network=observe_network(ports, links),
         namespaces=ports.links.namespaces(),
         topology=_topology(raw, ports),
+        reservations=ports.reservations.read(),
+        guards=parse_guards(ports.packet.table()),
     )
 
 
@@ -47,6 +50,8 @@ def observe_again(ports: Ports, before: Observed) -> Observed:
 
     :param before: a look at the same host, under the lock that the steps were done under.
     """
+    from vmhost.render.parse.nft import parse_guards
+
     links = ports.links.links()
     return replace(
         before,
@@ -55,6 +60,8 @@ def observe_again(ports: Ports, before: Observed) -> Observed:
         links=links,
         hook=ports.hook.state(),
         network=observe_network(ports, links),
+        reservations=ports.reservations.read(),
+        guards=parse_guards(ports.packet.table()),
     )
 
 

@@ -19,9 +19,11 @@ from vmhost.model.steps import (
     DeletePool,
     DeleteVolume,
     ForgetConsole,
+    Release,
     RemoveHook,
     ResizeDisk,
     ResizeVolume,
+    UnguardPort,
     UnplugNic,
 )
 from vmhost.ports import OpenJournal
@@ -35,6 +37,8 @@ FORWARD = (
     DeleteBridge,
     RemoveHook,
     ForgetConsole,
+    Release,
+    UnguardPort,
     ResizeDisk,
     ResizeVolume,
     UnplugNic,

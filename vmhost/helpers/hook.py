@@ -1,7 +1,7 @@
-"""What libvirt's qemu hook does for guests of ours: it puts the ports of a guest into their VLANs before QEMU exists.
+"""What libvirt's qemu hook does for guests of ours: it sets up their ports before QEMU exists, and tidies up later.
 
 libvirt waits for it at every start, whoever asked for that, and gives it the domain's XML; so there is no moment in a
-wrong VLAN (https://libvirt.org/hooks.html). It must not call libvirt, which would wait for itself.
+wrong VLAN, or without a guard (https://libvirt.org/hooks.html). It must not call libvirt, which would wait for itself.
 """
 
 from __future__ import annotations
@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING
 
 from vmhost.drivers.leanlib import load_lean
 from vmhost.drivers.netlink import Netlink
+from vmhost.drivers.nft import Nft
 from vmhost.model.errors import VmhostError
+from vmhost.model.guard import guard_of
+from vmhost.render import nft
 from vmhost.render.parse.domain import parse_domain
 from vmhost.render.parse.metadata import parse_metadata
+from vmhost.render.parse.nft import parse_guards
 
 if TYPE_CHECKING:
+    from vmhost.model.identity import NicIdentity
     from vmhost.model.vlans import PortVlans
 
 START = ("start", "begin")
@@ -25,33 +30,60 @@ START = ("start", "begin")
 RECONNECT = ("reconnect", "begin")
 """libvirtd has found a running guest again; anything but 0 would make it end that guest."""
 
+RELEASE = ("release", "end")
+"""A guest has ended, or its start has failed, and its taps are gone."""
+
 
 def main(arguments: Sequence[str]) -> int:
     """``GUEST OPERATION SUB-OPERATION EXTRA`` with the domain's XML on stdin; 0, or 1 when the guest must not start."""
     operation = tuple(arguments[1:3])
-    if operation not in (START, RECONNECT):
+    if operation not in (START, RECONNECT, RELEASE):
         return 0
     load_lean()
     try:
-        apply_vlans(sys.stdin.read())
+        xml = sys.stdin.read()
+        if operation == RELEASE:
+            remove_guards(xml)
+        else:
+            set_up(xml)
     except (VmhostError, ValueError) as error:
         sys.stderr.write(f"vmhost: {error}\n")
         return 1 if operation == START else 0
     return 0
 
 
-def apply_vlans(xml: str) -> None:
-    """Set the VLANs that the metadata of a domain wants for the ports that it has.
+def set_up(xml: str) -> None:
+    """Set up the ports that a domain has as its metadata wishes: guards first, VLANs last.
 
     A NIC that was taken out of the domain has no port; a port that the metadata does not know carries nothing, since
     ports of VLAN-aware bridges are born in no VLAN.
 
-    :raises DriverError: a port could not be tagged, or is on a bridge that keeps nobody apart.
+    :raises DriverError: it could not be done, or a port is on a bridge that keeps nobody apart.
     :raises ValueError: the metadata does not name VLANs. :raises DamagedData: it is no XML.
     """
+    nics = present(xml)
+    vlans = list(wanted(xml))
+    if guards := [guard for nic in nics if (guard := guard_of(nic))]:
+        Nft().change(lambda _: nft.guard(guards), look=False)
     links = Netlink()
-    for tap, vlans in wanted(xml):
-        links.set_port_vlans(tap, vlans)
+    for nic in nics:
+        if nic.isolated:
+            links.isolate_port(nic.tap, True)
+    for tap, ids in vlans:
+        links.set_port_vlans(tap, ids)
+
+
+def remove_guards(xml: str) -> None:
+    """Take away what guards the ports that a domain had. Errors: as :func:`set_up`."""
+    taps = [nic.tap for nic in present(xml)]
+    Nft().change(lambda table: nft.unguard(taps, parse_guards(table)))
+
+
+def present(xml: str) -> tuple[NicIdentity, ...]:
+    """Return the NICs of the metadata that the domain has a port for."""
+    metadata = parse_metadata(xml)
+    taps = {nic.tap for nic in parse_domain(xml).nics if nic.tap}
+    return tuple(nic for nic in metadata.identity.nics if nic.tap in taps) if metadata else ()
 
 
 def wanted(xml: str) -> Iterator[tuple[str, PortVlans]]:
@@ -59,11 +91,10 @@ def wanted(xml: str) -> Iterator[tuple[str, PortVlans]]:
 
     :raises ValueError: the metadata does not name VLANs, or means those of another bridge.
     """
-    metadata = parse_metadata(xml)
     bridges = {nic.tap: nic.source for nic in parse_domain(xml).nics if nic.tap}
-    for nic in metadata.identity.nics if metadata else ():
+    for nic in present(xml):
         vlans = nic.vlans
-        if vlans is None or nic.tap not in bridges:
+        if vlans is None:
             continue
         if bridges[nic.tap] != nic.bridge:
             text = f"NIC {nic.id} is on {bridges[nic.tap]}, its VLANs are those of {nic.bridge}"

@@ -60,7 +60,8 @@ class DiskFacts:
 class NicFacts:
     """An ``<interface>``; ``source`` is the bridge, network or device, ``tap`` its ``<target dev>``.
 
-    ``mtu`` is what the guest is told in bytes; 0: nothing, the NIC takes its bridge's.
+    ``mtu`` is what the guest is told in bytes; 0: nothing, the NIC takes its bridge's. ``inbound`` and ``outbound`` are
+    its limits in KiB a second, libvirt's unit; 0: none.
     """
 
     type: str
@@ -70,6 +71,8 @@ class NicFacts:
     tap: str = ""
     alias: str = ""
     mtu: int = 0
+    inbound: int = 0
+    outbound: int = 0
 
 
 @dataclass(frozen=True, slots=True)

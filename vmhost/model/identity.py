@@ -22,6 +22,9 @@ class NicIdentity:
     empty without VLANs: the one that it is in untagged (0: none), and those that it sees tagged (``100,200-299``).
     ``reach`` is ``agent`` where the host does not reach the NIC by the network, ``port`` and ``jump`` where it does in
     another way than by its own routing; ``via`` says how: the host's own address with prefix, or the jump host.
+    ``isolated``: its port exchanges nothing with other isolated ports; ``spoofing`` is ``refused`` where what it says
+    in the name of others is dropped. ``inbound`` and ``outbound`` limit what goes to the guest and comes from it, in
+    bits a second, 0: no limit.
     """
 
     id: str
@@ -34,6 +37,10 @@ class NicIdentity:
     tagged: str = ""
     bridge: str = ""
     reach: str = ""
+    isolated: bool = False
+    spoofing: str = ""
+    inbound: int = 0
+    outbound: int = 0
     via: str = ""
 
     @property

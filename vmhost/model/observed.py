@@ -10,8 +10,10 @@ from vmhost.model.domains import DomainState as DomainState
 from vmhost.model.domains import NicFacts as NicFacts
 from vmhost.model.domains import ObservedDomain as ObservedDomain
 from vmhost.model.domains import RawDomain as RawDomain
+from vmhost.model.guard import ObservedGuard
 from vmhost.model.image import ImageRecord
 from vmhost.model.network import NOTHING, HeldAddress, ObservedNetwork
+from vmhost.model.reservations import Reservation
 from vmhost.model.topology import NO_TOPOLOGY, Topology
 from vmhost.model.vlans import NO_VLAN, PortVlans
 
@@ -71,6 +73,7 @@ class ObservedLink:
     held: tuple[HeldAddress, ...] = ()
     stp: bool = False
     peer: str = ""
+    isolated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,8 @@ class Observed:
     network: ObservedNetwork = NOTHING
     namespaces: tuple[str, ...] = ()
     topology: Topology = NO_TOPOLOGY
+    reservations: tuple[Reservation, ...] = ()
+    guards: tuple[ObservedGuard, ...] = ()
 
     def domain(self, name: str) -> ObservedDomain | None:
         """Return the domain of that name, or None."""

@@ -10,6 +10,14 @@ from vmhost.model.netsteps import CreateBridge as CreateBridge
 from vmhost.model.netsteps import DeleteBridge as DeleteBridge
 from vmhost.model.netsteps import KeeperStep, LinkStep
 from vmhost.model.netsteps import SetPortVlans as SetPortVlans
+from vmhost.model.portsteps import GuardPort as GuardPort
+from vmhost.model.portsteps import IsolatePort as IsolatePort
+from vmhost.model.portsteps import PortStep as PortStep
+from vmhost.model.portsteps import Release as Release
+from vmhost.model.portsteps import Reserve as Reserve
+from vmhost.model.portsteps import SetBandwidth as SetBandwidth
+from vmhost.model.portsteps import UnguardPort as UnguardPort
+from vmhost.model.portsteps import Unreserve as Unreserve
 from vmhost.model.tuning import Tuning
 
 
@@ -323,6 +331,7 @@ Step = (
     | DeletePool
     | LinkStep
     | KeeperStep
+    | PortStep
     | InstallHook
     | RemoveHook
     | RestartDaemon

@@ -16,6 +16,7 @@ _SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,9})?)\s*([A-Za-z]{0,3})")
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 _POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _DURATIONS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_RATES: Final = {"k": 10**3, "m": 10**6, "g": 10**9}
 LARGEST_SIZE: Final = 1 << 60
 
 KIB: Final = 1 << 10
@@ -123,6 +124,30 @@ def parse_duration(text: str | int | float) -> float:
     return seconds
 
 
+def parse_rate(text: str | int) -> int:
+    """Return bits a second for a rate with its unit: ``10Mbit`` is 10,000,000, ``2.5Gbit``, ``500kbit``.
+
+    :raises ValueError: for another form, also without the unit, below 64 kbit/s and above 1,000 Gbit/s.
+    """
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([kKmMgG])bit(?:/s)?", str(text).strip())
+    if match is None:
+        raise ValueError(f"{shown(text)} is not a rate: write for example 10Mbit, 2.5Gbit or 500kbit (per second)")
+    rate = round(float(match.group(1)) * _RATES[match.group(2).lower()])
+    if not 64_000 <= rate <= 1_000_000_000_000:
+        raise ValueError(f"{shown(text)} is out of range: a rate is 64kbit to 1000Gbit")
+    return rate
+
+
+def format_rate(rate: int) -> str:
+    """Return bits a second in the largest unit that keeps it short: ``10Mbit``, ``2.5Gbit``; of 0, ``no limit``."""
+    if not rate:
+        return "no limit"
+    # The largest unit that says it exactly with three digits after the point.
+    fitting = (pair for pair in (("G", 10**9), ("M", 10**6)) if rate >= pair[1] and rate * 1000 % pair[1] == 0)
+    unit, size = next(fitting, ("k", 1000))
+    return f"{rate / size:.3f}".rstrip("0").rstrip(".") + f"{unit}bit"
+
+
 def parse_mac(text: str) -> str:
     """Return a unicast MAC address in lower case with colons.
 
@@ -189,7 +214,12 @@ def parse_vid_range(text: str) -> tuple[int, int]:
     match = re.fullmatch(r"([0-9]{1,9})\s*-\s*([0-9]{1,9})", text.strip())
     if match is None:
         raise ValueError(f"{shown(text)} is not a range of VLAN ids: write for example 1000-1999")
-    first, last = (parse_vid(int(group)) for group in match.groups())
+    first, last = (int(group) for group in match.groups())
+    if not all(1 <= vid <= 4094 for vid in (first, last)):
+        raise ValueError(
+            f"{shown(text)} is not a range of VLAN ids: a tag of IEEE 802.1Q has 12 bits for the id, and of its values "
+            "0 (no VLAN) and 4095 (reserved) name no VLAN, so they are 1 to 4094"
+        )
     if last < first:
         raise ValueError(f"{shown(text)} is reversed: write {last}-{first}")
     return first, last

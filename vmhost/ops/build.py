@@ -90,6 +90,8 @@ class Builder:
         from vmhost.drivers.locks import FileLocks
         from vmhost.drivers.netkeeper import NetworkKeeper
         from vmhost.drivers.netlink import Netlink
+        from vmhost.drivers.nft import Nft
+        from vmhost.drivers.reservations import FileReservations
         from vmhost.drivers.seediso import IsoSeedMaker
         from vmhost.drivers.signals import GuestSignals
         from vmhost.drivers.ssh.shell import SshShell
@@ -101,6 +103,7 @@ class Builder:
             hook=LibvirtHook(),
             keeper=NetworkKeeper(self.layout),
             kernel=LinuxKernel(),
+            packet=Nft(),
             shell=SshShell(),
             signals=GuestSignals(),
             seeds=IsoSeedMaker(),
@@ -110,6 +113,7 @@ class Builder:
             keys=FileKeys(self.layout),
             locks=FileLocks(self.layout),
             journals=self.journals,
+            reservations=FileReservations(self.layout),
             history=self.history,
             layout=self.layout,
         )

@@ -11,8 +11,10 @@ from vmhost.engine.observe import observe
 from vmhost.model.errors import UsageError
 from vmhost.model.observed import Observed
 from vmhost.model.outcome import Finding
+from vmhost.model.reservations import iso
 from vmhost.model.units import GIB, format_size
 from vmhost.ops.doctornet import examine_network
+from vmhost.ops.doctorports import examine_ports
 from vmhost.ports import Ports
 
 OLDEST_LIBVIRT: Final = 9_000_000
@@ -96,6 +98,7 @@ def _storage(examined: Examined) -> Iterator[Finding]:
 
 def _network(examined: Examined) -> Iterator[Finding]:
     yield from examine_network(examined.observed, examined.ports.links.kernel())
+    yield from examine_ports(examined.observed, iso(examined.ports.clock.now()))
 
 
 def _locks(examined: Examined) -> Iterator[Finding]:

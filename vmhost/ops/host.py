@@ -23,12 +23,14 @@ if TYPE_CHECKING:
     from vmhost.model.spec import Site
     from vmhost.model.wire import NetDifference
     from vmhost.ops.forms import NewGuest
+    from vmhost.ops.guards import GuardRow
     from vmhost.ops.guests import GuestDetails, GuestRow
     from vmhost.ops.images import Images
     from vmhost.ops.keep import PortKeeper
     from vmhost.ops.networkview import BridgeRow
     from vmhost.ops.power import Action, PowerResult
     from vmhost.ops.proposals import Proposal
+    from vmhost.ops.vlans import Vlans
     from vmhost.ops.watch import Watch
     from vmhost.ports import Hypervisor, Ports
 
@@ -238,6 +240,12 @@ class Host:
 
         return propose_confirmation(self.ports)
 
+    def guards(self) -> tuple[GuardRow, ...]:
+        """Return what holds at the ports of running guests: guards with what they dropped, isolation, limits."""
+        from vmhost.ops.guards import guard_rows
+
+        return guard_rows(self.observe())
+
     def power(
         self,
         names: Sequence[str],
@@ -321,6 +329,13 @@ class Host:
         from vmhost.ops.images import Images
 
         return Images(self)
+
+    @cached_property
+    def vlans(self) -> Vlans:
+        """The VLAN ids of this host: list, allocate, release."""
+        from vmhost.ops.vlans import Vlans
+
+        return Vlans(self)
 
     @property
     def ledger(self) -> Ports | Builder:

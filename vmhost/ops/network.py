@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from vmhost.engine.observe import observe
 from vmhost.model.errors import UsageError
+from vmhost.model.reservations import iso
 from vmhost.plan.network import network_drift, plan_confirmation, plan_network
+from vmhost.plan.request import raise_all
+from vmhost.plan.reserve import Settled, settle_vlans, usage
 
 if TYPE_CHECKING:
     from vmhost.model.observed import Observed
@@ -36,11 +40,19 @@ def propose_network(ports: Ports, site: Site, *, confirm: int = CONFIRM, prune: 
         raise UsageError(text, hint="vmhost net apply SITE --confirm 60")
     going = frozenset(prune)
 
+    now = iso(ports.clock.now())
+
+    def settled(fresh: Observed) -> Settled:
+        return settle_vlans(site, usage(fresh.reservations, fresh.domains, fresh.links, now), now)
+
     def again(fresh: Observed) -> Plan:
-        return plan_network(site, fresh, seconds=confirm, prune=going)
+        chosen = settled(fresh)
+        raise_all(list(chosen.refusals))
+        plan = plan_network(chosen.site, fresh, seconds=confirm, prune=going)
+        return replace(plan, steps=(*chosen.steps, *plan.steps))
 
     def differences(fresh: Observed) -> tuple[Difference, ...]:
-        return network_drift(site, fresh)
+        return network_drift(settled(fresh).site, fresh)
 
     return Proposal(f"network {site.name}", again(observe(ports)), again, drift=differences)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from vmhost.model.errors import PermissionDenied
 from vmhost.model.observed import Observed
 from vmhost.model.permit import Permit
 from vmhost.model.plan import Difference, Plan
+from vmhost.model.reservations import iso
 from vmhost.model.spec import GuestSpec, Site
 from vmhost.model.steps import CreateSeed
 from vmhost.ops.build import user_name
@@ -97,10 +97,10 @@ def propose_delete(ports: Ports, names: Iterable[str], permit: Permit) -> Propos
     :raises NotFound: no such guest; :raises Refused: foreign, protected or running without leave.
     """
     wanted = tuple(dict.fromkeys(names))
-    disks, host = str(ports.layout.disks), host_spec(ports)
+    disks, host, now = str(ports.layout.disks), host_spec(ports), iso(ports.clock.now())
 
     def again(fresh: Observed) -> Plan:
-        return plan_delete(wanted, fresh, permit, disks_directory=disks, host=host)
+        return plan_delete(wanted, fresh, permit, disks_directory=disks, now=now, host=host)
 
     return Proposal(operation=f"delete {' '.join(wanted)}", plan=again(observe(ports)), again=again)
 
@@ -123,7 +123,7 @@ def _request(
         seed_templates=load_templates("cloud-init", ports.layout.config),
         disks=str(ports.layout.disks),
         logs=str(ports.layout.logs),
-        applied=datetime.fromtimestamp(int(ports.clock.now()), UTC).isoformat().replace("+00:00", "Z"),
+        applied=iso(ports.clock.now()),
         user=user_name(),
         permit=permit,
         direct=_direct(ports, observed),

@@ -3,38 +3,52 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from shlex import quote
 
-from vmhost.model.identity import GuestIdentity
+from vmhost.model.identity import GuestIdentity, NicIdentity
 from vmhost.model.observed import Observed, ObservedDomain
+from vmhost.model.plan import Change, Planned
+from vmhost.model.reservations import Reservation, in_force, released
 from vmhost.model.spec import GuestSpec, NetworkSpec, NicSpec, Site
+from vmhost.model.steps import Release, Unreserve
 from vmhost.plan.request import NoCapacity, Refusal
+
+Place = tuple[str, str]
+"""A realm and an address in it."""
 
 
 class AddressBook:
-    """The addresses of all networks while one site is planned."""
+    """The addresses of all networks while one site is planned; each belongs to somebody within its realm.
 
-    def __init__(self, site: Site, observed: Observed) -> None:
+    :param now: ISO 8601 in UTC; what was released shortly before it rests, and only whoever had it may have it again.
+    """
+
+    def __init__(self, site: Site, observed: Observed, now: str) -> None:
         self._site = site
-        self._owners: dict[str, str] = {}
+        self._owners: dict[Place, str] = {}
+        self._resting: dict[Place, Reservation] = {}
         self._macs: dict[str, str] = {}
         self._ports: dict[int, str] = {}
         for network in site.networks.values():
             if network.gateway:
-                self._owners[network.gateway] = "the gateway"
+                self._owners[realm_of(network), network.gateway] = "the gateway"
             if network.reach_address:
-                self._owners[network.reach_address] = "the host (reach_address)"
+                self._owners[realm_of(network), network.reach_address] = "the host (reach_address)"
         for link in observed.links:
-            self._owners.update({_plain(address): f"the host ({link.name})" for address in link.addresses})
+            self._owners.update({("", _plain(address)): f"the host ({link.name})" for address in link.addresses})
         for name, bridge in site.bridges.items():
             if bridge.address:
-                self._owners[_plain(bridge.address)] = f"the host ({name})"
+                self._owners["", _plain(bridge.address)] = f"the host ({name})"
         for domain in observed.domains:
             self._take_domain(domain)
         for neighbour in observed.neighbours:
             holder = self._macs.get(neighbour.mac, f"{neighbour.mac} on {neighbour.link}")
-            self._owners.setdefault(_plain(neighbour.address), holder)
+            self._owners.setdefault(("", _plain(neighbour.address)), holder)
+        for item in in_force(observed.reservations, now):
+            if item.kind == "address":
+                self._resting[item.realm, item.value] = item
         self._reserve_fixed(site.guests)
 
     def _take_domain(self, domain: ObservedDomain) -> None:
@@ -43,7 +57,7 @@ class AddressBook:
             for nic in domain.metadata.identity.nics:
                 self._macs[nic.mac] = domain.name
                 if nic.address:
-                    self._owners[_plain(nic.address)] = domain.name
+                    self._owners[realm_of_nic(nic), _plain(nic.address)] = domain.name
                 if nic.ssh_port:
                     self._ports[nic.ssh_port] = domain.name
 
@@ -51,7 +65,7 @@ class AddressBook:
         for spec in guests:
             for nic in spec.nics:
                 if nic.address not in ("auto", "dhcp", "none"):
-                    self._owners.setdefault(nic.address, spec.name)
+                    self._owners.setdefault((realm_of(self._site.networks[nic.network]), nic.address), spec.name)
 
     def mac_holder(self, mac: str, guest: str) -> str:
         """Return who else has a MAC, or an empty text."""
@@ -74,10 +88,11 @@ class AddressBook:
         kept = _held(old, nic, network)
         if nic.address == "auto":
             return kept or self._lowest_free(guest, nic.network, network)
-        holder = self._owners.get(nic.address, guest)
+        place = (realm_of(network), nic.address)
+        holder = self._owners.get(place, guest)
         if holder != guest:
             return Refusal(guest, f"address {nic.address} is taken by {holder}", self._look_up(nic.address, holder))
-        self._owners[nic.address] = guest
+        self._owners[place] = guest
         return f"{nic.address}/{ipaddress.ip_network(network.subnet).prefixlen}"
 
     def _look_up(self, address: str, holder: str) -> str:
@@ -87,16 +102,60 @@ class AddressBook:
         return "ip address show" if holder.startswith("the host") else f"ip neighbour show {address}"
 
     def _lowest_free(self, guest: str, name: str, network: NetworkSpec) -> str | Refusal:
-        subnet = ipaddress.ip_network(network.subnet or "")
+        subnet, realm = ipaddress.ip_network(network.subnet or ""), realm_of(network)
         low, high = network.pool_bounds() or (1, 0)
         make = ipaddress.IPv4Address if subnet.version == 4 else ipaddress.IPv6Address
-        for number in range(low, high + 1):
-            address = str(make(number))
-            if address not in self._owners:
-                self._owners[address] = guest
-                return f"{address}/{subnet.prefixlen}"
-        text = f"network {name} has no free address in {network.pool or network.subnet}"
-        return Refusal(guest, text, "vmhost guest list", NoCapacity)
+        numbers = chain(self._had(guest, realm, low, high), range(low, high + 1))
+        free = (address for address in map(str, map(make, numbers)) if (realm, address) not in self._owners)
+        address = next((text for text in free if self._may_have(guest, (realm, text))), None)
+        if address is not None:
+            self._owners[realm, address] = guest
+            return f"{address}/{subnet.prefixlen}"
+        where = network.pool or network.subnet
+        resting = sum(low <= int(ipaddress.ip_address(text)) <= high for area, text in self._resting if area == realm)
+        rest = f"; {resting} of them rest{'s' if resting == 1 else ''} after a release" if resting else ""
+        return Refusal(guest, f"network {name} has no free address in {where}{rest}", "vmhost guest list", NoCapacity)
+
+    def _had(self, guest: str, realm: str, low: int, high: int) -> Iterator[int]:
+        """Yield the addresses that a guest of this name and site had a short while ago."""
+        for (area, text), item in self._resting.items():
+            if area == realm and item.is_of(self._site.name, guest):
+                number = int(ipaddress.ip_address(text))
+                if low <= number <= high:
+                    yield number
+
+    def _may_have(self, guest: str, place: Place) -> bool:
+        item = self._resting.get(place)
+        return item is None or item.is_of(self._site.name, guest)
+
+
+def realm_of(network: NetworkSpec) -> str:
+    """Return where a network's addresses are unique: in its VLAN, unless the host reaches it by its own routes."""
+    if network.reach == "route" or not isinstance(network.vlan, int):
+        return ""
+    return f"{network.bridge}/{network.vlan}"
+
+
+def realm_of_nic(nic: NicIdentity) -> str:
+    """Return where the address of a NIC that exists is unique; see :func:`realm_of`."""
+    return f"{nic.bridge}/{nic.pvid}" if nic.reach and nic.pvid else ""
+
+
+def give_up_addresses(domain: ObservedDomain, now: str, kept: Iterable[NicIdentity] = ()) -> list[Planned]:
+    """Return the step that lets the addresses of a guest rest, but for those of NICs that it keeps."""
+    if domain.metadata is None:
+        return []
+    keeps = {nic.address for nic in kept}
+    items = tuple(
+        Reservation("address", _plain(nic.address), domain.name, domain.metadata.site, realm_of_nic(nic), since=now)
+        for nic in domain.metadata.identity.nics
+        if nic.address and nic.address not in keeps
+    )
+    if not items:
+        return []
+    gone = tuple(released(item, now) for item in items)
+    why = f"{domain.name}: let {', '.join(item.value for item in items)} rest for an hour"
+    return [Planned(Release(gone), Unreserve(gone), Change.LIVE, domain.name, why)]
 
 
 def _plain(address: str) -> str:

@@ -18,8 +18,10 @@ from vmhost.model.steps import (
     StartDomain,
 )
 from vmhost.model.units import format_size
+from vmhost.plan.addresses import give_up_addresses
 from vmhost.plan.compare import FIRST_BOOT, Delta, Pair, compare
 from vmhost.plan.create import build_metadata, first_boot, fits, seed_step, volume_step, wait_step
+from vmhost.plan.guards import set_guards, set_limits
 from vmhost.plan.held import is_live, live_steps
 from vmhost.plan.plug import Plugging, plan_plugging
 from vmhost.plan.redefine import amended
@@ -60,6 +62,9 @@ def plan_change(pair: Pair, request: Request) -> Parts | list[Refusal]:
         *_at_once(pair, deltas, boot, request, restart=restart),
         *_autostart(pair, deltas),
         *_metadata(pair, deltas, request),
+        *give_up_addresses(pair.domain, request.applied, pair.identity.nics),
+        *set_limits(pair.spec.name, pair.identity, pair.domain),
+        *([] if restart else set_guards(pair.spec.name, pair.identity, pair.domain, pair.observed)),
         *plugging.before,
         *([] if restart else set_ports(pair.spec.name, pair.identity, pair.domain, pair.observed)),
         *_power(pair, restart=restart, discarded=bool(boot)),

@@ -8,15 +8,18 @@ from functools import lru_cache
 
 from pydantic import BaseModel, ValidationError
 
+from vmhost.model.guard import guard_of
 from vmhost.model.identity import GuestIdentity, NicIdentity
 from vmhost.model.observed import DiskFacts, NicFacts, Observed, ObservedDomain
 from vmhost.model.plan import Change, Difference
 from vmhost.model.spec import GuestSpec, Site
 from vmhost.model.tuning import Tuning
-from vmhost.model.units import format_size
+from vmhost.model.units import format_rate, format_size
+from vmhost.plan.guards import live_guards
 from vmhost.plan.held import can_blow, can_plug, held_differences
 from vmhost.plan.storage import Pools, disk_volume, seed_volume
 from vmhost.plan.vlans import live_ports
+from vmhost.render.views import kib_a_second
 
 FIRST_BOOT = "cloud_init"
 
@@ -167,6 +170,8 @@ def _nics(pair: Pair) -> Iterator[Delta]:
         if pair.domain.active and found.tap and not pair.domain.plugged(found.tap):
             yield Delta(f"{name}.plugged", "in", "out", Change.LIVE, True)
         yield from _vlans(pair, nic, was)
+        yield from _guards(pair, nic, was)
+        yield from _limits(pair, nic, was, found)
         if was:
             yield from _delta(pair, f"{name}.address", nic.address, was.address, Change.REPLACE, None)
     for alias in present:
@@ -190,6 +195,38 @@ def _vlans(pair: Pair, nic: NicIdentity, was: NicIdentity | None) -> Iterator[De
     for found, wanted, have in live_ports(pair.identity, pair.domain, pair.observed):
         if found.id == nic.id and wanted != have:
             yield Delta(f"nics.{nic.id}.port", str(wanted), str(have), Change.LIVE, want == applied)
+
+
+def _guards(pair: Pair, nic: NicIdentity, was: NicIdentity | None) -> Iterator[Delta]:
+    name, live = f"nics.{nic.id}", Change.LIVE
+    if was and nic.isolated != was.isolated:
+        yield Delta(f"{name}.isolated", _on(nic.isolated), _on(was.isolated), live, False)
+    if was and nic.spoofing != was.spoofing:
+        yield Delta(f"{name}.spoofing", nic.spoofing or "allowed", was.spoofing or "allowed", live, False)
+    for port in live_guards(pair.identity, pair.domain, pair.observed):
+        if port.nic.id != nic.id:
+            continue
+        if port.link.isolated != nic.isolated:
+            outside = was is not None and was.isolated == nic.isolated
+            yield Delta(f"{name}.port.isolated", _on(nic.isolated), _on(port.link.isolated), live, outside)
+        if not port.guarded:
+            outside = was is not None and guard_of(was) == guard_of(nic)
+            have = "absent" if port.guard is None else "other rules" if nic.spoofing else "there"
+            yield Delta(f"{name}.port.guard", "there" if nic.spoofing else "absent", have, live, outside)
+
+
+def _limits(pair: Pair, nic: NicIdentity, was: NicIdentity | None, found: NicFacts) -> Iterator[Delta]:
+    for way, want, have, old in (
+        ("inbound", nic.inbound, found.inbound, was.inbound if was else None),
+        ("outbound", nic.outbound, found.outbound, was.outbound if was else None),
+    ):
+        if kib_a_second(want) != have:
+            shown = format_rate(old) if old is not None and kib_a_second(old) == have else f"{have} KiB/s"
+            yield Delta(f"nics.{nic.id}.bandwidth.{way}", format_rate(want), shown, Change.LIVE, want == old)
+
+
+def _on(value: bool) -> str:
+    return "on" if value else "off"
 
 
 def _settings(pair: Pair) -> Iterator[Delta]:

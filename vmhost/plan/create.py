@@ -24,6 +24,7 @@ from vmhost.model.steps import (
 from vmhost.model.tuning import FREE, Tuning
 from vmhost.model.units import format_size
 from vmhost.plan.addresses import AddressBook
+from vmhost.plan.guards import guarded
 from vmhost.plan.reach import with_reach
 from vmhost.plan.request import NoCapacity, Parts, Refusal, Request
 from vmhost.plan.storage import Pools, check_image, disk_volume, seed_volume
@@ -95,7 +96,7 @@ def settle_identity(
         else:
             tap = before.tap if before else tap_name(uuid, _take_index(index, taps))
             made = NicIdentity(nic_id, nic.network, mac, tap, address)
-            nics.append(with_reach(in_vlans(made, nic, network), network))
+            nics.append(guarded(with_reach(in_vlans(made, nic, network), network), nic, network))
     if refusals:
         return refusals
     if old:

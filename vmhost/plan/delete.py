@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from shlex import quote
 
 from vmhost.model.observed import Observed, ObservedDomain
@@ -19,21 +20,29 @@ from vmhost.model.steps import (
     StartDomain,
     UndefineDomain,
 )
+from vmhost.plan.addresses import give_up_addresses
 from vmhost.plan.links import bridge_alias, idle_bridges
 from vmhost.plan.network import forget
 from vmhost.plan.reach import unused_access
 from vmhost.plan.request import NotFound, Parts, Permit, Protected, Refusal, Refused, raise_all
+from vmhost.plan.reserve import held_for_site, release
 from vmhost.plan.tuning import make_room_again
 from vmhost.plan.vlans import unused_hook
 
 
 def plan_delete(
-    names: tuple[str, ...], observed: Observed, permit: Permit, *, disks_directory: str, host: HostSpec | None = None
+    names: tuple[str, ...],
+    observed: Observed,
+    permit: Permit,
+    *,
+    disks_directory: str,
+    now: str,
+    host: HostSpec | None = None,
 ) -> Plan:
-    """Return the plan that removes guests by name or UUID.
+    """Return the plan that removes guests by name or UUID. ``now`` is ISO 8601 in UTC.
 
     Their disks stay unless ``permit.disks``; a running guest needs ``permit.power_off``. With the last guest of a
-    site its bridges go, with the last volume our pool.
+    site its bridges and VLAN ids go, with the last volume our pool; addresses and ids rest for a while.
 
     :raises NotFound: no such guest; :raises Protected: ``protect: true``; :raises Refused: foreign, running, newer
         metadata.
@@ -51,13 +60,17 @@ def plan_delete(
     sites = dict.fromkeys(domain.metadata.site for domain in going if domain.metadata)
     leaving = frozenset(domain.uuid for domain in going)
     last = unused_access(observed, leaving)
-    last += [step for site in sites for step in _bridges(site, observed, leaving)]
+    last += [step for site in sites for step in _of_site(site, observed, leaving, now)]
     last += unused_hook(observed, leaving)
     if permit.disks:
         last += _pool(observed, parts, disks_directory)
     return Plan(
         " ".join(sites),
-        (*(step for part in parts for step in part.steps), *make_room_again(going, observed, host)),
+        (
+            *(step for part in parts for step in part.steps),
+            *(step for domain in going for step in give_up_addresses(domain, now)),
+            *make_room_again(going, observed, host),
+        ),
         (*(step for part in parts for step in part.after), *last),
         tuple(note for part in parts for note in part.notes),
     )
@@ -159,23 +172,31 @@ def _delete_volume(guest: str, pool: str, volume: str) -> Planned:
     return Planned(DeleteVolume(pool, volume), None, Change.REMOVE, guest, f"{guest}: delete {pool}/{volume} for good")
 
 
-def _bridges(site: str, observed: Observed, leaving: frozenset[str]) -> list[Planned]:
+def _of_site(site: str, observed: Observed, leaving: frozenset[str], now: str) -> list[Planned]:
+    """Return the steps that take away what a site has on the host, when its last guest goes."""
     remaining = [d for d in observed.domains if d.metadata and d.metadata.site == site and d.uuid not in leaving]
     if remaining:
         return []
+    items = held_for_site(site, observed.reservations)
+    why = f"{site}: give up VLAN {', '.join(item.value for item in items)}, nobody uses it"
+    vlans = [replace(release(items, now, why), undo=None)] if items else []
     idle = idle_bridges(site, observed, leaving)
     ours = [link.name for link in observed.links if link.kind == "bridge" and link.alias == bridge_alias(site)]
     forgotten = forget(site, observed) if set(ours) == set(idle) else []
-    return [
-        Planned(
-            DeleteBridge(name, site),
-            None,
-            Change.LIVE,
-            name,
-            f"{name}: delete this bridge of site {site}, nobody uses it",
-        )
-        for name in idle
-    ] + forgotten
+    return (
+        vlans
+        + [
+            Planned(
+                DeleteBridge(name, site),
+                None,
+                Change.LIVE,
+                name,
+                f"{name}: delete this bridge of site {site}, nobody uses it",
+            )
+            for name in idle
+        ]
+        + forgotten
+    )
 
 
 def _pool(observed: Observed, parts: list[Parts], directory: str) -> list[Planned]:

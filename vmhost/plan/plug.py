@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vmhost.model.guard import guard_of
 from vmhost.model.identity import NicIdentity
 from vmhost.model.netsteps import SetPortVlans
 from vmhost.model.plan import Change, Planned
-from vmhost.model.steps import PlugNic, SetNicLink, UnplugNic
+from vmhost.model.steps import GuardPort, IsolatePort, PlugNic, SetNicLink, UnguardPort, UnplugNic
 from vmhost.model.vlans import NO_VLAN, PortVlans, format_vids
 from vmhost.plan.compare import Delta, Pair
 from vmhost.render import amend
@@ -78,11 +79,26 @@ def _plug(pair: Pair, nic: NicIdentity, definition: str) -> list[Planned]:
     xml = amend.with_link_down(amend.device_xml(definition, f"{NIC_ALIAS}{nic.id}"))
     do, undo = PlugNic(uuid, name, nic.mac, xml), UnplugNic(uuid, name, nic.mac)
     steps = [Planned(do, undo, Change.LIVE, name, f"{name}: plug in NIC {nic.id} with its link down")]
+    steps += _guard(name, nic)
     if vlans := nic.vlans:
         why = f"{name}: port {nic.tap} {NO_VLAN} -> {vlans}"
         steps.append(Planned(_vlans(nic.tap, vlans), _vlans(nic.tap, NO_VLAN), Change.LIVE, name, why))
     why = f"{name}: NIC {nic.id} link up"
     return [*steps, Planned(_link(pair, nic, True), _link(pair, nic, False), Change.LIVE, name, why)]
+
+
+def _guard(name: str, nic: NicIdentity) -> list[Planned]:
+    """Return the steps that make guard and isolation hold before the link of a new NIC goes up."""
+    steps = []
+    if wanted := guard_of(nic):
+        why = f"{name}: guard port {nic.tap} against speaking in the name of others"
+        steps.append(Planned(GuardPort(wanted), UnguardPort(nic.tap), Change.LIVE, name, why))
+    if nic.isolated:
+        # Without an undo: it goes with the port.
+        steps.append(
+            Planned(IsolatePort(nic.tap, True), None, Change.LIVE, name, f"{name}: port {nic.tap} is isolated")
+        )
+    return steps
 
 
 def _silence(pair: Pair, nic: NicIdentity) -> list[Planned]:
@@ -103,7 +119,11 @@ def _unplug(pair: Pair, nic: NicIdentity) -> list[Planned]:
     if not pair.domain.plugged(nic.tap):
         return []
     uuid, name = pair.identity.uuid, pair.spec.name
-    return [Planned(UnplugNic(uuid, name, nic.mac), None, Change.LIVE, name, f"{name}: take out NIC {nic.id}")]
+    steps = [Planned(UnplugNic(uuid, name, nic.mac), None, Change.LIVE, name, f"{name}: take out NIC {nic.id}")]
+    if any(one.port == nic.tap for one in pair.observed.guards):
+        why = f"{name}: port {nic.tap} is no longer guarded"
+        steps.append(Planned(UnguardPort(nic.tap), None, Change.LIVE, name, why))
+    return steps
 
 
 def _link(pair: Pair, nic: NicIdentity, up: bool) -> SetNicLink:

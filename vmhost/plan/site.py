@@ -9,7 +9,7 @@ from vmhost.model.plan import Change, Difference, Note, Plan, Planned
 from vmhost.model.spec import GuestSpec
 from vmhost.model.steps import DefineDomain, SetAutostart, ShutDown, StartDomain, UndefineDomain
 from vmhost.model.tuning import Tuning
-from vmhost.plan.addresses import AddressBook
+from vmhost.plan.addresses import AddressBook, give_up_addresses
 from vmhost.plan.change import STOP_TIMEOUT, plan_change
 from vmhost.plan.compare import Pair, compare
 from vmhost.plan.create import plan_create, settle_identity
@@ -19,6 +19,7 @@ from vmhost.plan.network import keep_steps, network_drift, still_open
 from vmhost.plan.overhead import overhead_refusals
 from vmhost.plan.reach import plan_access, unused_access, wanted_nics
 from vmhost.plan.request import Conflict, NoCapacity, NotFound, Parts, Permit, Refusal, Refused, Request, raise_all
+from vmhost.plan.reserve import Settled, settle_vlans, usage
 from vmhost.plan.storage import Pools
 from vmhost.plan.tuning import Placing, aside, in_order, loose_notes, place_guests
 from vmhost.plan.vlans import plan_hook
@@ -29,10 +30,13 @@ def plan_site(request: Request) -> Plan:
 
     :raises Refused: with every reason at once, when the wish cannot be met here; nothing is planned then.
     """
+    settled = _settled(request)
+    request = replace(request, site=settled.site)
     pools = Pools(request.site, request.observed, request.disks, request.direct)
-    book = AddressBook(request.site, request.observed)
+    book = AddressBook(request.site, request.observed, request.applied)
     changes = plan_bridges(request.site, request.observed)
     bridges, refusals = [turn.planned for turn in changes.turns], [*still_open(request.observed), *changes.refusals]
+    refusals += settled.refusals
     if changes.guarded:
         text = "a change of its uplink, or of what is reached through it, is made on its own: it may cut this host off"
         refusals.append(Refusal(bridges[0].subject, text, "vmhost net apply SITE; vmhost net confirm", Refused))
@@ -56,7 +60,7 @@ def plan_site(request: Request) -> Plan:
     return Plan(
         request.site.name,
         (
-            *(*bridges, *hook, *access, *pools.steps(), *_aside(request, placing)),
+            *(*settled.steps, *bridges, *hook, *access, *pools.steps(), *_aside(request, placing)),
             *(step for part in parts for step in part.steps),
         ),
         (
@@ -79,10 +83,13 @@ def _planned_anew(request: Request) -> frozenset[str]:
 
 def drift(request: Request) -> tuple[Difference, ...]:
     """Return every difference between the site's guests and the host, on owned fields only."""
+    settled = _settled(request)
+    request = replace(request, site=settled.site)
     pools = Pools(request.site, request.observed, request.disks, request.direct)
-    book = AddressBook(request.site, request.observed)
+    book = AddressBook(request.site, request.observed, request.applied)
     placing = _placing(replace(request, permit=Permit()))  # nothing is made anew or removed by looking
     found: list[Difference] = [*network_drift(request.site, request.observed)]
+    found += [Difference(item.subject, "vlan", "possible here", item.text) for item in settled.refusals]
     for spec in request.site.guests:
         domain = request.observed.domain(spec.name)
         if domain is None or not _ours(domain, request):
@@ -95,6 +102,12 @@ def drift(request: Request) -> tuple[Difference, ...]:
         else:
             found += [Difference(spec.name, "wish", "possible here", refusal.text) for refusal in pair]
     return tuple(found)
+
+
+def _settled(request: Request) -> Settled:
+    observed = request.observed
+    used = usage(observed.reservations, observed.domains, observed.links, request.applied)
+    return settle_vlans(request.site, used, request.applied)
 
 
 def _placing(request: Request) -> Placing:
@@ -241,7 +254,8 @@ def _prune(request: Request) -> tuple[list[Parts], list[Refusal]]:
         elif reasons := against(name, domain, permit):
             refusals += reasons
         else:
-            parts.append(delete_parts(domain, request.observed, permit))
+            gone = delete_parts(domain, request.observed, permit)
+            parts.append(replace(gone, steps=(*gone.steps, *give_up_addresses(domain, request.applied))))
     return parts, refusals
 
 

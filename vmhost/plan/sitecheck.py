@@ -12,12 +12,13 @@ from vmhost.model.spec.faults import Key
 from vmhost.model.spec.guest import NO_ADDRESS
 from vmhost.model.spec.network import check_host_address
 from vmhost.model.units import format_size, hostname_of
+from vmhost.plan.addresses import realm_of
 from vmhost.plan.inherit import Draft
 from vmhost.plan.uplinkcheck import check_bridge, check_host_places
 from vmhost.plan.vlancheck import check_vlans, port_fault
 
+Claim = tuple[str, str, str, str, tuple[Key, ...]]
 RESERVED_DISKS = frozenset({"seed"})
-NO_ALLOCATION = "VLANs are not chosen by vmhost in this version: write vlan: NUMBER"
 
 
 def check_networks(draft: Draft) -> None:
@@ -25,10 +26,6 @@ def check_networks(draft: Draft) -> None:
     for name, bridge in draft.written.bridges.items():
         check_bridge(draft, name, bridge)
     for name, network in draft.written.networks.items():
-        if network.vlan == "auto":
-            draft.fault(NO_ALLOCATION, "networks", name, "vlan")
-        if network.range is not None:
-            draft.fault(NO_ALLOCATION, "networks", name, "range")
         bridge_spec = draft.written.bridges.get(network.bridge or "")
         if bridge_spec and network.mtu and network.mtu > bridge_spec.mtu:
             text = f"{network.mtu} is more than the {bridge_spec.mtu} of bridge {network.bridge}"
@@ -182,15 +179,15 @@ def _check_cloud_init(draft: Draft, guest: GuestSpec, at: tuple[Key, ...]) -> No
 
 
 def _check_unique(draft: Draft) -> None:
-    owners: dict[tuple[str, str], str] = {}
-    for kind, value, owner, path in _claims(draft):
-        first = owners.setdefault((kind, value.lower()), owner)
+    owners: dict[tuple[str, str, str], str] = {}
+    for kind, realm, value, owner, path in _claims(draft):
+        first = owners.setdefault((kind, realm, value.lower()), owner)
         if first != owner:
             draft.fault(f"{kind} {value} belongs to {first}", *path)
 
 
-def _claims(draft: Draft) -> Iterator[tuple[str, str, str, tuple[Key, ...]]]:
-    """Yield everything that only one guest may have: kind, value, owner, and where it is written."""
+def _claims(draft: Draft) -> Iterator[Claim]:
+    """Yield everything that only one guest may have: kind, realm, value, owner, and where it is written."""
     names: dict[str, str] = {}
     for entry, guest in draft.guests:
         at: tuple[Key, ...] = ("guests", entry)
@@ -198,17 +195,20 @@ def _claims(draft: Draft) -> Iterator[tuple[str, str, str, tuple[Key, ...]]]:
             draft.fault(f"two guests are named {guest.name}: one is written as {names[guest.name]}", *at)
             continue
         try:
-            yield "host name", hostname_of(guest.name), f"guest {guest.name}", at
+            yield "host name", "", hostname_of(guest.name), f"guest {guest.name}", at
         except ValueError as error:
             draft.fault(str(error), *at)
         if not _counted(draft, entry):
-            yield from _nic_claims(guest, at)
+            yield from _nic_claims(draft, guest, at)
 
 
-def _nic_claims(guest: GuestSpec, at: tuple[Key, ...]) -> Iterator[tuple[str, str, str, tuple[Key, ...]]]:
+def _nic_claims(draft: Draft, guest: GuestSpec, at: tuple[Key, ...]) -> Iterator[Claim]:
     for number, nic in enumerate(guest.nics):
         owner = f"NIC {nic.id} of guest {guest.name}"
         if nic.mac:
-            yield "MAC", nic.mac, owner, (*at, "nics", number, "mac")
+            yield "MAC", "", nic.mac, owner, (*at, "nics", number, "mac")
         if nic.address not in NO_ADDRESS:
-            yield "address", nic.address, owner, (*at, "nics", number, "address")
+            network = draft.written.networks.get(nic.network)
+            # One that vmhost chooses the VLAN of is in none yet, and shares it with no other network.
+            realm = nic.network if network and network.vlan == "auto" else realm_of(network) if network else ""
+            yield "address", realm, nic.address, owner, (*at, "nics", number, "address")

@@ -11,6 +11,7 @@ from vmhost.model.plan import Change, Planned
 from vmhost.model.spec import NetworkSpec, NicSpec, Site
 from vmhost.model.steps import InstallHook, RemoveHook, RestartDaemon
 from vmhost.model.vlans import PortVlans
+from vmhost.plan.guards import is_isolated, spoofing_of
 from vmhost.plan.request import Refusal, Refused
 from vmhost.plan.turns import port_step
 
@@ -31,21 +32,25 @@ def uses_vlans(identity: GuestIdentity) -> bool:
     return any(nic.pvid or nic.tagged for nic in identity.nics)
 
 
+def needs_hook(identity: GuestIdentity) -> bool:
+    """Whether something has to hold for a port of a guest before its system runs."""
+    return uses_vlans(identity) or any(nic.isolated or nic.spoofing == "refused" for nic in identity.nics)
+
+
 def plan_hook(site: Site, observed: Observed) -> tuple[list[Planned], list[Refusal]]:
     """Return the steps that make libvirt tag the ports of the site's guests, and what speaks against it."""
-    networks = site.networks
     nics = [nic for guest in site.guests for nic in guest.nics]
-    if not any(nic.tagged is not None or isinstance(networks[nic.network].vlan, int) for nic in nics):
+    if not any(_wants_hook(nic, site.networks[nic.network]) for nic in nics):
         return [], []
     host, hook = observed.host, observed.hook
     if not (host.privileged and host.local):
-        text = f"VLANs need the system's libvirt of this machine, not {host.uri}"
+        text = f"VLANs, isolation and guards need the system's libvirt of this machine, not {host.uri}"
         return [], [Refusal(site.name, text, "vmhost -c qemu:///system plan SITE", Refused)]
     if hook.installed and hook.active:
         return [], []
     steps = []
     if not hook.installed:
-        why = "libvirt: a hook that puts guests into their VLANs at every start"
+        why = "libvirt: a hook that sets up the ports of guests at every start"
         # One of an older vmhost is replaced for good: guests that run may need it.
         undo = None if _anybody(observed) else RemoveHook()
         steps.append(Planned(InstallHook(), undo, Change.LIVE, HOOK, why))
@@ -53,17 +58,22 @@ def plan_hook(site: Site, observed: Observed) -> tuple[list[Planned], list[Refus
     return [*steps, Planned(RestartDaemon(), None, Change.LIVE, HOOK, why)], []
 
 
+def _wants_hook(nic: NicSpec, network: NetworkSpec) -> bool:
+    in_vlan = nic.tagged is not None or isinstance(network.vlan, int)
+    return in_vlan or is_isolated(nic, network) or spoofing_of(nic, network) == "refused"
+
+
 def unused_hook(observed: Observed, leaving: frozenset[str]) -> list[Planned]:
     """Return the step that takes the hook away when nobody is in a VLAN after the domains ``leaving`` (UUIDs) go."""
     if not observed.hook.installed or _anybody(observed, leaving):
         return []
-    why = "libvirt: take the hook away, no guest is in a VLAN any more"
+    why = "libvirt: take the hook away, no guest's port needs it any more"
     return [Planned(RemoveHook(), None, Change.LIVE, HOOK, why)]
 
 
 def _anybody(observed: Observed, leaving: frozenset[str] = frozenset()) -> bool:
     return any(
-        domain.metadata and uses_vlans(domain.metadata.identity)
+        domain.metadata and needs_hook(domain.metadata.identity)
         for domain in observed.domains
         if domain.uuid not in leaving
     )

@@ -26,6 +26,7 @@ from vmhost.render.views import (
     NIC,
     DiskPath,
     disk_view,
+    kib_a_second,
     nic_view,
     target_name,
 )
@@ -282,10 +283,28 @@ def _change_nic(element: etree._Element, nic: NicIdentity, network: NetworkSpec)
     child(element, "mac").set("address", nic.mac)
     child(element, "source").set("bridge", network.bridge or "")
     child(element, "target").set("dev", nic.tap)
+    _set_limits(element, kib_a_second(nic.inbound), kib_a_second(nic.outbound))
     if network.mtu:
         child(element, "mtu").set("size", str(network.mtu))
     else:
         drop(element.find("mtu"))
+
+
+def _set_limits(element: etree._Element, inbound: int, outbound: int) -> None:
+    """Set the averages of a NIC's limits; what else others have written there stays as long as there is a limit."""
+    bandwidth = element.find("bandwidth")
+    if bandwidth is None:
+        if not (inbound or outbound):
+            return
+        bandwidth = etree.Element("bandwidth")
+        child(element, "source").addnext(bandwidth)
+    for tag, average in (("inbound", inbound), ("outbound", outbound)):
+        if average:
+            child(bandwidth, tag).set("average", str(average))
+        else:
+            drop(bandwidth.find(tag))
+    if len(bandwidth) == 0:
+        drop(bandwidth)
 
 
 def _drop_other_kind(root: etree._Element, nic: NicIdentity, network: NetworkSpec) -> None:

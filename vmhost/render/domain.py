@@ -26,6 +26,7 @@ from vmhost.render.views import (
     DiskPath,
     UserNicView,
     disk_view,
+    kib_a_second,
     nic_view,
     target_name,
     user_nic_slot,
@@ -169,7 +170,8 @@ def _expected_nic(nic: NicIdentity, network: NetworkSpec) -> NicFacts:
     if network.type == "user":
         source = f"127.0.0.1:{nic.ssh_port}" if nic.ssh_port else ""
         return NicFacts("user", source, nic.mac, "virtio", "", alias, network.mtu or 0)
-    return NicFacts("bridge", network.bridge or "", nic.mac, "virtio", nic.tap, alias, network.mtu or 0)
+    limits = kib_a_second(nic.inbound), kib_a_second(nic.outbound)
+    return NicFacts("bridge", network.bridge or "", nic.mac, "virtio", nic.tap, alias, network.mtu or 0, *limits)
 
 
 def _check_kept(root: etree._Element, want: DomainFacts, metadata: GuestMetadata) -> None:

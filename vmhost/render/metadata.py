@@ -66,6 +66,8 @@ def _nic(nic: NicIdentity) -> etree._Element:
     _set(element, id=nic.id, network=nic.network, mac=nic.mac, tap=nic.tap, address=nic.address)
     _set(element, **{"ssh-port": port}, pvid=str(nic.pvid) if nic.pvid else "", tagged=nic.tagged)
     _set(element, bridge=nic.bridge, reach=nic.reach, via=nic.via)
+    _set(element, bridge=nic.bridge, reach=nic.reach, isolated=_flag(nic.isolated), spoofing=nic.spoofing)
+    _set(element, inbound=str(nic.inbound or ""), outbound=str(nic.outbound or ""))
     return element
 
 

@@ -51,7 +51,7 @@ class DiskView:
 
 @dataclass(frozen=True, slots=True)
 class NicView:
-    """A NIC on a bridge as templates see it; ``mtu`` 0: the bridge's own."""
+    """A NIC on a bridge as templates see it; ``mtu`` 0: the bridge's own. Limits are KiB a second, 0: none."""
 
     id: str
     network: str
@@ -59,6 +59,8 @@ class NicView:
     bridge: str
     tap: str
     mtu: int = 0
+    inbound: int = 0
+    outbound: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,13 @@ def disk_view(disk: DiskPath, index: int) -> DiskView:
 
 def nic_view(nic: NicIdentity, network: NetworkSpec) -> NicView:
     """Return a NIC on a bridge as templates see it."""
-    return NicView(nic.id, nic.network, nic.mac, network.bridge or "", nic.tap, network.mtu or 0)
+    limits = kib_a_second(nic.inbound), kib_a_second(nic.outbound)
+    return NicView(nic.id, nic.network, nic.mac, network.bridge or "", nic.tap, network.mtu or 0, *limits)
+
+
+def kib_a_second(rate: int) -> int:
+    """Return a rate in bits a second in libvirt's unit (https://libvirt.org/formatnetwork.html#quality-of-service)."""
+    return -(-rate // 8192)
 
 
 def user_nic_view(nic: NicIdentity, network: NetworkSpec, slot: int) -> UserNicView:

@@ -15,7 +15,7 @@ from vmhost.testing import guests
 from vmhost.testing.chance import drawn_uuid
 from vmhost.testing.hook import at_start
 from vmhost.testing.machine import Machine
-from vmhost.testing.normal import live_form, normal_form, with_metadata
+from vmhost.testing.normal import live_form, normal_form, with_limits, with_metadata
 from vmhost.testing.topologies import online_of
 from vmhost.testing.tuning import check_pins, tuned
 from vmhost.testing.world import Domain, World
@@ -142,6 +142,16 @@ class FakeDomains:
                 domain.xml = with_metadata(domain.xml, xml, NAMESPACE)
             if domain.live_xml:
                 domain.live_xml = with_metadata(domain.live_xml, xml, NAMESPACE)
+
+    def set_bandwidth(self, uuid: str, tap: str, inbound: int, outbound: int) -> None:
+        """Limit a NIC, in the definition and in what runs."""
+        with self._machine.at_work(changing=True) as world:
+            domain = _find(world, uuid)
+            if all(nic.tap != tap for nic in guests.facts_of(domain).nics):
+                raise DriverError(f"invalid argument: cannot find interface {tap}", subject=domain.name)
+            domain.xml = with_limits(domain.xml, tap, inbound, outbound)
+            if domain.live_xml:
+                domain.live_xml = with_limits(domain.live_xml, tap, inbound, outbound)
 
     def resize_disk(self, uuid: str, source: str, capacity: int) -> None:
         """Resize a disk of a running guest, named by its source or target. :raises Absent: it does not run."""

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lxml import etree
 
 from vmhost.model.errors import DriverError, VmhostError
+from vmhost.model.guard import guard_of
 from vmhost.model.observed import ObservedHook
+from vmhost.render import nft
 from vmhost.render.parse.metadata import parse_metadata
 from vmhost.testing import guests
-from vmhost.testing.links import set_vlans
-from vmhost.testing.machine import Machine
+from vmhost.testing.links import isolate, set_vlans
+from vmhost.testing.packet import change, guards_of
 from vmhost.testing.world import Domain, World
+
+if TYPE_CHECKING:
+    from vmhost.testing.machine import Machine
 
 
 class FakeHook:
@@ -43,10 +50,19 @@ def at_start(world: World, domain: Domain) -> None:
     """Let the hook act on a domain whose taps are there. :raises DriverError: it ends the start."""
     for nic in guests.facts_of(domain).nics:
         world.vlans.pop(nic.tap, None)
+        world.isolated = [name for name in world.isolated if name != nic.tap]
     error = _call(world, domain)
     if error:
         text = f"Hook script execution failed: unexpected exit status 1: vmhost: {error}"
         raise DriverError(text, subject=domain.name)
+
+
+def at_end(world: World, domain: Domain) -> None:
+    """Let the hook act on a domain that has ended; its taps go with it."""
+    taps = [nic.tap for nic in guests.facts_of(domain).nics]
+    world.isolated = [name for name in world.isolated if name not in taps]
+    if world.hook and world.hook_known and domain.live_xml and 'spoofing="' in domain.live_xml:
+        change(world, lambda have: nft.unguard(taps, guards_of(have)))
 
 
 def _call(world: World, domain: Domain) -> str:
@@ -55,9 +71,14 @@ def _call(world: World, domain: Domain) -> str:
     world.hook_called = True
     metadata = parse_metadata(etree.fromstring(domain.live_xml))
     taps = {nic.tap for nic in guests.facts_of(domain).nics}
+    nics = [nic for nic in metadata.identity.nics if nic.tap in taps] if metadata else []
     try:
-        for nic in metadata.identity.nics if metadata else ():
-            if nic.vlans is not None and nic.tap in taps:
+        if guarded := [guard for nic in nics if (guard := guard_of(nic))]:
+            change(world, lambda _: nft.guard(guarded))
+        for nic in nics:
+            if nic.isolated:
+                isolate(world, nic.tap, True)
+            if nic.vlans is not None:
                 set_vlans(world, nic.tap, nic.vlans)
     except (VmhostError, ValueError) as error:
         return str(error)

@@ -22,7 +22,9 @@ from vmhost.testing.keeper import FakeKeeper
 from vmhost.testing.links import FakeLinks
 from vmhost.testing.locks import FakeLocks
 from vmhost.testing.machine import Machine
+from vmhost.testing.packet import FakePacket, guards_of
 from vmhost.testing.records import FakeHistory, FakeJournals, FakeKeys
+from vmhost.testing.reservations import FakeReservations
 from vmhost.testing.seed import FakeSeedMaker
 from vmhost.testing.shell import FakeShell
 from vmhost.testing.signals import FakeSignals
@@ -100,6 +102,7 @@ class FakeHost:
             hook=self.hook,
             keeper=self.keeper,
             kernel=self.kernel,
+            packet=FakePacket(self.machine),
             shell=FakeShell(self.machine, self.programs, self.keys.private_file),
             signals=FakeSignals(self.machine),
             seeds=FakeSeedMaker(),
@@ -109,6 +112,7 @@ class FakeHost:
             keys=self.keys,
             locks=self.locks,
             journals=self.journals,
+            reservations=FakeReservations(self.machine),
             history=self.history,
             layout=self.layout,
         )
@@ -177,7 +181,8 @@ class FakeHost:
     def state(self) -> dict[str, Any]:
         """Return everything that an operation may leave behind, as plain values: equal when two hosts are equal.
 
-        Left out are what only passes (time, addresses in use) or is meant to stay (keys of sites, the jobs' history).
+        Left out are what only passes (time, addresses in use, what rests after a release) or is meant to stay (keys of
+        sites, the jobs' history).
         """
         with self.machine.at_work() as world:
             links = self.links.links()
@@ -191,6 +196,9 @@ class FakeHost:
                 "namespaces": sorted(world.namespaces),
                 "journals": {name: len(journal.records) for name, journal in sorted(world.journals.items())},
                 "locks": self.locks.held(),
+                "guards": guards_of(world.nft),
+                "isolated": tuple(world.isolated),
+                "reservations": sorted(item.key for item in world.reservations if item.held),
             }
 
 

@@ -116,6 +116,10 @@ class FakeLinks:
             set_vlans(world, name, wanted)
         self.changed()
 
+    def isolate_port(self, name: str, on: bool) -> None:
+        with self._machine.at_work(changing=True) as world:
+            isolate(world, name, on)
+
     def delete_bridge(self, name: str, *, alias: str) -> None:
         with self._machine.at_work(changing=True) as world:
             delete_bridge(world, name, alias)
@@ -172,6 +176,16 @@ def _taps(world: World) -> list[Link]:
     return found
 
 
+def isolate(world: World, name: str, on: bool) -> None:
+    """Isolate a port, or not, as the kernel does. :raises Absent, Conflict: as ``ports.Links``."""
+    port = next((one for one in (_loopback(), *world.links.values(), *_taps(world)) if one.name == name), None)
+    if port is None:
+        raise Absent("there is no link of that name", subject=name, hint="ip link")
+    if port.master not in world.links:
+        raise Conflict("it is no port of a bridge", subject=name, hint=f"ip -details link show {name}")
+    world.isolated = sorted({*world.isolated, name} if on else {*world.isolated} - {name})
+
+
 def set_vlans(world: World, name: str, wanted: PortVlans) -> None:
     """Set the VLANs of a port as the kernel does. :raises Absent, Conflict: as ``ports.Links``."""
     port = find(world, name)
@@ -214,4 +228,5 @@ def _observed(world: World, link: Link, index: int, has_ports: bool) -> Observed
         held=tuple(HeldAddress(address) for address in link.addresses),
         stp=link.stp,
         peer=link.peer,
+        isolated=link.name in world.isolated,
     )

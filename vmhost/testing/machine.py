@@ -11,7 +11,7 @@ from queue import SimpleQueue
 
 from vmhost.model.observed import DomainState
 from vmhost.ports import DomainEvent
-from vmhost.testing import guests
+from vmhost.testing import guests, hook
 from vmhost.testing.netsteps import restore
 from vmhost.testing.world import BEGINNING, Domain, World
 
@@ -88,6 +88,7 @@ class Machine:
 
     def stop(self, domain: Domain, detail: str) -> None:
         """End a domain's run; a transient one is gone with it."""
+        hook.at_end(self.world, domain)
         was_connected = domain.up and self.world.behaviour(domain.name).agent
         domain.state, domain.live_xml = DomainState.SHUTOFF, ""
         domain.up, domain.up_at, domain.done_at, domain.down_at, domain.reached = False, 0.0, 0.0, 0.0, []

@@ -105,6 +105,20 @@ def with_metadata(xml: str, element: str, namespace: str) -> str:
     return write(root)
 
 
+def with_limits(xml: str, tap: str, inbound: int, outbound: int) -> str:
+    """Return a domain with the limits of a NIC replaced; 0 is no limit."""
+    root = read(xml)
+    for nic in root.iterfind(f"devices/interface/target[@dev='{tap}']/.."):
+        for old in nic.findall("bandwidth"):
+            nic.remove(old)
+        limits = [(tag, size) for tag, size in (("inbound", inbound), ("outbound", outbound)) if size]
+        if limits:
+            place = nic.find("source") if nic.find("source") is not None else nic.find("mac")
+            assert place is not None
+            place.addnext(E.bandwidth(*(E(tag, average=str(size)) for tag, size in limits)))
+    return write(root)
+
+
 def _validate(root: etree._Element) -> None:
     if root.tag != "domain":
         raise DriverError(f"XML error: unexpected root element <{root.tag!s}>, expecting <domain>")

@@ -11,6 +11,7 @@ from vmhost.model.netsteps import HostRoute
 from vmhost.model.network import LinkManager
 from vmhost.model.observed import DomainState, Neighbour
 from vmhost.model.outcome import JobRecord
+from vmhost.model.reservations import Reservation
 
 BEGINNING: Final = 1_767_225_600.0
 """When a fake host's time begins: 2026-01-01 in UTC."""
@@ -194,6 +195,9 @@ class World:
     confirmation; ``unit`` whether systemd has our unit. ``vlans`` are those of ports by name. ``hook`` is
     whether our hook is in libvirt's configuration, ``hook_known`` whether it was there when the daemon started.
     ``nf_call``, ``vlan_filtering`` and ``vlan_links`` as in :class:`vmhost.model.wire.KernelNetwork`.
+    ``vlans`` are those of ports by name, ``isolated`` the ports that are, ``nft`` our table as ``nft`` tells it.
+    ``hook`` is whether our hook is in libvirt's configuration, ``hook_known`` whether it was there when the daemon
+    started.
     """
 
     now: float = BEGINNING
@@ -216,6 +220,8 @@ class World:
     guarded: Guarded | None = None
     systemd: bool = False
     unit: bool = False
+    isolated: list[str] = field(default_factory=list)
+    nft: str = ""
     hook: bool = False
     hook_known: bool = False
     hook_called: bool = False
@@ -230,6 +236,7 @@ class World:
     keys: dict[str, SiteKey] = field(default_factory=dict)
     journals: dict[str, Journal] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
+    reservations: list[Reservation] = field(default_factory=list)
 
     def behaviour(self, guest: str) -> Behaviour:
         """Return how a guest behaves; what nobody set is the default."""

@@ -136,6 +136,27 @@ class Domains:
         kib = size // 1024
         self._change_running(uuid, lambda domain: domain.setMemoryFlags(kib, libvirt.VIR_DOMAIN_AFFECT_LIVE))
 
+    def set_bandwidth(self, uuid: str, tap: str, inbound: int, outbound: int) -> None:
+        """Limit a NIC both ways, in KiB a second; 0 takes a limit away."""
+        limits = {"inbound.average": inbound, "outbound.average": outbound}
+
+        # libvirt-python asks for the present values first, which libvirt answers for one of both only.
+        live, config = libvirt.VIR_DOMAIN_AFFECT_LIVE, libvirt.VIR_DOMAIN_AFFECT_CONFIG
+
+        def act(domain: Domain) -> None:
+            before = domain.interfaceParameters(tap, config) if domain.isPersistent() else None
+            if before is not None:
+                domain.setInterfaceParameters(tap, limits, config)
+            try:
+                if domain.isActive():
+                    domain.setInterfaceParameters(tap, limits, live)
+            except libvirt.libvirtError:
+                if before is not None:
+                    domain.setInterfaceParameters(tap, {name: before.get(name, 0) for name in limits}, config)
+                raise
+
+        self._change(uuid, act)
+
     def agent(self, uuid: str, command: str, timeout: float) -> str:
         """Return the guest agent's answer. :raises Unreachable: none in ``timeout`` seconds, or none is connected."""
         import libvirt_qemu

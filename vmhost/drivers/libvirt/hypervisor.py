@@ -111,6 +111,9 @@ class LibvirtHypervisor:
     def set_memory(self, uuid: str, size: int) -> None:
         self._domains.set_memory(uuid, size)
 
+    def set_bandwidth(self, uuid: str, tap: str, inbound: int, outbound: int) -> None:
+        self._domains.set_bandwidth(uuid, tap, inbound, outbound)
+
     def create_pool(self, name: str, path: str) -> None:
         self._pools.create(name, path)
 

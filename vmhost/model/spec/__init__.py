@@ -3,6 +3,7 @@
 from vmhost.model.spec.base import CommandRef, CredentialRef, EnvRef, FileRef, SecretRef
 from vmhost.model.spec.cloudinit import CloudInitSpec, FileSpec, UserDataSpec, UserSpec
 from vmhost.model.spec.guest import (
+    BandwidthSpec,
     DiskSpec,
     GuestInput,
     GuestSpec,
@@ -15,6 +16,7 @@ from vmhost.model.spec.site import API_VERSION, HostSpec, Site, SiteInput
 
 __all__ = [
     "API_VERSION",
+    "BandwidthSpec",
     "BridgeSpec",
     "CloudInitSpec",
     "CommandRef",

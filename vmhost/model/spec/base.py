@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    PlainSerializer,
     Tag,
     WithJsonSchema,
 )
@@ -98,6 +99,15 @@ def _absolute(path: str) -> str:
     return no_control(path)
 
 
+def _as_rate(value: Any) -> int:
+    if not isinstance(value, str):
+        raise ValueError(
+            f"{units.shown(value)} is not a rate: write for example 10Mbit, 2.5Gbit or 500kbit (per second)"
+        )
+    return units.parse_rate(value)
+
+
+_RATE_SCHEMA = {"type": "string", "examples": ["10Mbit", "2.5Gbit", "500kbit"]}
 _SIZE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "examples": ["512M", "4G"]}]}
 _TIME_SCHEMA = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "examples": ["90s", "5m"]}]}
 
@@ -115,6 +125,10 @@ HostMemory = Annotated[Size, AfterValidator(_between(units.MIB, 16 << 40))]
 GuestMemory = Annotated[Size, AfterValidator(_between(64 * units.MIB, 16 << 40))]
 DiskSize = Annotated[Size, AfterValidator(_between(units.MIB, 1 << 50))]
 Seconds = Annotated[float, BeforeValidator(_as_seconds), WithJsonSchema(_TIME_SCHEMA)]
+Rate = Annotated[
+    int, BeforeValidator(_as_rate), PlainSerializer(units.format_rate, return_type=str), WithJsonSchema(_RATE_SCHEMA)
+]
+"""Bits a second; written, and written back, with its unit."""
 Line = Annotated[str, Field(max_length=4096), AfterValidator(no_control)]
 GuestPath = Annotated[str, Field(max_length=4096), AfterValidator(_absolute)]
 

@@ -16,6 +16,7 @@ from vmhost.model.spec.base import (
     Mac,
     Model,
     Name,
+    Rate,
     Seconds,
     empty_if_absent,
 )
@@ -60,6 +61,21 @@ class DiskSpec(Model):
     pool: Name | None = Field(default=None, description="Storage pool; the host's pool if absent.")
 
 
+class BandwidthSpec(Model):
+    """What may go to a NIC and come from it; ``bandwidth: 10Mbit`` is both."""
+
+    inbound: Rate | None = Field(default=None, description="To the guest, per second: 10Mbit.")
+    outbound: Rate | None = Field(default=None, description="From the guest, per second: 10Mbit.")
+
+
+def _both_ways(value: Any) -> Any:
+    return {"inbound": value, "outbound": value} if isinstance(value, (str, int, float)) else value
+
+
+Bandwidth = Annotated[BandwidthSpec, BeforeValidator(_both_ways, json_schema_input_type=str | BandwidthSpec)]
+Spoofing = Literal["allowed", "refused"]
+
+
 class NicSpec(Model):
     """A NIC on a network.
 
@@ -74,6 +90,13 @@ class NicSpec(Model):
     )
     mac: Mac | None = Field(default=None, description="Hardware address; drawn if absent.")
     tagged: Vids | None = Field(default=None, description="VLANs that it sees tagged: 100,200-299.")
+    isolated: Flag | None = Field(
+        default=None, description="Exchange nothing with other isolated NICs; as the network."
+    )
+    spoofing: Spoofing | None = Field(
+        default=None, description="refused: drop what it says in the name of others; as the network if absent."
+    )
+    bandwidth: Bandwidth | None = Field(default=None, description="Limits; those of the network if absent.")
 
 
 class ReadySpec(Model):

@@ -8,7 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from vmhost.model import units
-from vmhost.model.spec.base import Count, LinkName, Matches, Model, empty_if_absent
+from vmhost.model.spec.base import Count, Flag, LinkName, Matches, Model, empty_if_absent
+from vmhost.model.spec.guest import Bandwidth, Spoofing, Vids
+from vmhost.model.vlans import format_vids, parse_vids
 
 
 def _vlan(value: Any) -> int | str:
@@ -86,7 +88,8 @@ class NetworkSpec(Model):
     )
     bridge: LinkName | None = Field(default=None, description="The bridge that guests are attached to.")
     vlan: Vlan | None = Field(default=None, description="The VLAN that guests are in, untagged: 1 to 4094.")
-    range: VidRange | None = Field(default=None, description="VIDs that vlan: auto may take; reserved.")
+    range: VidRange | None = Field(default=None, description="VLANs that vlan: auto may take: 1000-1999.")
+    reserved: Vids | None = Field(default=None, description="VLANs of the range that vlan: auto never takes.")
     subnet: Subnet | None = Field(default=None, description="Addresses of the network: 10.20.0.0/24.")
     address: Interface | None = Field(
         default=None, description="The host's own address in the VLAN of the network: 10.20.0.1/24."
@@ -107,6 +110,11 @@ class NetworkSpec(Model):
         default=None, description="The host's own address in the VLAN, for reach: port; nobody else's."
     )
     jump: JumpSpec | None = Field(default=None, description="The host to go through, for reach: jump.")
+    isolated: Flag = Field(default=False, description="Guests exchange nothing with each other, only with the rest.")
+    spoofing: Spoofing = Field(
+        default="allowed", description="refused: drop what guests say in the name of other MACs, addresses and servers."
+    )
+    bandwidth: Bandwidth | None = Field(default=None, description="Limits of each NIC on it: 100Mbit, or each way.")
     mtu: Mtu | None = Field(
         default=None, description="Largest packet in bytes; without it what the guest's system takes."
     )
@@ -122,10 +130,11 @@ class NetworkSpec(Model):
     @model_validator(mode="after")
     def _consistent(self) -> NetworkSpec:
         if self.type == "user":
-            reserved = (
+            barred = (
                 "bridge",
                 "vlan",
                 "range",
+                "reserved",
                 "subnet",
                 "gateway",
                 "pool",
@@ -134,12 +143,15 @@ class NetworkSpec(Model):
                 "reach_address",
                 "jump",
             )
-            given = [key for key in reserved if getattr(self, key)]
+            given = [key for key in barred if getattr(self, key)]
             if given:
                 raise ValueError(f"a user network has no {' and no '.join(given)}: QEMU provides it")
+            if self.isolated or self.bandwidth or self.spoofing == "refused":
+                raise ValueError("a user network has no port on the host: leave isolated, spoofing and bandwidth out")
             return self
         if self.bridge is None:
             raise ValueError("a network needs its bridge, or type: user")
+        self._check_range()
         self._check_addresses()
         self._check_reach()
         return self
@@ -157,6 +169,18 @@ class NetworkSpec(Model):
             check_host_address(self.reach_address or "", self.subnet)
             if self.reach_address == self.gateway:
                 raise ValueError(f"{self.reach_address} is the gateway: the host needs an address of its own")
+
+    def _check_range(self) -> None:
+        if self.vlan == "auto" and self.range is None:
+            raise ValueError("vlan: auto needs the range that it may take from: write for example range: 1000-1999")
+        if self.range is not None and self.vlan != "auto":
+            raise ValueError("a range is what vlan: auto takes from: write vlan: auto, or leave the range out")
+        if self.reserved is not None and self.range is None:
+            raise ValueError("reserved names VLANs of a range: write the range, or leave it out")
+        if self.range and self.reserved:
+            first, last = units.parse_vid_range(self.range)
+            if outside := parse_vids(self.reserved) - set(range(first, last + 1)):
+                raise ValueError(f"reserved leaves the range {self.range}: {format_vids(outside)}")
 
     def _check_addresses(self) -> None:
         if self.subnet is None:

@@ -103,7 +103,13 @@ def _nic(element: Node) -> NicFacts:
         tap="" if target is None else target.get("dev", ""),
         alias=alias_of(element),
         mtu=0 if mtu is None else int_of(mtu.get("size")),
+        inbound=_limit(element.find("bandwidth/inbound")),
+        outbound=_limit(element.find("bandwidth/outbound")),
     )
+
+
+def _limit(element: Node | None) -> int:
+    return 0 if element is None else int_of(element.get("average"))
 
 
 def _source(element: Node | None) -> str:

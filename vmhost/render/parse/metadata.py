@@ -67,6 +67,10 @@ def _nic(element: Node) -> NicIdentity:
         bridge=element.get("bridge", ""),
         reach=element.get("reach", ""),
         via=element.get("via", ""),
+        isolated=element.get("isolated") == "yes",
+        spoofing=element.get("spoofing", ""),
+        inbound=_number(element.get("inbound", "")),
+        outbound=_number(element.get("outbound", "")),
     )
 
 
