@@ -81,6 +81,20 @@ async def test_the_end_is_followed_though_more_comes_before_it_was_drawn() -> No
         assert text.scroll_offset.y == text.max_scroll_y > 100
 
 
+@pytest.mark.parametrize("action", ["scroll_home", "scroll_up", "page_up"])
+async def test_who_goes_away_from_the_end_stays_away_though_more_comes_at_once(action: str) -> None:
+    async with on_stage() as stage:
+        await open_guest(stage, "web-01", "l")
+        await stage.until(lambda: "login:" in stage.lines())
+        text = stage.app.screen.query_one("#text", Lines)
+        text.show([Line(f"line {number}") for number in range(200)])
+        await stage.until(lambda: "line 199" in stage.text)
+        getattr(text, f"action_{action}")()
+        text.show([Line(f"line {number}") for number in range(300)])
+        await stage.pilot.pause(0.5)
+        assert text.scroll_offset.y < 200
+
+
 async def test_events_are_told_the_newest_first() -> None:
     async with on_stage() as stage:
         await open_guest(stage, "web-01")

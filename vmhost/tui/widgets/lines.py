@@ -78,7 +78,27 @@ class Lines(ScrollView, can_focus=True):
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
-        self._at_end = new_value >= self.max_scroll_y - 1
+        self._at_end = self.scroll_target_y > self.max_scroll_y - 1
+
+    def action_scroll_home(self) -> None:
+        self._go_up_to(0)
+
+    def action_scroll_up(self) -> None:
+        self._go_up_to(self.scroll_y - 1)
+
+    def action_page_up(self) -> None:
+        self._go_up_to(self.scroll_y - self.size.height)
+
+    def action_scroll_end(self) -> None:
+        self.to_end()
+
+    def on_mouse_scroll_up(self) -> None:
+        self._at_end = self.max_scroll_y <= 0
+
+    def _go_up_to(self, line: float) -> None:
+        # At once, and though no scroll bar is drawn yet: text that comes meanwhile must not go to the end again.
+        self._at_end = self.max_scroll_y <= 0
+        self.scroll_to(y=max(0, line), animate=False, force=True, immediate=True)
 
     def on_resize(self) -> None:
         self._keep_end()
