@@ -12,7 +12,8 @@ import pytest
 
 from tests.labfixture import InLab
 from tests.network.conftest import Trio
-from tests.network.guests import BRIDGE, Guest, remove
+from tests.network.guests import Guest, remove
+from tests.network.sniffer import Sniffer, unfiltered
 from vmhost.drivers.command import CommandFailed, run
 from vmhost.drivers.libvirt import connect
 from vmhost.drivers.netlink import Netlink
@@ -82,16 +83,14 @@ def test_a_guard_comes_before_qemu_and_goes_with_it(lab: InLab, trio: Trio) -> N
         remove(guest)
 
 
-def test_a_start_that_fails_leaves_no_guard(lab: InLab, trio: Trio) -> None:
+def test_a_start_that_fails_leaves_no_guard(lab: InLab, trio: Trio, ear: Sniffer) -> None:
     guest = Guest(lab, "unlucky", 100, address="10.1.1.9/24", spoofing="refused")
     guest.define()
-    _filter_vlans(False)
     try:
-        with pytest.raises(CommandFailed, match="does not filter VLANs"):
+        with unfiltered(ear, trio.two), pytest.raises(CommandFailed, match="does not filter VLANs"):
             lab.virsh("start", guest.name, timeout=90)
         assert guards().keys() == {trio.one.tap}
     finally:
-        _filter_vlans(True)
         remove(guest)
 
 
@@ -146,7 +145,3 @@ def _rate(tap: str, seconds: float) -> float:
     begin, sent = monotonic(), int(counter.read_text())
     Event().wait(seconds)
     return (int(counter.read_text()) - sent) / (monotonic() - begin)
-
-
-def _filter_vlans(on: bool) -> None:
-    run(["ip", "link", "set", BRIDGE, "type", "bridge", "vlan_filtering", str(int(on))], timeout=20)

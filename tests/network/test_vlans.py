@@ -6,9 +6,9 @@ import pytest
 
 from tests.labfixture import InLab
 from tests.network.conftest import Trio
-from tests.network.guests import BRIDGE, Guest, remove
-from tests.network.sniffer import Sniffer, heard_again
-from vmhost.drivers.command import CommandFailed, run
+from tests.network.guests import Guest, remove
+from tests.network.sniffer import Sniffer, heard_again, unfiltered
+from vmhost.drivers.command import CommandFailed
 from vmhost.drivers.hook import LibvirtHook
 from vmhost.drivers.netlink import Netlink
 from vmhost.model.vlans import NO_VLAN, parse_vids, port_vlans
@@ -61,13 +61,12 @@ def test_what_was_changed_meanwhile_is_repaired_when_libvirtd_starts_again(lab: 
     assert trio.other.vlans == port_vlans(200)
 
 
-def test_a_hook_that_fails_at_reconnect_hurts_nobody(lab: InLab, trio: Trio) -> None:
+def test_a_hook_that_fails_at_reconnect_hurts_nobody(lab: InLab, trio: Trio, ear: Sniffer) -> None:
     lab.stop_libvirtd()
-    _filter_vlans(False)
-    lab.start_libvirtd()
-    trio.one.until_reconnected()
-    assert trio.one.running
-    _filter_vlans(True)
+    with unfiltered(ear, trio.two):
+        lab.start_libvirtd()
+        trio.one.until_reconnected()
+        assert trio.one.running
     assert trio.one.vlans == port_vlans(100)
 
 
@@ -92,17 +91,15 @@ def test_a_guest_that_is_restored_is_in_its_vlan(lab: InLab, trio: Trio, ear: Sn
     assert ear.vids(trio.two.mac) == {100}
 
 
-def test_a_guest_that_cannot_be_tagged_does_not_start(lab: InLab, bridge: str) -> None:
+def test_a_guest_that_cannot_be_tagged_does_not_start(lab: InLab, trio: Trio, ear: Sniffer) -> None:
     guest = Guest(lab, "closed", 100)
     guest.define()
-    _filter_vlans(False)
     try:
-        with pytest.raises(CommandFailed, match="does not filter VLANs"):
+        with unfiltered(ear, trio.two), pytest.raises(CommandFailed, match="does not filter VLANs"):
             guest.start()
         assert not guest.running
         assert guest.tap not in {link.name for link in Netlink().links()}
     finally:
-        _filter_vlans(True)
         remove(guest)
 
 
@@ -121,7 +118,3 @@ def test_a_foreign_guest_starts_and_is_in_no_vlan(lab: InLab, bridge: str) -> No
     lab.virsh("start", guest.name, "--paused", timeout=90)
     assert guest.vlans == NO_VLAN
     remove(guest)
-
-
-def _filter_vlans(on: bool) -> None:
-    run(["ip", "link", "set", BRIDGE, "type", "bridge", "vlan_filtering", str(int(on))], timeout=20)
