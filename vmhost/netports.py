@@ -6,6 +6,7 @@ The same rules as in :mod:`vmhost.ports` hold.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ class Access(Protocol):
 
 class Links(Access, Protocol):
     """The host's network links (rtnetlink)."""
+
+    def session(self) -> AbstractContextManager[None]:
+        """Let the calls of this thread in the block share what each would open for itself."""
 
     def links(self) -> tuple[ObservedLink, ...]: ...
     def neighbours(self) -> tuple[Neighbour, ...]: ...

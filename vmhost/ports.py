@@ -30,18 +30,24 @@ if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
 
 
 @dataclass(frozen=True, slots=True)
-class RawHost:
-    """The hypervisor in its own words. ``domain_capabilities`` is XML or empty (the test driver has none)."""
+class RawDaemon:
+    """Who answers: what stays as it is while a connection lasts."""
 
     uri: str
     driver: str
     hostname: str
     libvirt_version: int
     hypervisor_version: int
-    capabilities: str
-    domain_capabilities: str
     local: bool
     privileged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RawHost(RawDaemon):
+    """The hypervisor in its own words. ``domain_capabilities`` is XML or empty (the test driver has none)."""
+
+    capabilities: str
+    domain_capabilities: str
     kvm: bool
 
 
@@ -69,6 +75,9 @@ class DomainEvent:
 
 class Hypervisor(Protocol):
     """One libvirt connection; safe to use from several threads."""
+
+    def daemon(self) -> RawDaemon:
+        """Who answers, asked once for a connection."""
 
     def host(self) -> RawHost: ...
     def domains(self) -> tuple[RawDomain, ...]:

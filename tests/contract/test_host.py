@@ -17,6 +17,12 @@ def test_it_says_who_it_is(backend: Backend) -> None:
     assert fromstring(host.capabilities).findtext("host/cpu/arch")
 
 
+def test_who_answers_is_the_same_in_both_questions(backend: Backend) -> None:
+    daemon, host = backend.hypervisor.daemon(), backend.hypervisor.host()
+    for name in ("uri", "driver", "hostname", "libvirt_version", "hypervisor_version", "local", "privileged"):
+        assert getattr(daemon, name) == getattr(host, name)
+
+
 def test_it_says_what_guests_can_have_or_nothing(backend: Backend) -> None:
     capabilities = backend.hypervisor.host().domain_capabilities
     if backend.lacks("domain capabilities"):

@@ -10,6 +10,7 @@ import pytest
 
 from tests.engine.scenes import HARM, WEB, site, strict
 from vmhost.engine.record import plan_from_json, plan_to_json, read_past
+from vmhost.engine.waves import in_waves
 from vmhost.model.errors import Conflict, DamagedData, VmhostError
 from vmhost.ops.apply import recover_host
 from vmhost.ops.host import Host
@@ -43,11 +44,11 @@ def test_the_plan_comes_first_then_an_intent_before_and_a_mark_after_every_step(
     first, *rest = records(fake)
     plan = plan_from_json(first["plan"])
     assert (first["type"], first["operation"]) == ("begin", "apply shop")
-    count = len(plan.steps)
+    waves = list(in_waves(plan.steps))
     marks = [(item["type"], item["step"]) for item in rest]
     assert marks == [
-        *((kind, number) for number in range(count - 1) for kind in ("intent", "done")),
-        ("intent", count - 1),
+        *((kind, number) for wave in waves[:-1] for kind in ("intent", "done") for number in wave),
+        ("intent", len(plan.steps) - 1),
     ]
 
 

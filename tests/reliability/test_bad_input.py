@@ -357,8 +357,8 @@ def test_changing_another_machines_hypervisor_is_refused(real: Host, tmp_path: P
         def __getattr__(self, name: str) -> object:
             return getattr(self._inner, name)
 
-        def host(self) -> object:
-            return replace(real.ports.hypervisor.host(), local=False, uri="qemu+ssh://other/system", hostname="other")
+        def daemon(self) -> object:
+            return replace(real.ports.hypervisor.daemon(), local=False, uri="qemu+ssh://other/system", hostname="other")
 
     host = Host(ports=replace(real.ports, hypervisor=Elsewhere(real.ports.hypervisor)))  # type: ignore[arg-type]
     with pytest.raises(Refused, match="on another machine: read-only from here") as refused:

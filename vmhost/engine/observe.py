@@ -13,6 +13,7 @@ from vmhost.render.parse.reading import look_into
 if TYPE_CHECKING:
     from vmhost.model.network import ObservedNetwork
     from vmhost.model.observed import Observed, ObservedHost, ObservedLink, ObservedPool
+    from vmhost.model.plan import Plan
     from vmhost.model.topology import Topology
     from vmhost.ports import Hypervisor, Ports, RawHost
 
@@ -26,18 +27,21 @@ def observe(ports: Ports, before: Observed | None = None) -> Observed:
     from vmhost.model.observed import Observed
     from vmhost.render.parse.nft import parse_guards
 
-    links = ports.links.links()
+    with ports.links.session():
+        links = ports.links.links()
+        neighbours = ports.links.neighbours()
+        network = observe_network(ports, links)
     raw = ports.hypervisor.host()
     return Observed(
         host=_host(raw),
         domains=observe_domains(ports.hypervisor, before),
         pools=observe_pools(ports.hypervisor),
         links=links,
-        neighbours=ports.links.neighbours(),
+        neighbours=neighbours,
         images=ports.images.list(),
         damaged_images=ports.images.damaged(),
         hook=ports.hook.state(),
-        network=observe_network(ports, links),
+        network=network,
         namespaces=ports.links.namespaces(),
         topology=_topology(raw, ports),
         reservations=ports.reservations.read(),
@@ -45,21 +49,23 @@ def observe(ports: Ports, before: Observed | None = None) -> Observed:
     )
 
 
-def observe_again(ports: Ports, before: Observed) -> Observed:
-    """Return the host after steps of ours; what no step changes (the hardware, images, neighbours) is as before.
+def observe_again(ports: Ports, before: Observed, plan: Plan) -> Observed:
+    """Return the host after the steps of a plan; what none of them changes is as before, as are hardware and images.
 
     :param before: a look at the same host, under the lock that the steps were done under.
     """
     from vmhost.render.parse.nft import parse_guards
 
-    links = ports.links.links()
+    with ports.links.session():
+        links = ports.links.links()
+        network = observe_network(ports, links) if plan.changes_network else before.network
     return replace(
         before,
         domains=observe_domains(ports.hypervisor, before),
         pools=observe_pools(ports.hypervisor),
         links=links,
         hook=ports.hook.state(),
-        network=observe_network(ports, links),
+        network=network,
         reservations=ports.reservations.read(),
         guards=parse_guards(ports.packet.table()),
     )

@@ -29,9 +29,10 @@ class Record:
         """Write down the whole plan before anything is done."""
         self._append({"type": "begin", "operation": operation, "user": user, "time": time, "plan": plan_to_json(plan)})
 
-    def intent(self, number: int) -> None:
-        """The step is about to be done."""
-        self._append({"type": "intent", "step": number})
+    def intent(self, *numbers: int) -> None:
+        """These steps are about to be done, side by side; the disk is waited for once."""
+        for number in numbers:
+            self._append({"type": "intent", "step": number}, durable=number == numbers[-1])
 
     def done(self, number: int) -> None:
         """The step was done. Not waited for: whoever does not read it does or undoes the step again, which is harmless,

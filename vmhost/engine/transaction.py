@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from threading import Event
@@ -12,12 +12,11 @@ from vmhost.engine.context import Context
 from vmhost.engine.execute import execute, undo
 from vmhost.engine.leftovers import leftover
 from vmhost.engine.record import Record
+from vmhost.engine.waves import AT_ONCE, in_waves
 from vmhost.model.errors import AlreadyThere, ApplyError, Cancelled, GuestError, PartlyDone, VmhostError
 from vmhost.model.events import StepDone, StepFailed, StepStarted, Undone
 from vmhost.model.plan import Plan, Planned
 from vmhost.model.steps import AwaitGuest
-
-AT_ONCE = 8
 
 
 class Transaction:
@@ -42,12 +41,15 @@ class Transaction:
         :raises ApplyError: a step failed; its ``leftovers`` name what could not be undone (mostly nothing).
         :raises KeyboardInterrupt: Ctrl-C; everything was undone before.
         """
-        for number, item in enumerate(self.plan.steps):
+        for wave in in_waves(self.plan.steps):
+            failures: dict[int, BaseException] = {}
             try:
                 self._context.check()
-                self._one(number, item)
+                failures = self._wave(wave)
             except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - whatever failed, the host is put back first
-                self._fail(number, item, error)
+                failures = {wave[0]: error}
+            if failures:
+                self._fail(failures)
         self._commit()
 
     def finish(self) -> None:
@@ -80,18 +82,50 @@ class Transaction:
                 raise
         return failures
 
+    def _wave(self, wave: range) -> dict[int, BaseException]:
+        """Do steps that do not depend on each other side by side, until the last has ended; return what failed.
+
+        Only their effects are in other threads: the journal and the listener are told in the order of the plan.
+        """
+        if len(wave) == 1:
+            self._one(wave[0], self.plan.steps[wave[0]])
+            return {}
+        self._started(*wave)
+        with ThreadPoolExecutor(len(wave), thread_name_prefix="step") as pool:
+            running = {number: pool.submit(self._execute, self.plan.steps[number]) for number in wave}
+            return {number: error for number, future in running.items() if (error := self._ended(number, future))}
+
+    def _ended(self, number: int, future: Future[tuple[str, float]]) -> Exception | None:
+        try:
+            told, seconds = future.result()
+            self._finished(number, self.plan.steps[number], told, seconds)
+        except Exception as error:  # noqa: BLE001 - the caller puts the host back
+            return error
+        return None
+
     def _one(self, number: int, item: Planned) -> None:
-        clock, tell = self._context.ports.clock, self._context.on_event
-        tell(StepStarted(number + 1, self._total, item.subject, item.why))
-        self._record.intent(number)
-        self._begun = number
+        self._started(number)
+        self._finished(number, item, *self._execute(item))
+
+    def _execute(self, item: Planned) -> tuple[str, float]:
+        clock = self._context.ports.clock
         start = clock.monotonic()
-        told = execute(item.do, self._context)
+        return execute(item.do, self._context), clock.monotonic() - start
+
+    def _started(self, *numbers: int) -> None:
+        items = (*self.plan.steps, *self.plan.after)
+        for number in numbers:
+            item = items[number]
+            self._context.on_event(StepStarted(number + 1, self._total, item.subject, item.why))
+        self._record.intent(*numbers)
+        self._begun = numbers[-1]
+
+    def _finished(self, number: int, item: Planned, told: str, seconds: float) -> None:
         self._record.done(number)
         if told:
             self.verdicts[item.subject] = told
         self.done.append(item.why)
-        tell(StepDone(number + 1, self._total, item.subject, item.why, clock.monotonic() - start))
+        self._context.on_event(StepDone(number + 1, self._total, item.subject, item.why, seconds))
 
     def _commit(self) -> None:
         """Pass the commit point, unless somebody cancelled during the last step."""
@@ -100,18 +134,18 @@ class Transaction:
             self._record.committed()
         except (VmhostError, KeyboardInterrupt) as error:
             if self.plan.steps:
-                self._fail(len(self.plan.steps) - 1, self.plan.steps[-1], error)
+                self._fail({len(self.plan.steps) - 1: error})
             self._record.close(done=True)
             raise
 
-    def _fail(self, number: int, item: Planned, error: BaseException) -> None:
-        """Undo from the last step that was begun back to the first, then raise."""
-        theirs = isinstance(error, AlreadyThere)
-        if not isinstance(error, Cancelled):
-            self._context.on_event(StepFailed(number + 1, self._total, item.subject, item.why, str(error)))
-        with suppress(VmhostError):  # a full disk must not keep us from undoing, and undoing twice is harmless
-            self._record.failed(number, theirs=theirs)
-        touched = range(self._begun - 1 if theirs else self._begun, -1, -1)
+    def _fail(self, failures: Mapping[int, BaseException]) -> None:
+        """Undo from the last step that was begun back to the first, then raise the first failure."""
+        theirs = {number for number, error in failures.items() if isinstance(error, AlreadyThere)}
+        for number, error in failures.items():
+            self._tell_failure(number, error, theirs=number in theirs)
+        number, error = next(iter(failures.items()))
+        item = self.plan.steps[number]
+        touched = [step for step in range(self._begun, -1, -1) if step not in theirs]
         undone, leftovers = undo_steps(self.plan.steps, touched, self._context, self._record)
         self._record.close(done=not leftovers)
         if isinstance(error, KeyboardInterrupt):
@@ -123,6 +157,13 @@ class Transaction:
         raise ApplyError(
             _once(item, error), subject=item.subject, hint=hint, done=self.done, undone=undone, leftovers=leftovers
         ) from error
+
+    def _tell_failure(self, number: int, error: BaseException, *, theirs: bool) -> None:
+        item = self.plan.steps[number]
+        if not isinstance(error, Cancelled):
+            self._context.on_event(StepFailed(number + 1, self._total, item.subject, item.why, str(error)))
+        with suppress(VmhostError):  # a full disk must not keep us from undoing, and undoing twice is harmless
+            self._record.failed(number, theirs=theirs)
 
     def _chain(self, name: str, chain: Sequence[tuple[int, Planned]]) -> dict[str, VmhostError]:
         """Do one subject's steps in order; the first failure ends the chain."""

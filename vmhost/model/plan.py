@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from vmhost.model.netsteps import KeeperStep, LinkStep
 from vmhost.model.steps import EnsurePool, Step
 
 
@@ -63,6 +64,11 @@ class Plan:
     def guests(self) -> tuple[str, ...]:
         """The subjects of the plan in order of their first step."""
         return tuple(dict.fromkeys(item.subject for item in (*self.steps, *self.after)))
+
+    @property
+    def changes_network(self) -> bool:
+        """Whether a step is about the host's own network: its links, addresses and routes, or what is kept of them."""
+        return any(isinstance(item.do, LinkStep | KeeperStep) for item in (*self.steps, *self.after))
 
     def same_as(self, other: Plan) -> bool:
         """Whether both plans do the same, whatever they say about it."""

@@ -60,7 +60,7 @@ def _apply(ports: Ports, proposal: Proposal, job: Job) -> Outcome:
     with ExitStack() as guests:
         with ExitStack() as host:
             _lock(proposal, context, host, guests)
-            observed = observe(ports)
+            observed = observe(ports, proposal.seen)
             plan = _plan_again(proposal, observed)
             _store_keys(ports, proposal)
             ports.signals.make_room(str(ports.layout.logs))
@@ -154,7 +154,7 @@ def _verify(ports: Ports, proposal: Proposal, before: Observed) -> None:
     """Read again what may have changed since ``before``. :raises VerifyError: with every difference."""
     if proposal.drift is None:
         return
-    differences = proposal.drift(observe_again(ports, before))
+    differences = proposal.drift(observe_again(ports, before, proposal.plan))
     if differences:
         texts = tuple(str(item) for item in differences)
         raise VerifyError(

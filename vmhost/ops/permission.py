@@ -21,7 +21,7 @@ def check_may_change(hypervisor: Hypervisor) -> None:
     :raises Refused: the hypervisor is another machine's, or only simulated; :raises PermissionDenied: not root on the
         system's hypervisor.
     """
-    host = hypervisor.host()
+    host = hypervisor.daemon()
     if not host.local:
         text = "this hypervisor is on another machine: read-only from here"
         raise Refused(text, subject=host.uri, hint=f"ssh {quote(host.hostname)} vmhost ...")

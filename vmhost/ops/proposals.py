@@ -35,7 +35,8 @@ class Proposal:
     """What :meth:`vmhost.Host.plan` returns: print it, look at ``plan``, hand it to :meth:`vmhost.Host.apply`.
 
     ``again`` plans anew from a fresh observation with the same identities; ``secrets`` stays in this process;
-    ``locks_host`` False: the plan touches single guests only, so that many such plans may run side by side.
+    ``locks_host`` False: the plan touches single guests only, so that many such plans may run side by side; ``seen``
+    is the look that the plan was made from, which spares the next look what is as it was.
     """
 
     operation: str
@@ -45,6 +46,7 @@ class Proposal:
     new_keys: Mapping[str, KeyPair] = field(default_factory=dict, repr=False)
     drift: Callable[[Observed], tuple[Difference, ...]] | None = field(default=None, repr=False)
     locks_host: bool = True
+    seen: Observed | None = field(default=None, repr=False)
 
     @property
     def empty(self) -> bool:
@@ -81,6 +83,7 @@ def propose_site(ports: Ports, site: Site, permit: Permit, *, secrets: bool = Tr
         secrets=found,
         new_keys=keys,
         drift=lambda fresh: drift(_seen(request, fresh)),
+        seen=observed,
     )
 
 
@@ -102,7 +105,8 @@ def propose_delete(ports: Ports, names: Iterable[str], permit: Permit) -> Propos
     def again(fresh: Observed) -> Plan:
         return plan_delete(wanted, fresh, permit, disks_directory=disks, now=now, host=host)
 
-    return Proposal(operation=f"delete {' '.join(wanted)}", plan=again(observe(ports)), again=again)
+    observed = observe(ports)
+    return Proposal(f"delete {' '.join(wanted)}", again(observed), again, seen=observed)
 
 
 def _request(

@@ -73,10 +73,10 @@ def _console_argv(host: Host, name: str) -> tuple[str, ...]:
     domain = find_guest(host.hypervisor, name)
     if not domain.active:
         raise Unreachable("it does not run", subject=name, hint=f"vmhost guest start {quote(name)}")
-    return ("virsh", "--connect", host.hypervisor.host().uri, "console", domain.uuid)
+    return ("virsh", "--connect", host.hypervisor.daemon().uri, "console", domain.uuid)
 
 
 def _refuse_fake(host: Host, name: str) -> None:
-    if host.hypervisor.host().driver == "fake":
+    if host.hypervisor.daemon().driver == "fake":
         text = "this guest is made up: there is nothing to attach to"
         raise Refused(text, subject=name, hint="vmhost tui    # without --demo")

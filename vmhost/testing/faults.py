@@ -13,9 +13,7 @@ from vmhost.ports import OpenJournal, Ports
 COUNTED: Final = frozenset(
     {
         *("hypervisor", "links", "hook", "keeper", "kernel", "shell", "session", "signals", "wakeups"),
-        *("seeds", "images", "keys", "locks", "journals", "journal"),
-        *("hypervisor", "links", "hook", "packet", "shell", "session", "signals", "wakeups"),
-        *("seeds", "images", "keys", "locks", "journals", "journal", "reservations"),
+        *("packet", "seeds", "images", "keys", "locks", "journals", "journal", "reservations"),
     }
 )
 """What fails by itself now and then. Clocks and chance do not; history is never in the way; the layout is a value."""

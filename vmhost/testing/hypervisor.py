@@ -8,7 +8,7 @@ from importlib.resources import files
 from vmhost.model.observed import RawDomain
 from vmhost.model.stats import DomainStats
 from vmhost.model.tuning import Tuning
-from vmhost.ports import DomainEvent, RawHost, RawPool
+from vmhost.ports import DomainEvent, RawDaemon, RawHost, RawPool
 from vmhost.testing.agent import FakeAgents
 from vmhost.testing.domains import FakeDomains
 from vmhost.testing.load import stats_of
@@ -27,6 +27,9 @@ class FakeHypervisor:
         self._pools = pools
         self._agents = agents
         self._nics = FakeNics(machine)
+
+    def daemon(self) -> RawDaemon:
+        return self.host()
 
     def host(self) -> RawHost:
         with self._machine.at_work() as world:

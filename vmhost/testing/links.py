@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -40,6 +41,9 @@ class FakeLinks:
         """Tell whoever watches that links are not as they were."""
         for notify in tuple(self._listeners.values()):
             notify()
+
+    def session(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def namespaces(self) -> tuple[str, ...]:
         with self._machine.at_work() as world:

@@ -10,24 +10,15 @@ from urllib.parse import urlsplit
 import libvirt
 
 from vmhost.drivers.libvirt.connection import Connection, Handle, is_privileged
-from vmhost.ports import RawHost
+from vmhost.ports import RawDaemon, RawHost
 
 _KVM_OFFERED: Final = "<domain type='kvm'"
 _MACHINES: Final = {"x86_64": "q35"}
 
 
 @dataclass(frozen=True, slots=True)
-class _Daemon:
-    """What stays as it is while a connection lasts."""
-
-    uri: str
-    driver: str
-    hostname: str
-    libvirt_version: int
-    hypervisor_version: int
+class _Daemon(RawDaemon):
     architecture: str
-    local: bool
-    privileged: bool
 
 
 class HostReader:
@@ -36,6 +27,10 @@ class HostReader:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._known: tuple[Handle, _Daemon] | None = None
+
+    def daemon(self) -> RawDaemon:
+        """Return who answers."""
+        return self._connection.read(self._daemon, "host")
 
     def read(self) -> RawHost:
         """Return the hypervisor in its own words."""

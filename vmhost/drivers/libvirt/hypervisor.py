@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vmhost.model.domains import RawDomain
     from vmhost.model.stats import DomainStats
     from vmhost.model.tuning import Tuning
-    from vmhost.ports import DomainEvent, RawHost, RawPool
+    from vmhost.ports import DomainEvent, RawDaemon, RawHost, RawPool
 
 
 def connect(uri: str | None = None) -> LibvirtHypervisor:
@@ -48,6 +48,9 @@ class LibvirtHypervisor:
     def privileged(self) -> bool:
         """Whether it is the system's hypervisor; next to nothing beside all that :meth:`host` asks for."""
         return self._connection.read(is_privileged, "host")
+
+    def daemon(self) -> RawDaemon:
+        return self._reader.daemon()
 
     def host(self) -> RawHost:
         return self._reader.read()
