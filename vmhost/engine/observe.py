@@ -42,6 +42,7 @@ def observe(ports: Ports, before: Observed | None = None) -> Observed:
         topology=_topology(raw, ports),
         reservations=ports.reservations.read(),
         guards=parse_guards(ports.packet.table()),
+        starting=ports.locks.starting(),
     )
 
 

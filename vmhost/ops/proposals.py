@@ -35,7 +35,8 @@ class Proposal:
     """What :meth:`vmhost.Host.plan` returns: print it, look at ``plan``, hand it to :meth:`vmhost.Host.apply`.
 
     ``again`` plans anew from a fresh observation with the same identities; ``secrets`` stays in this process;
-    ``locks_host`` False: the plan touches single guests only, so that many such plans may run side by side.
+    ``locks_host`` False: the plan touches single guests only, so that many such plans may run side by side; where it
+    starts them, the host is locked while it is looked at.
     """
 
     operation: str
