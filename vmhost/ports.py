@@ -317,8 +317,16 @@ class Locks(Protocol):
         :raises Conflict: another vmhost holds it for too long; :raises Cancelled: the waiting was cancelled.
         """
 
-    def guests(self, uuids: Sequence[str], waiting: Waiting = PATIENT) -> AbstractContextManager[None]:
-        """All of these guests, taken together or not at all. Errors: as :meth:`host`."""
+    def guests(
+        self, uuids: Sequence[str], waiting: Waiting = PATIENT, *, starts: bool = False
+    ) -> AbstractContextManager[None]:
+        """All of these guests, taken together or not at all; ``starts``: they are being started.
+
+        Errors: as :meth:`host`.
+        """
+
+    def starting(self) -> frozenset[str]:
+        """The UUIDs of guests that others are starting at this moment; those of the calling thread are left out."""
 
 
 class JournalWriter(Protocol):

@@ -30,7 +30,9 @@ def layout(tmp_path: Path) -> Layout:
 
 
 @contextmanager
-def held_elsewhere(layout: Layout, uuid: str = "", command: str = "vmhost apply") -> Iterator[int]:
+def held_elsewhere(
+    layout: Layout, uuid: str = "", command: str = "vmhost apply", *, starts: bool = False
+) -> Iterator[int]:
     """Another process holds the host's lock, or a guest's."""
     # Pipes, not multiprocessing's events: those do not survive that a waiter is killed.
     ready, say_ready = os.pipe()
@@ -39,7 +41,7 @@ def held_elsewhere(layout: Layout, uuid: str = "", command: str = "vmhost apply"
     def hold() -> None:
         os.close(release)
         locks = FileLocks(layout, command=command)
-        with locks.guests([uuid]) if uuid else locks.host():
+        with locks.guests([uuid], starts=starts) if uuid else locks.host():
             os.write(say_ready, b"1")
             os.read(released, 1)
 
@@ -95,6 +97,22 @@ def test_a_killed_owner_frees_its_lock_at_once(layout: Layout) -> None:
         began = time.monotonic()
         with FileLocks(layout, timeout=5).host():
             assert time.monotonic() - began < 0.5
+
+
+def test_others_see_which_guests_are_being_started_as_long_as_they_are(layout: Layout) -> None:
+    locks = FileLocks(layout)
+    assert locks.starting() == frozenset()
+    with held_elsewhere(layout, ONE):
+        assert locks.starting() == frozenset(), "a lock alone starts nothing"
+    with held_elsewhere(layout, ONE, starts=True), locks.guests([TWO], starts=True):
+        assert locks.starting() == {ONE}, "what we start ourselves is no news to us"
+    assert locks.starting() == frozenset()
+    with held_elsewhere(layout, ONE, starts=True) as pid:
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert locks.starting() == frozenset(), "who died starts nothing any more"
+        with locks.guests([ONE], NOT_AT_ALL):
+            pass
 
 
 def test_a_child_that_outlives_its_parent_does_not_keep_the_lock(layout: Layout) -> None:

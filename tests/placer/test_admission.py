@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
 import pytest
 
 from vmhost.model.errors import NoCapacity, Refused
 from vmhost.model.permit import Permit
 from vmhost.ops.host import Host
+from vmhost.ops.power import Action
 from vmhost.ops.sites import parse_site
 from vmhost.testing import FakeHost
+from vmhost.testing.faults import FaultPlan, FaultyPorts
 from vmhost.testing.topologies import Shape, kernel
 
 GIB = 1 << 30
@@ -43,6 +48,43 @@ def test_guests_that_do_not_fit_together_are_not_started() -> None:
     with pytest.raises(NoCapacity, match="guests that run have"):
         host.plan_power(["b"], "start")
     assert host.plan_power(["a"], "restart"), "what runs may be restarted"
+
+
+@pytest.mark.parametrize("action", ["start", "restart"])
+def test_a_guest_that_another_starts_at_this_moment_counts_as_one_that_runs(action: Action) -> None:
+    made = fake()
+    host = Host(ports=made.ports)
+    bring(host, "a: {memory: 3G, state: stopped}, b: {memory: 3G, state: stopped}, c: {memory: 1G}")
+    if action == "restart":
+        host.power(["a"], "start")
+    (first,), proposals = host.plan_power(["a"], action), []
+    if action == "start":
+        proposals += host.plan_power(["b"], "start")  # both are shown as possible, and either would be alone
+    inside, go_on = Event(), Event()
+
+    def at_start(port: str, method: str) -> bool:
+        if (port, method) == ("hypervisor", "start"):
+            inside.set()
+            assert go_on.wait(30)
+        return False
+
+    slow = Host(ports=FaultyPorts(made.ports, FaultPlan(0, only=at_start)).ports)
+    with ThreadPoolExecutor(1) as elsewhere:
+        started = elsewhere.submit(slow.apply, first)
+        try:
+            assert inside.wait(30)
+            with pytest.raises(NoCapacity, match=r"b: needs .* guests that run have"):
+                host.plan_power(["b"], "start")
+            for proposal in proposals:
+                with pytest.raises(NoCapacity, match=r"b: needs .* guests that run have"):
+                    host.apply(proposal)
+            site = "a: {memory: 3G, state: stopped}, c: {memory: 1G}, d: {memory: 3G}"
+            with pytest.raises(NoCapacity):
+                bring(host, site)
+        finally:
+            go_on.set()
+        assert started.result(30).done
+    assert {row.name: row.state for row in host.guests()} == {"a": "running", "b": "shut off", "c": "running"}
 
 
 def test_hugepages_that_somebody_took_meanwhile() -> None:

@@ -110,6 +110,27 @@ def test_two_sites_on_one_bridge_never_share_an_address(
     remove(real, "left-1", "left-2", "right-1", "right-2")
 
 
+def test_two_starts_at_once_do_not_both_get_the_room_of_one(real: Host, tmp_path: Path) -> None:
+    both = ["left", "right"]
+    apply(real, site_file(tmp_path, "pair", *both, state="stopped"))
+    room = real.observe().host.memory - sum(share.memory for share in real.capacity().guests) * 3 // 4
+    own = real.ports.layout.config / "host.yaml"
+    own.parent.mkdir(exist_ok=True)
+    own.write_text(f"{{apiVersion: vmhost/v1, name: host, host: {{reserve_memory: {room}}}}}")
+    try:
+        for _ in range(3):
+            with ThreadPoolExecutor(2) as threads:
+                done = list(threads.map(lambda name: vmhost("guest", "start", name), both))
+            assert sorted(item.code for item in done) == [0, diagnostics.REFUSED], [told(item) for item in done]
+            assert any("guests that run have" in told(item) for item in done)
+            won = [name for name, item in zip(both, done, strict=True) if item.code == 0]
+            assert [row.name for row in real.guests() if row.state == "running"] == won
+            vmhost("guest", "stop", *won, "--power-off")
+    finally:
+        own.unlink()
+    remove(real, *both)
+
+
 def test_six_guests_by_six_processes_on_a_host_without_anything(real: Host, lab: InLab, tmp_path: Path) -> None:
     """One of them makes the pool; to the others, that is no change."""
     sites = [site_file(tmp_path, f"site-{number}", f"guest-{number}") for number in range(6)]

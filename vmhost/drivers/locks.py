@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 30.0
 _POLL: Final = 0.05
+_STARTING: Final = "starting-"
 
 _Key = tuple[int, str]
 """Rank (0: the host, 1: a guest) and UUID: locks are only ever taken in ascending order."""
@@ -71,8 +72,22 @@ class FileLocks:
     def host(self, waiting: Waiting = PATIENT) -> AbstractContextManager[None]:
         return self._hold([(0, "")], waiting)
 
-    def guests(self, uuids: Sequence[str], waiting: Waiting = PATIENT) -> AbstractContextManager[None]:
-        return self._hold(sorted({(1, uuid) for uuid in uuids}), waiting)
+    @contextmanager
+    def guests(self, uuids: Sequence[str], waiting: Waiting = PATIENT, *, starts: bool = False) -> Iterator[None]:
+        with self._hold(sorted({(1, uuid) for uuid in uuids}), waiting), ExitStack() as notes:
+            for uuid in uuids if starts else ():
+                notes.enter_context(_note(lock_directory(self._layout) / f"{_STARTING}{uuid}"))
+            yield
+
+    def starting(self) -> frozenset[str]:
+        directory = self._layout.runtime / "locks"
+        try:
+            noted = [path.name.removeprefix(_STARTING) for path in directory.glob(f"{_STARTING}*")]
+        except OSError:
+            return frozenset()  # nobody took a lock yet, or we may not look there, and then may start nothing either
+        with _held_guard:
+            mine = {uuid for rank, uuid in _held.get((directory, threading.get_ident()), ()) if rank}
+        return frozenset(uuid for uuid in noted if uuid not in mine and _is_held(directory / _file_name((1, uuid))))
 
     @contextmanager
     def _hold(self, keys: Sequence[_Key], waiting: Waiting) -> Iterator[None]:
@@ -103,6 +118,30 @@ class FileLocks:
         finally:
             _write_holder(path, None)
             lock.release()
+
+
+@contextmanager
+def _note(path: Path) -> Iterator[None]:
+    """Say while this lasts what a lock is held for. What a dead process left counts no more than its lock."""
+    with os_errors(path, "write"):
+        path.touch(mode=0o600)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _is_held(path: Path) -> bool:
+    from filelock import FileLock
+
+    lock = FileLock(path, mode=0o600, thread_local=False)
+    try:
+        free = _taken(lock)
+    except OSError:
+        return False
+    if free:
+        lock.release()
+    return not free
 
 
 def _taken(lock: FileLock) -> bool:

@@ -46,6 +46,7 @@ def observe(ports: Ports, before: Observed | None = None) -> Observed:
         topology=_topology(raw, ports),
         reservations=ports.reservations.read(),
         guards=parse_guards(ports.packet.table()),
+        starting=ports.locks.starting(),
     )
 
 

@@ -120,7 +120,9 @@ class ObservedHost:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """The whole host at one instant. ``damaged_images`` are names of images that QEMU must not see, each with why."""
+    """The whole host at one instant. ``damaged_images`` are names of images that QEMU must not see, each with why;
+    ``starting`` are the UUIDs of guests that other processes are about to start.
+    """
 
     host: ObservedHost
     domains: tuple[ObservedDomain, ...] = ()
@@ -135,6 +137,7 @@ class Observed:
     topology: Topology = NO_TOPOLOGY
     reservations: tuple[Reservation, ...] = ()
     guards: tuple[ObservedGuard, ...] = ()
+    starting: frozenset[str] = frozenset()
 
     def domain(self, name: str) -> ObservedDomain | None:
         """Return the domain of that name, or None."""

@@ -16,6 +16,7 @@ from vmhost.model.events import Event, Notice
 from vmhost.model.observed import Observed
 from vmhost.model.outcome import Outcome
 from vmhost.model.plan import Plan
+from vmhost.model.steps import StartDomain
 from vmhost.ops.build import user_name
 from vmhost.ops.jobs import Job
 from vmhost.ops.permission import check_may_change
@@ -66,6 +67,8 @@ def _apply(ports: Ports, proposal: Proposal, job: Job) -> Outcome:
             ports.signals.make_room(str(ports.layout.logs))
             record = _begin(ports, proposal, plan, job)
             transaction = Transaction(plan, context, record)
+            if not proposal.locks_host:
+                host.close()
             transaction.run()
         committed = clock.monotonic()
         transaction.finish()
@@ -82,18 +85,22 @@ def _apply(ports: Ports, proposal: Proposal, job: Job) -> Outcome:
 def _lock(proposal: Proposal, context: Context, host: ExitStack, guests: ExitStack) -> None:
     """Take the host's lock and those of the plan's guests.
 
+    A plan that only starts guests has the host's lock while it looks whether there is room; the note that they are
+    being started, which others then see, lasts as long as the guests' locks.
+
     Nobody is kept from the host's lock while we wait for a guest: then it is given back, and taken again afterwards.
 
     :raises Conflict: others hold them for too long; :raises Cancelled: the person gave up.
     """
     locks, clock = context.ports.locks, context.ports.clock
     uuids, waiting = _uuids(proposal.plan), context.waiting(proposal.operation)
+    starts = not proposal.locks_host and any(isinstance(item.do, StartDomain) for item in proposal.plan.steps)
     deadline = clock.monotonic() + PATIENCE
     while True:
-        if proposal.locks_host:
+        if proposal.locks_host or starts:
             host.enter_context(locks.host(waiting))
         try:
-            guests.enter_context(locks.guests(uuids, NOT_AT_ALL))
+            guests.enter_context(locks.guests(uuids, NOT_AT_ALL, starts=starts))
         except Conflict:
             host.close()
             if clock.monotonic() >= deadline:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from shlex import quote
-from typing import Literal
+from typing import Final, Literal
 
 from vmhost.engine.observe import observe
 from vmhost.model.errors import (
@@ -22,6 +22,7 @@ from vmhost.model.errors import (
 from vmhost.model.events import Event
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Note, Plan, Planned
+from vmhost.model.spec import HostSpec
 from vmhost.model.steps import DiscardManagedSave, PowerOff, SetAutostart, ShutDown, StartDomain, Step
 from vmhost.ops.apply import apply_proposal
 from vmhost.ops.hostfile import host_spec
@@ -35,6 +36,7 @@ from vmhost.render.parse.tuning import parse_tuning
 
 Action = Literal["start", "stop", "restart", "power-off", "autostart", "no-autostart"]
 AT_ONCE = 8
+STARTS: Final = ("start", "restart")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,11 @@ def propose_power(
         enough for those that would start.
     """
     observed = observe(ports)
-    if action in ("start", "restart"):
+    host = host_spec(ports) if action in STARTS else None
+    if action in STARTS:
         found = [domain for name in names if (domain := find(name, observed)) is not None]
-        raise_all(against_start(found, observed, host_spec(ports)))
-    return tuple(_proposal(name, action, observed, timeout, discard_saved) for name in dict.fromkeys(names))
+        raise_all(against_start(found, observed, host))
+    return tuple(_proposal(name, action, observed, timeout, discard_saved, host) for name in dict.fromkeys(names))
 
 
 def power_all(
@@ -136,11 +139,19 @@ def raise_failures(results: Sequence[PowerResult]) -> None:
     raise PartlyDone(f"{len(failures)} of {len(results)} guests failed", failures=failures, hint="vmhost guest list")
 
 
-def _proposal(name: str, action: Action, observed: Observed, timeout: float, discard_saved: bool) -> Proposal:
-    def again(fresh: Observed) -> Plan:
-        return plan_power(name, action, fresh, timeout=timeout, discard_saved=discard_saved)
+def _proposal(
+    name: str, action: Action, observed: Observed, timeout: float, discard_saved: bool, host: HostSpec | None
+) -> Proposal:
+    def plan(seen: Observed) -> Plan:
+        return plan_power(name, action, seen, timeout=timeout, discard_saved=discard_saved)
 
-    return Proposal(f"{action} {name}", again(observed), again, locks_host=False)
+    def again(fresh: Observed) -> Plan:
+        domain = find(name, fresh)
+        if action in STARTS and domain is not None:
+            raise_all(against_start([domain], fresh, host))
+        return plan(fresh)
+
+    return Proposal(f"{action} {name}", plan(observed), again, locks_host=False)
 
 
 def _ours(name: str, observed: Observed) -> ObservedDomain:

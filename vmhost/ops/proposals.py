@@ -35,8 +35,9 @@ class Proposal:
     """What :meth:`vmhost.Host.plan` returns: print it, look at ``plan``, hand it to :meth:`vmhost.Host.apply`.
 
     ``again`` plans anew from a fresh observation with the same identities; ``secrets`` stays in this process;
-    ``locks_host`` False: the plan touches single guests only, so that many such plans may run side by side; ``seen``
-    is the look that the plan was made from, which spares the next look what is as it was.
+    ``locks_host`` False: the plan touches single guests only, so that many such plans may run side by side; where it
+    starts them, the host is locked while it is looked at. ``seen`` is the look that the plan was made from, which spares
+    the next look what is as it was.
     """
 
     operation: str

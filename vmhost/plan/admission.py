@@ -14,7 +14,8 @@ from vmhost.plan.request import NoCapacity, Refusal
 def against_start(starting: Sequence[ObservedDomain], observed: Observed, host: HostSpec | None) -> list[Refusal]:
     """Return every reason against starting these guests together; what runs already is never one.
 
-    Only guests that run count: one that starts with the host may come later, and has no more right than this one.
+    Only guests that run count, and those that others are starting now: one that starts with the host may come later,
+    and has no more right than this one.
     """
     ledger = ledger_of(observed, host)
     names = [domain.name for domain in starting if not domain.active]
@@ -43,6 +44,11 @@ def _pages(claim: Claim, claims: Sequence[Claim], ledger: Ledger) -> Iterator[st
         pages = found.pages_of(claim.page) if found else None
         mine = [other for other in claims if other.page == claim.page and cell in other.cells]
         need = sum(pages_each(other.guest_memory, other.page, len(other.cells)) for other in mine)
+        need += sum(
+            pages_each(other.guest_memory, other.page, len(other.cells))
+            for other in ledger.claims.values()
+            if other.starting and other.page == claim.page and cell in other.cells
+        )
         if pages is None or pages.free < 0:
             continue  # the kernel does not say
         if need > pages.free:

@@ -31,6 +31,7 @@ class Claim:
     those that its other threads are limited to, empty for anywhere. ``shared`` counts its vCPUs that float, ``request``
     what of their time is promised. ``memory`` counts guest and QEMU together; ``page`` its hugepages' size, with
     ``cells`` where its memory must lie. ``promised`` False: it is defined, but neither runs nor starts with the host.
+    ``starting``: others are about to start it, which counts as running, though the kernel may not know of it yet.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Claim:
     autostart: bool = False
     seat: tuple[tuple[int, int], ...] = ()
     group: str = ""
+    starting: bool = False
 
     @property
     def ordinary(self) -> int:
@@ -141,7 +143,7 @@ class Ledger:
             if claim.page == size and claim.promised:
                 mine = pages_each(claim.guest_memory, size, len(claim.cells)) if cell in claim.cells else 0
                 taken += mine
-                waiting += 0 if claim.active else mine
+                waiting += 0 if claim.active and not claim.starting else mine
         return pages.total - taken if pages.free < 0 else min(pages.free - waiting, pages.total - taken)
 
     def cell_free(self, cell: int) -> int:
@@ -191,17 +193,19 @@ def claim_of_domain(domain: ObservedDomain, observed: Observed) -> Claim:
         tunings.append(parse_tuning(domain.raw.live_xml))
     if spec is None:
         return _foreign(domain, tunings, observed)
-    return claim_of_spec(
+    starting = domain.uuid in observed.starting and not domain.active
+    claim = claim_of_spec(
         spec,
         tunings,
         observed.topology,
         kvm=observed.host.kvm,
-        active=domain.active,
+        active=domain.active or starting,
         autostart=domain.raw.autostart,
         floating=_floating(domain.facts.vcpus, tunings, observed.topology)
         if not exclusive_vcpus(spec.cpus)
         else frozenset(),
     )
+    return replace(claim, starting=True) if starting else claim
 
 
 def claim_of_spec(

@@ -24,12 +24,24 @@ class FakeLocks:
         self.timeout = timeout
         self._changed = threading.Condition()
         self._holders: dict[_Key, tuple[int, object]] = {}
+        self._starts: set[str] = set()
 
     def host(self, waiting: Waiting = PATIENT) -> AbstractContextManager[None]:
         return self._hold([(0, "")], waiting)
 
-    def guests(self, uuids: Sequence[str], waiting: Waiting = PATIENT) -> AbstractContextManager[None]:
-        return self._hold(sorted({(1, uuid) for uuid in uuids}), waiting)
+    @contextmanager
+    def guests(self, uuids: Sequence[str], waiting: Waiting = PATIENT, *, starts: bool = False) -> Iterator[None]:
+        with self._hold(sorted({(1, uuid) for uuid in uuids}), waiting):
+            self._starts |= set(uuids if starts else ())
+            try:
+                yield
+            finally:
+                self._starts -= set(uuids if starts else ())
+
+    def starting(self) -> frozenset[str]:
+        with self._changed:
+            others = {uuid for (_, uuid), (owner, _) in self._holders.items() if owner != threading.get_ident()}
+        return frozenset(others & self._starts)
 
     def held(self) -> tuple[str, ...]:
         """Return what is locked: ``host``, and UUIDs of guests."""
