@@ -296,10 +296,11 @@ class Waiting:
     """How a call waits for a lock that another holds.
 
     ``seconds`` at most, None: as long as these locks have patience; ``cancelled`` is asked while it waits; ``told`` is
-    called once, with who holds it.
+    called once, with who holds it, unless it is free after ``quiet`` seconds.
     """
 
     seconds: float | None = None
+    quiet: float = 0.0
     cancelled: Callable[[], bool] = _never
     told: Callable[[str], None] = _silent
 

@@ -156,9 +156,12 @@ def _taken(lock: FileLock) -> bool:
 
 def _wait(lock: FileLock, path: Path, key: _Key, waiting: Waiting, deadline: float) -> None:
     """Wait for a lock. :raises Conflict: the time is up; :raises Cancelled: the person does not want it any more."""
-    if waiting.seconds:
-        waiting.told(f"{_words(key)} is held by {_holder_words(path)}; waiting")
+    speak = time.monotonic() + waiting.quiet
+    told = not waiting.seconds
     while not _taken(lock):
+        if not told and time.monotonic() >= speak:
+            waiting.told(f"{_words(key)} is held by {_holder_words(path)}; waiting")
+            told = True
         if waiting.cancelled():
             text = f"cancelled; nothing was done: it was held by {_holder_words(path)}"
             raise Cancelled(text, subject=_words(key), hint="vmhost job list")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from typing import Final
 
 from vmhost.engine.context import Context
 from vmhost.engine.observe import observe, observe_again
@@ -25,6 +26,9 @@ from vmhost.ports import NOT_AT_ALL, Ports
 
 PATIENCE = 60.0
 """Seconds that an operation tries to have the locks of the host and its guests at the same time."""
+
+A_LOOK: Final = 2.0
+"""Seconds for which others may have the host's lock, since they only look, before a start says that it waits."""
 
 Listener = Callable[[Event], None]
 
@@ -98,7 +102,7 @@ def _lock(proposal: Proposal, context: Context, host: ExitStack, guests: ExitSta
     deadline = clock.monotonic() + PATIENCE
     while True:
         if proposal.locks_host or starts:
-            host.enter_context(locks.host(waiting))
+            host.enter_context(locks.host(replace(waiting, quiet=0.0 if proposal.locks_host else A_LOOK)))
         try:
             guests.enter_context(locks.guests(uuids, NOT_AT_ALL, starts=starts))
         except Conflict:

@@ -81,10 +81,14 @@ class FakeLocks:
 
     def _wait(self, key: _Key, words: str, waiting: Waiting) -> None:
         seconds = self.timeout if waiting.seconds is None else waiting.seconds
-        if seconds:
-            waiting.told(f"{words} is held by another thread; waiting")
+        told, speak = not seconds, time.monotonic() + waiting.quiet
         deadline = time.monotonic() + seconds
-        while not self._changed.wait_for(lambda: key not in self._holders, min(_POLL, seconds)):
+        while True:
+            if not told and time.monotonic() >= speak:
+                waiting.told(f"{words} is held by another thread; waiting")
+                told = True
+            if self._changed.wait_for(lambda: key not in self._holders, min(_POLL, seconds)):
+                return
             if waiting.cancelled():
                 raise Cancelled("cancelled; nothing was done", subject=words, hint="vmhost job list")
             if time.monotonic() >= deadline:
