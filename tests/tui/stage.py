@@ -81,6 +81,10 @@ class Stage:
         for word in words:
             await self.until(lambda word=word: word in self.text)
 
+    async def tells(self, words: str) -> None:
+        """Return when something is told in passing with these words in it."""
+        await self.until(lambda: any(words in item.message for item in self.app._notifications))
+
     async def goto(self, name: str) -> None:
         """Put the cursor on a guest."""
         self.grid.go_to(self.fake.domain(name).uuid)

@@ -15,11 +15,13 @@ from vmhost.testing import FakeHost
 from vmhost.testing.demo import demo_host
 from vmhost.tui import keymap, themes
 from vmhost.tui.app import VmhostApp
+from vmhost.tui.screens.columns import ColumnsScreen
 from vmhost.tui.screens.form import FormScreen
 from vmhost.tui.screens.guest import GuestScreen
 from vmhost.tui.screens.guests import GuestsScreen
 from vmhost.tui.screens.host import HostScreen
 from vmhost.tui.screens.jobs import JobsScreen
+from vmhost.tui.screens.network import NetworkScreen
 from vmhost.tui.screens.plan import PlanScreen
 
 pytestmark = [pytest.mark.tui, pytest.mark.asyncio]
@@ -31,6 +33,8 @@ SCREENS = {
     "jobs": JobsScreen,
     "plan": PlanScreen,
     "form": FormScreen,
+    "columns": ColumnsScreen,
+    "network": NetworkScreen,
 }
 
 
@@ -172,7 +176,8 @@ async def test_every_key_of_the_map_has_an_action_and_no_two_are_one(place: str)
 async def test_the_manual_lists_every_key() -> None:
     manual = (Path(__file__).parents[2] / "docs" / "manual" / "tui.md").read_text(encoding="utf-8")
     for key in keymap.KEYS:
-        assert key.words in manual, f"docs/manual/tui.md lacks: {keymap.shown(key.keys)}: {key.words}"
+        row = f"| `{keymap.shown(key.keys)}` | {key.words} | {f'`{key.name}`' if key.name else '-'} |"
+        assert row in manual, f"docs/manual/tui.md lacks: {row}"
 
 
 @pytest.mark.parametrize("name", themes.NAMES)

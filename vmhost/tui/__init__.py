@@ -13,6 +13,7 @@ def run(uri: str | None, *, theme: str = "dark", interval: float = 2.0) -> int:
     import logging
 
     from vmhost.ops.host import Host
+    from vmhost.ops.preferences import own_preferences
     from vmhost.tui.terminal import check_terminal, has_unicode
 
     check_terminal()
@@ -20,5 +21,6 @@ def run(uri: str | None, *, theme: str = "dark", interval: float = 2.0) -> int:
 
     logging.getLogger("vmhost").addHandler(logging.NullHandler())  # nothing of ours writes over the screen
     with Host(uri) as host:
-        app = VmhostApp(host, theme=theme, interval=interval, unicode=has_unicode())
+        mine = own_preferences()
+        app = VmhostApp(host, theme=theme, interval=interval, unicode=has_unicode(), preferences=mine)
         return app.run() or 0

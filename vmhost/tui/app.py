@@ -19,7 +19,8 @@ from vmhost.model.errors import VmhostError
 from vmhost.model.text import sanitize
 from vmhost.ops.watch import INTERVAL, Picture
 from vmhost.tui import errands, themes
-from vmhost.tui.keymap import EVERYWHERE, bindings
+from vmhost.tui.keymap import EVERYWHERE, Own, bindings
+from vmhost.tui.person import Person
 from vmhost.tui.rows.cells import ASCII, UNICODE, Signs
 from vmhost.tui.screens.guests import GuestsScreen
 from vmhost.tui.screens.help import HelpScreen
@@ -32,6 +33,7 @@ from vmhost.tui.screens.trouble import TroubleScreen
 
 if TYPE_CHECKING:
     from vmhost.ops.host import Host
+    from vmhost.ops.preferences import Preferences, View
 
 
 class Pictured(Message):
@@ -50,12 +52,21 @@ class Troubled(Message):
         self.error = error
 
 
+class Forgot(Message):
+    """What was to be remembered was not, and why."""
+
+    def __init__(self, error: VmhostError) -> None:
+        super().__init__()
+        self.error = error
+
+
 class VmhostApp(App[int]):
     """The terminal interface of one host.
 
     :param host: not closed here.
     :param interval: seconds between two pictures at least.
     :param unicode: False: the terminal shows no more than ASCII.
+    :param preferences: the files of the person; None: nothing is read and nothing remembered.
     """
 
     TITLE = "vmhost"
@@ -70,8 +81,18 @@ class VmhostApp(App[int]):
     picture: var[Picture | None] = var(None, always_update=True)
     """The one picture that all screens show; no ``reactive``, which would draw the whole screen again each time."""
 
-    def __init__(self, host: Host, *, theme: str = "dark", interval: float = INTERVAL, unicode: bool = True) -> None:
+    def __init__(
+        self,
+        host: Host,
+        *,
+        theme: str = "dark",
+        interval: float = INTERVAL,
+        unicode: bool = True,
+        preferences: Preferences | None = None,
+    ) -> None:
         super().__init__()
+        self._person = Person(preferences)
+        self.set_keymap(dict(self._person.own))
         self.host = host
         self.signs: Signs = UNICODE if unicode else ASCII
         self.at_work = 0
@@ -81,6 +102,23 @@ class VmhostApp(App[int]):
         for item in themes.THEMES:
             self.register_theme(item)
         self.theme = theme
+
+    @property
+    def own_keys(self) -> Own:
+        """The keys that the person chose, by name as in the key map."""
+        return self._person.own
+
+    @property
+    def view(self) -> View:
+        """How the list of guests is to look."""
+        return self._person.view
+
+    def remember(self, view: View) -> None:
+        """Let the list of guests look so, also the next time."""
+        self._person.remember(view, lambda error: self.tell(Forgot(error)))
+
+    def on_forgot(self, message: Forgot) -> None:
+        self.tell_error(message.error)
 
     def get_theme_variable_defaults(self) -> dict[str, str]:
         return dict(themes.VARIABLES)
@@ -104,11 +142,15 @@ class VmhostApp(App[int]):
 
     def on_unmount(self) -> None:
         self._watch.stop()
+        self._person.settle()
 
     def on_pictured(self, message: Pictured) -> None:
         while any(isinstance(screen, TroubleScreen) for screen in self.screen_stack):
             self.pop_screen()
         self.picture = message.picture
+        if self._person.summary:
+            self.notify(sanitize(self._person.summary), severity="warning", timeout=15, markup=False)
+            self._person.summary = ""
 
     def on_troubled(self, message: Troubled) -> None:
         if isinstance(self.screen, TroubleScreen):
@@ -177,7 +219,8 @@ class VmhostApp(App[int]):
     def action_help(self) -> None:
         """Show the keys of this screen."""
         if not isinstance(self.screen, (HelpScreen, SmallScreen)):
-            self.push_screen(HelpScreen(getattr(self.screen, "place", "")))
+            place = getattr(self.screen, "place", "")
+            self.push_screen(HelpScreen(place, self.own_keys, self._person.complaints))
 
     def action_next_theme(self) -> None:
         """Change to the next theme."""

@@ -5,8 +5,8 @@ No single letter changes anything by itself: what changes the host opens the pla
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from textual.binding import Binding
@@ -21,6 +21,19 @@ class Key:
     action: str
     words: str
     foot: str = ""
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in a file of own keys (``guests.start``); empty: it is always the same."""
+        if not self.action or self.action == "back" or (self.where, self.action) == ("form", "app.leave"):
+            return ""
+        inner = self.action.partition("('")[2].removesuffix("')")
+        return f"{self.places[0]}.{inner or self.action.removeprefix('app.').replace('_', '-')}"
+
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Return the screens that it works on."""
+        return tuple(self.where.split(", "))
 
 
 EVERYWHERE: Final = "everywhere"
@@ -46,6 +59,11 @@ KEYS: Final = (
     Key("guests", "space", "mark", "mark: actions take all that are marked", "mark"),
     Key("guests", "asterisk", "mark_all", "mark all that are shown, or none"),
     Key("guests", "n", "new_guest", "plan a new guest", "new"),
+    Key("guests", "C", "columns", "choose the columns"),
+    Key("columns", "space", "show_or_hide", "show the column, or not", "show or not"),
+    Key("columns", "K", "shift_left", "one place to the left", "to the left"),
+    Key("columns", "J", "shift_right", "one place to the right", "to the right"),
+    Key("columns", "0", "usual", "the usual columns", "the usual"),
     Key("guest", "left,h / right", "", "the tab before, the tab after"),
     Key("guest", "1 ... 7", "", "a tab by its number"),
     Key("guest", "y", "tab('xml')", "its XML"),
@@ -76,25 +94,43 @@ KEYS: Final = (
 )
 
 
+Own = Mapping[str, str]
+"""Keys of one's own: by the name of what they do, written as in :data:`KEYS`."""
+
+NO_OWN: Final[Own] = {}
+
+
 def bindings(*places: str) -> list[Binding]:
     """Return the bindings of a screen; ``places`` as in :data:`KEYS`."""
     return [
-        Binding(key.keys, key.action, key.foot or key.words, show=bool(key.foot), key_display=_display(key.keys))
+        Binding(
+            key.keys,
+            key.action,
+            key.foot or key.words,
+            show=bool(key.foot),
+            key_display=_display(key.keys),
+            id=key.name or None,
+        )
         for key in KEYS
         if key.action and _is_of(key, places)
     ]
 
 
-def feet(*places: str) -> list[Key]:
+def feet(places: tuple[str, ...], own: Own = NO_OWN) -> list[Key]:
     """Return the keys that the foot of a screen shows."""
-    return [key for key in KEYS if key.foot and _is_of(key, places)]
+    return [as_own(key, own) for key in KEYS if key.foot and _is_of(key, places)]
 
 
-def help_of(place: str) -> Iterator[tuple[str, str, str]]:
+def help_of(place: str, own: Own = NO_OWN) -> Iterator[tuple[str, str, str]]:
     """Yield the section, the key and the words of everything that works on a screen, its own keys first."""
-    own = [key for key in KEYS if _is_of(key, (place,))]
-    for key in (*own, *(key for key in KEYS if key.where in (LISTS, EVERYWHERE))):
-        yield key.where, shown(key.keys), key.words
+    mine = [key for key in KEYS if _is_of(key, (place,))]
+    for key in (*mine, *(key for key in KEYS if key.where in (LISTS, EVERYWHERE))):
+        yield key.where, shown(as_own(key, own).keys), key.words
+
+
+def as_own(key: Key, own: Own) -> Key:
+    """Return a key with the keys that the person chose for it."""
+    return replace(key, keys=own[key.name]) if key.name in own else key
 
 
 def shown(keys: str) -> str:
@@ -104,7 +140,7 @@ def shown(keys: str) -> str:
 
 
 def _is_of(key: Key, places: tuple[str, ...]) -> bool:
-    return any(place in key.where.split(", ") for place in places)
+    return any(place in key.places for place in places)
 
 
 def _display(keys: str) -> str:
@@ -117,6 +153,6 @@ _NAMES: Final = {
     "slash": "/",
     "asterisk": "*",
     "escape": "esc",
-    "space": "space",
-    "ctrl+d": "ctrl+d",
+    "less_than_sign": "<",
+    "greater_than_sign": ">",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -11,7 +12,8 @@ from textual.widgets import Input
 
 from vmhost.tui.keymap import bindings
 from vmhost.tui.rows.cells import Cell, Column, Tone
-from vmhost.tui.rows.guests import CHANGING, COLUMNS, SORTS, guest_cells, ordered
+from vmhost.tui.rows.columns import chosen
+from vmhost.tui.rows.guests import CHANGING, SORTS, guest_cells, ordered
 from vmhost.tui.screens.frame import Frame
 from vmhost.tui.screens.guest import GuestScreen
 from vmhost.tui.screens.power import Power
@@ -45,7 +47,9 @@ class GuestsScreen(Power, Frame):
         self._keys: tuple[str, ...] = ()
 
     def body(self) -> ComposeResult:
-        yield Grid(COLUMNS, self._cells, self.vmhost.signs, id="guests")
+        view = self.vmhost.view
+        self._sort, self._reverse = view.sort if view.sort in SORTS else "name", view.reverse
+        yield Grid(chosen(view.columns), self._cells, self.vmhost.signs, id="guests")
         yield Input(placeholder="words, !word, label=KEY=VALUE", id="filter", select_on_focus=False)
 
     @property
@@ -111,7 +115,7 @@ class GuestsScreen(Power, Frame):
             return
         self._reverse = not self._reverse if column == self._sort else False
         self._sort = column
-        self._again()
+        self._sorted()
 
     def action_open_guest(self) -> None:
         """Open the guest under the cursor."""
@@ -125,12 +129,28 @@ class GuestsScreen(Power, Frame):
     def action_next_sort(self) -> None:
         """Sort by the next column."""
         self._sort = SORTS[(SORTS.index(self._sort) + 1) % len(SORTS)]
-        self._again()
+        self._sorted()
 
     def action_turn_sort(self) -> None:
         """Sort the other way round."""
         self._reverse = not self._reverse
+        self._sorted()
+
+    def _sorted(self) -> None:
+        view = self.vmhost.view
+        self.vmhost.remember(replace(view, sort=self._sort, reverse=self._reverse))
         self._again()
+
+    def action_columns(self) -> None:
+        """Choose the columns."""
+        from vmhost.tui.screens.columns import ColumnsScreen
+
+        names = [column.id for column in chosen(self.vmhost.view.columns)]
+        self.app.push_screen(ColumnsScreen(names, self._have_columns))
+
+    def _have_columns(self, names: tuple[str, ...]) -> None:
+        self.grid.choose(chosen(names))
+        self.vmhost.remember(replace(self.vmhost.view, columns=names))
 
     def action_mark(self) -> None:
         """Mark the guest under the cursor, or not, and go on to the next."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
 
-from vmhost.tui.keymap import help_of
+from vmhost.tui.keymap import NO_OWN, Own, help_of
 from vmhost.tui.rows.cells import Line, Tone
 from vmhost.tui.widgets.lines import Lines
 
@@ -29,9 +29,11 @@ class HelpScreen(ModalScreen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark,enter", "dismiss(None)", show=False)]
 
-    def __init__(self, place: str) -> None:
+    def __init__(self, place: str, own: Own = NO_OWN, complaints: Sequence[Line] = ()) -> None:
         super().__init__()
         self._place = place
+        self._own = own
+        self._complaints = complaints
 
     def compose(self) -> ComposeResult:
         with Vertical():
@@ -40,14 +42,14 @@ class HelpScreen(ModalScreen[None]):
     def on_mount(self) -> None:
         self.query_one(Vertical).border_title = f"keys: {self._place or 'everywhere'}"
         lines = self.query_one(Lines)
-        lines.show(list(help_lines(self._place)))
+        lines.show([*self._complaints, *help_lines(self._place, self._own)])
         lines.focus()
 
 
-def help_lines(place: str) -> Iterator[Line]:
+def help_lines(place: str, own: Own = NO_OWN) -> Iterator[Line]:
     """Yield the help of a screen."""
     section = ""
-    for where, keys, words in help_of(place):
+    for where, keys, words in help_of(place, own):
         if where != section:
             if section:
                 yield Line("")

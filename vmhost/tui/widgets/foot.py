@@ -9,7 +9,7 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Static
 
-from vmhost.tui.keymap import Key, feet, shown
+from vmhost.tui.keymap import NO_OWN, Key, feet, shown
 
 _GAP = 2
 
@@ -47,14 +47,15 @@ class Foot(Horizontal):
 
     def __init__(self, *places: str) -> None:
         super().__init__()
-        self._own: Sequence[Key] = feet(*places)
-        self._always: Sequence[Key] = () if "form" in places else feet("everywhere")
+        self._places = places
 
     def compose(self) -> ComposeResult:
+        own = getattr(self.app, "own_keys", NO_OWN)
+        always: Sequence[Key] = () if "form" in self._places else feet(("everywhere",), own)
         with Horizontal(id="own"):
-            yield from (FootKey(key) for key in self._own)
+            yield from (FootKey(key) for key in feet(self._places, own))
         with Horizontal(id="always"):
-            yield from (FootKey(key) for key in self._always)
+            yield from (FootKey(key) for key in always)
 
     def on_mount(self) -> None:
         self.fit()

@@ -129,6 +129,11 @@ class Grid(ScrollView, can_focus=True):
         self._styles.clear()
         self.refresh()
 
+    def choose(self, columns: Sequence[Column]) -> None:
+        """Have other columns, or the same in another order."""
+        self._all = tuple(columns)
+        self.redraw()
+
     def go_to(self, key: str) -> None:
         """Put the cursor on a row, if it is there."""
         if key in self._keys:
