@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from vmhost.model.identity import NAMESPACE
 from vmhost.model.layout import Layout as Layout
 from vmhost.netports import Hook as Hook
 from vmhost.netports import Links as Links
 from vmhost.netports import Packet as Packet
 from vmhost.netports import Reservations as Reservations
+from vmhost.snapports import DiskFiles as DiskFiles
+from vmhost.snapports import DomainDisks
 
 if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
     from vmhost.model.image import ImageRecord
@@ -73,7 +76,7 @@ class DomainEvent:
     detail: str = ""
 
 
-class Hypervisor(Protocol):
+class Hypervisor(DomainDisks, Protocol):
     """One libvirt connection; safe to use from several threads."""
 
     def daemon(self) -> RawDaemon:
@@ -107,8 +110,8 @@ class Hypervisor(Protocol):
 
     def discard_managed_save(self, uuid: str) -> None: ...
     def set_autostart(self, uuid: str, on: bool) -> None: ...
-    def set_metadata(self, uuid: str, xml: str) -> None:
-        """Replace our metadata element in the definition and, when it runs, in the live domain."""
+    def set_metadata(self, uuid: str, xml: str, namespace: str = NAMESPACE) -> None:
+        """Replace the metadata element of a namespace, in what runs, too; an empty text takes it away."""
 
     def plug_nic(self, uuid: str, xml: str) -> None:
         """Plug an ``<interface>`` into a running domain only; AlreadyThere when it has a NIC of that MAC."""
@@ -121,7 +124,6 @@ class Hypervisor(Protocol):
     def set_nic_link(self, uuid: str, mac: str, *, up: bool) -> None:
         """Set the link of a running domain's NIC up or down; Absent when it has none of that MAC."""
 
-    def resize_disk(self, uuid: str, source: str, capacity: int) -> None: ...
     def tune(self, uuid: str, tuning: Tuning) -> None:
         """Hold a running guest so at once, as far as that changes while it runs; Absent when it does not run. A call
         that raised may have changed a part.
@@ -138,13 +140,8 @@ class Hypervisor(Protocol):
         """Define, build, start and autostart a directory pool; AlreadyThere when the name is taken."""
 
     def delete_pool(self, name: str) -> None: ...
-    def create_volume(self, pool: str, xml: str) -> None: ...
     def upload_volume(self, pool: str, name: str, data: bytes) -> None:
         """Replace a raw volume's whole content: ``data``, then zeros up to its capacity."""
-
-    def resize_volume(self, pool: str, name: str, capacity: int) -> None: ...
-    def delete_volume(self, pool: str, name: str) -> None:
-        """Delete; waits for a volume that is still being built by a call whose client died."""
 
     def agent(self, uuid: str, command: str, timeout: float) -> str:
         """Send one JSON command to the QEMU guest agent and return its JSON answer; ``timeout`` in seconds."""
@@ -389,6 +386,7 @@ class Ports:
     signals: Signals
     seeds: SeedMaker
     images: ImageSource
+    files: DiskFiles
     clock: Clock
     entropy: Entropy
     keys: Keys

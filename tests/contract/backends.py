@@ -11,15 +11,18 @@ from uuid import uuid4
 
 import pytest
 
+from vmhost.drivers.diskfiles import LocalDiskFiles
 from vmhost.drivers.libvirt import LibvirtHypervisor, connect
 from vmhost.model.errors import Absent, DriverError
 from vmhost.model.observed import RawDomain
-from vmhost.ports import Hypervisor, Kernel, Links
+from vmhost.ports import DiskFiles, Hypervisor, Kernel, Links
 
 CANNOT = {
     "fake": frozenset[str](),
     # Calls that libvirt's test driver (9.0) does not have; each is asserted to raise a DriverError and change nothing.
-    "test": frozenset({"upload_volume", "resize_volume", "resize_disk", "agent", "plug_nic", "limit"}),
+    "test": frozenset(
+        {"upload_volume", "resize_volume", "resize_disk", "agent", "plug_nic", "limit", "snapshot_disks", "commit_disk"}
+    ),
     "libvirt": frozenset[str](),
 }
 LACKS = {
@@ -46,6 +49,7 @@ class Backend:
     uuids: list[str] = field(default_factory=list)
     pools: list[str] = field(default_factory=list)
     kernel: Kernel | None = None
+    files: DiskFiles | None = None
 
     def lacks(self, what: str) -> bool:
         return what in LACKS[self.name]
@@ -157,7 +161,8 @@ def test_driver(tmp_path: Path) -> Backend:
 def real_libvirt(directory: Path) -> Backend:
     """The libvirtd of the lab that we are in."""
     hypervisor = connect("qemu:///system")
-    return Backend("libvirt", hypervisor, "qemu", directory, save=lambda uuid: _save(hypervisor, uuid))
+    files = LocalDiskFiles(lambda: True)
+    return Backend("libvirt", hypervisor, "qemu", directory, save=lambda uuid: _save(hypervisor, uuid), files=files)
 
 
 def _save(hypervisor: LibvirtHypervisor, uuid: str) -> None:

@@ -11,4 +11,5 @@ from vmhost.testing import FakeHost
 def fake_host(tmp_path: Path) -> Backend:
     """An empty host in memory."""
     host = FakeHost()
-    return Backend("fake", host.hypervisor, "qemu", tmp_path, save=host.domains.save, kernel=host.kernel)
+    save, files = host.domains.save, host.ports.files
+    return Backend("fake", host.hypervisor, "qemu", tmp_path, save=save, kernel=host.kernel, files=files)

@@ -13,6 +13,7 @@ from vmhost.ops.host import Host
 from vmhost.ops.proposals import Proposal
 from vmhost.ops.sites import parse_site
 from vmhost.plan.tuning import normal
+from vmhost.render.parse.domain import parse_domain
 from vmhost.render.parse.tuning import parse_tuning
 from vmhost.testing import FakeHost
 from vmhost.testing.world import Link
@@ -100,7 +101,44 @@ guests:
 GUARDED = AUTO.replace("reach: agent", "reach: agent, isolated: true, spoofing: refused, bandwidth: 10Mbit")
 
 
+UEFI = WEB.replace("disks:", "firmware: uefi\n    disks:")
+OFF = WEB.replace("disks:", "state: stopped\n    disks:")
+
+
+def _with_snapshots(*names: str) -> Callable[[Host], None]:
+    def prepare(host: Host) -> None:
+        for name in names:
+            host.apply(host.snapshots.plan_create("web-01", name))
+
+    return prepare
+
+
+def _gone_back(host: Host) -> None:
+    _with_snapshots("one", "two")(host)
+    host.apply(host.snapshots.plan_revert("web-01", "one", HARM))
+
+
+def _go_back(host: Host) -> Proposal:
+    """Go back; where a try has done so, there is nothing to do any more."""
+    if len(host.snapshots.list()) > 2:
+        return host.plan(site(UEFI))
+    return host.snapshots.plan_revert("web-01", "one", HARM)
+
+
 SCENES: Mapping[str, Scene] = {
+    "take a snapshot": Scene(UEFI, lambda host: host.snapshots.plan_create("web-01", "new"), _with_snapshots("one")),
+    "take a snapshot of a stopped guest": Scene(OFF, lambda host: host.snapshots.plan_create("web-01", "new")),
+    "go back to a snapshot": Scene(UEFI, _go_back, _with_snapshots("one", "two")),
+    "delete the newest snapshot": Scene(
+        WEB, lambda host: host.snapshots.plan_delete("web-01", "two"), _with_snapshots("one", "two")
+    ),
+    "delete a snapshot below": Scene(
+        WEB, lambda host: host.snapshots.plan_delete("web-01", "one"), _with_snapshots("one", "two", "three")
+    ),
+    "delete a snapshot beside": Scene(WEB, lambda host: host.snapshots.plan_delete("web-01", "two"), _gone_back),
+    "delete a snapshot of a stopped guest": Scene(
+        OFF, lambda host: host.snapshots.plan_delete("web-01", "one"), _with_snapshots("one", "two")
+    ),
     "create": Scene("", lambda host: host.plan(site(WEB))),
     "create beside another": Scene(OTHER, lambda host: host.plan(site(OTHER, WEB))),
     "change": Scene(WEB, lambda host: host.plan(site(BIGGER))),
@@ -156,11 +194,19 @@ def shape(state: Mapping[str, Any]) -> Any:
 
     return {
         "domains": sorted(
-            (domain["name"], domain["state"], *_flags(domain), _held(domain["xml"]), _held(domain["live"]))
+            (
+                *(domain["name"], domain["state"], *_flags(domain), _held(domain["xml"]), _held(domain["live"])),
+                *(
+                    named(disk.source)
+                    for xml in (domain["xml"], domain["live"])
+                    if xml
+                    for disk in parse_domain(xml).disks
+                ),
+            )
             for domain in state["domains"].values()
         ),
         "volumes": sorted(
-            (pool, named(name), volume["capacity"], volume["format"], volume["backing"])
+            (pool, named(name), volume["capacity"], volume["format"], *map(named, volume["backing"]))
             for pool, content in state["pools"].items()
             for name, volume in content["volumes"].items()
         ),

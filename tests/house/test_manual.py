@@ -169,6 +169,7 @@ def test_a_missing_command_and_a_missing_flag_are_found() -> None:
         "plan --discard-saved",
         "apply --discard-saved",
         "guest start --discard-saved",
+        "snapshot revert --discard-saved",
         "recover",
     ]
 

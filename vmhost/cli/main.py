@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "schema": ("vmhost.cli.site", "schema", "Print the JSON Schema of site files."),
     "tui": ("vmhost.cli.tui", "tui", "The terminal interface: guests, host, jobs, and plans to say yes to."),
     "guest": ("vmhost.cli.guest", "guest", "List, show, start, stop, enter and delete guests."),
+    "snapshot": ("vmhost.cli.snapshot", "snapshot", "Points in a guest's own storage, to go back to."),
     "image": ("vmhost.cli.image", "image", "Build, pull, list, verify and delete images."),
     "host": ("vmhost.cli.host", "host", "Show and examine this host."),
     "net": ("vmhost.cli.net", "net", "The host's network: bridges, uplinks, VLANs."),

@@ -11,6 +11,7 @@ from vmhost.engine.hold import hold
 from vmhost.engine.network import change_network
 from vmhost.engine.portsteps import execute_on_port
 from vmhost.engine.power import shut_down
+from vmhost.engine.snapsteps import execute_on_disks
 from vmhost.model.errors import Absent, AlreadyThere, Conflict
 from vmhost.model.netsteps import (
     AwaitConfirmation,
@@ -24,6 +25,7 @@ from vmhost.model.netsteps import (
     RemoveNetworkUnit,
     SetPortVlans,
 )
+from vmhost.model.snapsteps import CheckNvram, KeepNvram, KeepSnapshots, MergeOverlays, PutNvram, SnapshotDisks
 from vmhost.model.steps import (
     AwaitGuest,
     CheckTuning,
@@ -120,6 +122,8 @@ def execute(step: Step, context: Context) -> str:  # noqa: C901 - one match over
             return await_guest(step, context)
         case GuardPort() | UnguardPort() | IsolatePort() | SetBandwidth() | Reserve() | Release() | Unreserve():
             execute_on_port(step, ports)
+        case SnapshotDisks() | MergeOverlays() | KeepSnapshots() | KeepNvram() | CheckNvram() | PutNvram():
+            execute_on_disks(step, ports)
         case PlugNic() | UnplugNic() | SetNicLink() | OpenAccess() | CloseAccess():
             change_network(step, context)
         case KeepNetwork() | GuardNetwork() | AwaitConfirmation() | DismissGuard():

@@ -6,6 +6,7 @@ import shlex
 
 from vmhost.model import steps
 from vmhost.model.reach import AccessPort
+from vmhost.model.snapsteps import MergeOverlays
 from vmhost.model.steps import Step
 
 
@@ -30,6 +31,9 @@ def leftover(undo: Step) -> str:
             return shlex.join(("virsh", "pool-undefine", name))
         case steps.StartDomain(_, name):
             return shlex.join(("virsh", "start", name))
+        case MergeOverlays(_, name, (first, *_)) if first.target:
+            words = ("virsh", "blockcommit", name, first.target, "--top", first.top, "--base", first.base)
+            return shlex.join((*words, "--pivot", "--wait"))
         case steps.SetAutostart(_, name, on):
             return shlex.join(("virsh", "autostart", *(() if on else ("--disable",)), name))
         case _:

@@ -13,6 +13,7 @@ from vmhost.engine.transaction import undo_steps
 from vmhost.model.errors import Absent, VmhostError
 from vmhost.model.netsteps import InstallNetworkUnit, KeepNetwork, RemoveNetworkUnit
 from vmhost.model.plan import Planned
+from vmhost.model.snapsteps import KeepSnapshots, MergeOverlays
 from vmhost.model.steps import (
     CloseAccess,
     DeleteBridge,
@@ -43,6 +44,8 @@ FORWARD = (
     ResizeVolume,
     UnplugNic,
     CloseAccess,
+    MergeOverlays,
+    KeepSnapshots,
 )
 
 

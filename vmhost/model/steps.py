@@ -18,6 +18,7 @@ from vmhost.model.portsteps import Reserve as Reserve
 from vmhost.model.portsteps import SetBandwidth as SetBandwidth
 from vmhost.model.portsteps import UnguardPort as UnguardPort
 from vmhost.model.portsteps import Unreserve as Unreserve
+from vmhost.model.snapsteps import SnapshotStep as SnapshotStep
 from vmhost.model.tuning import Tuning
 
 
@@ -332,6 +333,7 @@ Step = (
     | LinkStep
     | KeeperStep
     | PortStep
+    | SnapshotStep
     | InstallHook
     | RemoveHook
     | RestartDaemon

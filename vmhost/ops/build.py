@@ -84,6 +84,7 @@ class Builder:
     @cached_property
     def ports(self) -> Ports:
         """Everything."""
+        from vmhost.drivers.diskfiles import LocalDiskFiles
         from vmhost.drivers.hook import LibvirtHook
         from vmhost.drivers.kernel import LinuxKernel
         from vmhost.drivers.keys import FileKeys
@@ -108,6 +109,7 @@ class Builder:
             signals=GuestSignals(),
             seeds=IsoSeedMaker(),
             images=self.images,
+            files=LocalDiskFiles(lambda: self.hypervisor.privileged),
             clock=self.clock,
             entropy=self.entropy,
             keys=FileKeys(self.layout),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from vmhost.ops.networkview import BridgeRow
     from vmhost.ops.power import Action, PowerResult
     from vmhost.ops.proposals import Proposal
+    from vmhost.ops.snapshots import Snapshots
     from vmhost.ops.vlans import Vlans
     from vmhost.ops.watch import Watch
     from vmhost.ports import Hypervisor, Ports
@@ -336,6 +337,13 @@ class Host:
         from vmhost.ops.vlans import Vlans
 
         return Vlans(self)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """The snapshots of this host's guests: list, take, go back, delete."""
+        from vmhost.ops.snapshots import Snapshots
+
+        return Snapshots(self)
 
     @property
     def ledger(self) -> Ports | Builder:

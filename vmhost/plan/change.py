@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from vmhost.model.identity import GuestIdentity, GuestMetadata
 from vmhost.model.plan import Change, Note, Planned
+from vmhost.model.snapshots import is_overlay_of
 from vmhost.model.spec import GuestSpec
 from vmhost.model.steps import (
     DefineDomain,
@@ -270,6 +271,7 @@ def _grow(pair: Pair, deltas: list[Delta]) -> list[Planned]:
     """
     fields = {delta.field: delta for delta in deltas}
     uuid, name = pair.identity.uuid, pair.spec.name
+    sources = {disk.alias: disk.source for disk in pair.domain.facts.disks}
     steps = []
     for disk in pair.spec.disks:
         delta = fields.get(f"disks.{disk.id}.size")
@@ -278,6 +280,9 @@ def _grow(pair: Pair, deltas: list[Delta]) -> list[Planned]:
         why = f"{name}: grow disk {disk.id} from {delta.have} to {format_size(disk.size)}"
         volume = disk_volume(uuid, disk)
         pool = pair.pools.pool_of(disk)
+        source = sources.get(f"ua-disk-{disk.id}", "")
+        if is_overlay_of(source, pair.pools.path(pool, volume)):
+            volume = source.rpartition("/")[2]
         do = (
             ResizeDisk(uuid, pair.pools.path(pool, volume), disk.size)
             if pair.spec.state == "running"

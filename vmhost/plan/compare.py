@@ -12,6 +12,7 @@ from vmhost.model.guard import guard_of
 from vmhost.model.identity import GuestIdentity, NicIdentity
 from vmhost.model.observed import DiskFacts, NicFacts, Observed, ObservedDomain
 from vmhost.model.plan import Change, Difference
+from vmhost.model.snapshots import is_overlay_of
 from vmhost.model.spec import GuestSpec, Site
 from vmhost.model.tuning import Tuning
 from vmhost.model.units import format_rate, format_size
@@ -126,6 +127,8 @@ def _disks(pair: Pair) -> Iterator[Delta]:
             continue
         was = before.get(disk.id)
         applied = path if was and was.pool == disk.pool else None
+        if is_overlay_of(found.source, path):  # a snapshot was taken; the disk is where it should be
+            path = applied = found.source
         yield from _delta(pair, f"{name}.source", path, found.source, Change.NEXT_BOOT, applied)
         have = sizes.get(path)
         if have is None and found.source == path:

@@ -28,6 +28,7 @@ from vmhost.plan.request import NotFound, Parts, Permit, Protected, Refusal, Ref
 from vmhost.plan.reserve import held_for_site, release
 from vmhost.plan.tuning import make_room_again
 from vmhost.plan.vlans import unused_hook
+from vmhost.render.parse.snapshots import parse_snapshots
 
 
 def plan_delete(
@@ -106,6 +107,10 @@ def against(name: str, domain: ObservedDomain | None, permit: Permit) -> list[Re
         reasons.append(Refusal(name, "it is running", hint, Refused))
     if domain.raw.managed_save and not permit.power_off:
         reasons.append(Refusal(name, "its memory is saved and would be lost", "add --power-off", Refused))
+    kept = len(parse_snapshots(domain.raw.xml).items)
+    if kept and not permit.disks:
+        text = f"it has {kept} snapshot{'s' * (kept != 1)}, whose records go with it while its disks stay"
+        reasons.append(Refusal(name, text, f"vmhost snapshot list {domain.name}, or add --disks", Refused))
     if domain.raw.snapshots and not permit.disks:
         text = f"it has {domain.raw.snapshots} snapshots, whose records go with it while its disks stay"
         reasons.append(Refusal(name, text, f"virsh snapshot-list {domain.name}, or add --disks", Refused))

@@ -16,6 +16,7 @@ from vmhost.testing.chance import drawn_uuid
 from vmhost.testing.hook import at_start
 from vmhost.testing.machine import Machine
 from vmhost.testing.normal import live_form, normal_form, with_limits, with_metadata
+from vmhost.testing.overlays import forget_nvram, write_nvram
 from vmhost.testing.topologies import online_of
 from vmhost.testing.tuning import check_pins, tuned
 from vmhost.testing.world import Domain, World
@@ -57,6 +58,7 @@ class FakeDomains:
         with self._machine.at_work(changing=True) as world:
             domain = _find(world, uuid)
             domain.saved_xml, domain.autostart, domain.snapshots = "", False, 0
+            forget_nvram(world, domain)
             self._machine.emit(domain, "undefined", "removed")
             if domain.state.active:
                 domain.persistent = False
@@ -80,6 +82,7 @@ class FakeDomains:
             except DriverError:
                 domain.state, domain.live_xml, domain.saved_xml = DomainState.SHUTOFF, "", saved
                 raise
+            write_nvram(world, domain)
             self._begin(world, domain, restored=bool(saved))
 
     def _begin(self, world: World, domain: Domain, *, restored: bool) -> None:
@@ -134,14 +137,14 @@ class FakeDomains:
                 raise DriverError(text, subject=domain.name)
             domain.autostart = on
 
-    def set_metadata(self, uuid: str, xml: str) -> None:
+    def set_metadata(self, uuid: str, xml: str, namespace: str = NAMESPACE) -> None:
         """Replace our metadata wherever the domain exists."""
         with self._machine.at_work(changing=True) as world:
             domain = _find(world, uuid)
             if domain.persistent:
-                domain.xml = with_metadata(domain.xml, xml, NAMESPACE)
+                domain.xml = with_metadata(domain.xml, xml, namespace)
             if domain.live_xml:
-                domain.live_xml = with_metadata(domain.live_xml, xml, NAMESPACE)
+                domain.live_xml = with_metadata(domain.live_xml, xml, namespace)
 
     def set_bandwidth(self, uuid: str, tap: str, inbound: int, outbound: int) -> None:
         """Limit a NIC, in the definition and in what runs."""

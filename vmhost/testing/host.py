@@ -22,6 +22,7 @@ from vmhost.testing.keeper import FakeKeeper
 from vmhost.testing.links import FakeLinks
 from vmhost.testing.locks import FakeLocks
 from vmhost.testing.machine import Machine
+from vmhost.testing.overlays import FakeDiskFiles
 from vmhost.testing.packet import FakePacket, guards_of
 from vmhost.testing.records import FakeHistory, FakeJournals, FakeKeys
 from vmhost.testing.reservations import FakeReservations
@@ -107,6 +108,7 @@ class FakeHost:
             signals=FakeSignals(self.machine),
             seeds=FakeSeedMaker(),
             images=FakeImages(self.machine),
+            files=FakeDiskFiles(self.machine),
             clock=FakeClock(self.machine),
             entropy=self.entropy,
             keys=self.keys,

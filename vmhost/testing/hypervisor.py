@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 
+from vmhost.model.identity import NAMESPACE
 from vmhost.model.observed import RawDomain
 from vmhost.model.stats import DomainStats
 from vmhost.model.tuning import Tuning
@@ -14,6 +15,7 @@ from vmhost.testing.domains import FakeDomains
 from vmhost.testing.load import stats_of
 from vmhost.testing.machine import Machine
 from vmhost.testing.nics import FakeNics
+from vmhost.testing.overlays import FakeOverlays
 from vmhost.testing.storage import FakePools
 from vmhost.testing.xml import E, read, write
 
@@ -27,6 +29,7 @@ class FakeHypervisor:
         self._pools = pools
         self._agents = agents
         self._nics = FakeNics(machine)
+        self._overlays = FakeOverlays(machine)
 
     def daemon(self) -> RawDaemon:
         return self.host()
@@ -82,8 +85,14 @@ class FakeHypervisor:
     def set_autostart(self, uuid: str, on: bool) -> None:
         self._domains.set_autostart(uuid, on)
 
-    def set_metadata(self, uuid: str, xml: str) -> None:
-        self._domains.set_metadata(uuid, xml)
+    def set_metadata(self, uuid: str, xml: str, namespace: str = NAMESPACE) -> None:
+        self._domains.set_metadata(uuid, xml, namespace)
+
+    def snapshot_disks(self, uuid: str, files: Mapping[str, str]) -> None:
+        self._overlays.snapshot(uuid, files)
+
+    def commit_disk(self, uuid: str, target: str, top: str, base: str) -> None:
+        self._overlays.commit(uuid, target, top, base)
 
     def plug_nic(self, uuid: str, xml: str) -> None:
         self._nics.plug(uuid, xml)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Final
 
 from lxml import etree
@@ -62,6 +63,8 @@ class FakePools:
             if volume.backing and not world.file_exists(volume.backing):
                 text = f"inaccessible backing store volume {volume.backing}: No such file or directory"
                 raise DriverError(text, subject=volume.name)
+            below = world.volume_at(volume.backing) if volume.backing else None
+            volume.system = deepcopy(below.system) if below else None
             found.volumes[volume.name] = volume
 
     def upload(self, pool: str, name: str, data: bytes) -> None:

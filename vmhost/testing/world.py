@@ -197,7 +197,7 @@ class World:
     ``nf_call``, ``vlan_filtering`` and ``vlan_links`` as in :class:`vmhost.model.wire.KernelNetwork`.
     ``vlans`` are those of ports by name, ``isolated`` the ports that are, ``nft`` our table as ``nft`` tells it.
     ``hook`` is whether our hook is in libvirt's configuration, ``hook_known`` whether it was there when the daemon
-    started.
+    started. ``nvram`` are the variables of UEFI of each guest by its name.
     """
 
     now: float = BEGINNING
@@ -237,6 +237,7 @@ class World:
     journals: dict[str, Journal] = field(default_factory=dict)
     jobs: dict[str, Job] = field(default_factory=dict)
     reservations: list[Reservation] = field(default_factory=list)
+    nvram: dict[str, bytes] = field(default_factory=dict)
 
     def behaviour(self, guest: str) -> Behaviour:
         """Return how a guest behaves; what nobody set is the default."""

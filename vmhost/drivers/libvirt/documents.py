@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmhost.model.errors import DriverError
-from vmhost.model.identity import NAMESPACE
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -37,8 +36,8 @@ def pool_xml(name: str, path: str) -> str:
     return tostring(pool, encoding="unicode")
 
 
-def unprefixed(xml: str) -> str:
-    """Return our metadata element without its namespace: libvirt adds that itself, and refuses one that is there.
+def unprefixed(xml: str, namespace: str) -> str:
+    """Return a metadata element without its namespace: libvirt adds that itself, and refuses one that is there.
 
     :raises DriverError: it is not XML.
     """
@@ -46,7 +45,7 @@ def unprefixed(xml: str) -> str:
 
     root = _root(xml)
     for element in root.iter():
-        element.tag = element.tag.removeprefix(f"{{{NAMESPACE}}}")
+        element.tag = element.tag.removeprefix(f"{{{namespace}}}")
     return tostring(root, encoding="unicode")
 
 

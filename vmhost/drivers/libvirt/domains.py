@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from errno import EBUSY
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -15,6 +15,7 @@ from vmhost.drivers.libvirt.errors import code_is, skipping, system_errno, trans
 from vmhost.model.domains import DomainState, RawDomain
 from vmhost.model.errors import Absent, AlreadyThere, DriverError
 from vmhost.model.identity import NAMESPACE
+from vmhost.model.snapshots import SNAPSHOTS
 
 if TYPE_CHECKING:
     from vmhost.model.tuning import Tuning
@@ -23,7 +24,7 @@ Domain = Any  # libvirt.virDomain
 T = TypeVar("T")
 
 _STATES: Final = dict(enumerate(DomainState))
-_PREFIX: Final = "vmhost"
+_PREFIXES: Final = {NAMESPACE: "vmhost", SNAPSHOTS: "vmhost-snapshots"}
 _ASK: Final = libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT | libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
 _UNDEFINE: Final = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
 _UNDEFINE_ALL: Final = _UNDEFINE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
@@ -91,10 +92,22 @@ class Domains:
         """Start it with the host, or not."""
         self._change(uuid, lambda domain: domain.setAutostart(int(on)))
 
-    def set_metadata(self, uuid: str, xml: str) -> None:
+    def set_metadata(self, uuid: str, xml: str, namespace: str = NAMESPACE) -> None:
         """Replace our metadata wherever the domain exists: in its definition, in the running one, or in both."""
-        element = unprefixed(xml)
-        self._change(uuid, lambda domain: _set_metadata(domain, element))
+        element = unprefixed(xml, namespace) if xml else None
+        self._change(uuid, lambda domain: _set_metadata(domain, element, namespace))
+
+    def snapshot_disks(self, uuid: str, files: Mapping[str, str]) -> None:
+        """Let disks of a running guest go on in other files. :raises Absent: it does not run."""
+        from vmhost.drivers.libvirt import overlays
+
+        self._change_running(uuid, lambda domain: overlays.snapshot(domain, files))
+
+    def commit_disk(self, uuid: str, target: str, top: str, base: str) -> None:
+        """Merge a file of a running guest's disk into the one below. :raises Absent: it does not run."""
+        from vmhost.drivers.libvirt import overlays
+
+        self._change_running(uuid, lambda domain: overlays.commit(domain, target, top, base))
 
     def resize_disk(self, uuid: str, source: str, capacity: int) -> None:
         """Grow the disk of a running guest, named by its source or target. :raises Absent: it does not run."""
@@ -329,14 +342,14 @@ def _discard_managed_save(domain: Domain) -> None:
     domain.managedSaveRemove(0)
 
 
-def _set_metadata(domain: Domain, element: str) -> None:
+def _set_metadata(domain: Domain, element: str | None, namespace: str) -> None:
     was_active = bool(domain.isActive())
     flags = libvirt.VIR_DOMAIN_AFFECT_LIVE if was_active else 0
     flags |= libvirt.VIR_DOMAIN_AFFECT_CONFIG if domain.isPersistent() else 0
     try:
-        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, element, _PREFIX, NAMESPACE, flags)
+        domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, element, _PREFIXES[namespace], namespace, flags)
     except libvirt.libvirtError as error:
         stopped = was_active and code_is(error, libvirt.VIR_ERR_OPERATION_INVALID) and not domain.isActive()
         if not stopped:
             raise
-        _set_metadata(domain, element)
+        _set_metadata(domain, element, namespace)

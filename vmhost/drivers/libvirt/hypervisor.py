@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from threading import Lock
 from types import TracebackType
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vmhost.drivers.libvirt.connection import Connection, is_privileged
 from vmhost.drivers.libvirt.domains import Domains
+from vmhost.model.identity import NAMESPACE
 
 if TYPE_CHECKING:
     from vmhost.drivers.libvirt.events import Subscriptions
@@ -90,8 +91,14 @@ class LibvirtHypervisor:
     def set_autostart(self, uuid: str, on: bool) -> None:
         self._domains.set_autostart(uuid, on)
 
-    def set_metadata(self, uuid: str, xml: str) -> None:
-        self._domains.set_metadata(uuid, xml)
+    def set_metadata(self, uuid: str, xml: str, namespace: str = NAMESPACE) -> None:
+        self._domains.set_metadata(uuid, xml, namespace)
+
+    def snapshot_disks(self, uuid: str, files: Mapping[str, str]) -> None:
+        self._domains.snapshot_disks(uuid, files)
+
+    def commit_disk(self, uuid: str, target: str, top: str, base: str) -> None:
+        self._domains.commit_disk(uuid, target, top, base)
 
     def plug_nic(self, uuid: str, xml: str) -> None:
         self._domains.plug_nic(uuid, xml)

@@ -1,0 +1,81 @@
+"""``ports.DiskFiles``: qcow2 files that no guest writes to, by qemu-img, and the files of UEFI's variables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+from xml.etree.ElementTree import fromstring
+
+from vmhost.drivers.command import run
+from vmhost.drivers.files import os_errors, write_atomically
+from vmhost.drivers.images.inspection import inspect
+from vmhost.model.domains import RawDomain
+from vmhost.model.errors import AlreadyThere
+
+_A_DAY: Final = 86_400.0
+_QUICK: Final = 60.0
+_SYSTEM: Final = Path("/var/lib/libvirt/qemu/nvram")
+
+
+class LocalDiskFiles:
+    """The files of this machine.
+
+    :param privileged: asked whether it is the system's hypervisor, whose UEFI variables lie elsewhere.
+    """
+
+    def __init__(self, privileged: Callable[[], bool]) -> None:
+        self._privileged = privileged
+
+    def backing(self, path: str) -> str:
+        return inspect(Path(path)).backing_file
+
+    def commit(self, top: str, base: str) -> None:
+        # Its target is what top lies on, which the caller has looked at; -d leaves top as it is.
+        run(("qemu-img", "commit", "-q", "-d", "-f", "qcow2", top), timeout=_A_DAY, hint=f"qemu-img check {base}")
+
+    def rebase(self, path: str, base: str) -> None:
+        words = ("qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-b", base, "-F", "qcow2", path)
+        run(words, timeout=_QUICK, hint=f"qemu-img info {path}")
+
+    def keep_nvram(self, domain: RawDomain, path: str) -> None:
+        if os.path.lexists(path):
+            raise AlreadyThere("there is a file of that name", subject=path, hint=f"ls -l {path}")
+        write_atomically(Path(path), self._variables(domain))
+
+    def same_nvram(self, domain: RawDomain, path: str) -> bool:
+        with os_errors(Path(path), "read"):
+            return Path(path).read_bytes() == self._variables(domain)
+
+    def put_nvram(self, domain: RawDomain, path: str) -> None:
+        place = self._place(domain)
+        with os_errors(Path(path), "read"):
+            data = Path(path).read_bytes()
+        with os_errors(place, "write"):
+            if not data:
+                place.unlink(missing_ok=True)  # libvirt makes it anew at the next start, as at the first one
+                return
+            before = place.stat() if place.exists() else None
+            write_atomically(place, data)
+            if before is not None:
+                os.chown(place, before.st_uid, before.st_gid)
+                place.chmod(before.st_mode & 0o7777)
+
+    def _variables(self, domain: RawDomain) -> bytes:
+        place = self._place(domain)
+        with os_errors(place, "read"):
+            return place.read_bytes() if place.exists() else b""
+
+    def _place(self, domain: RawDomain) -> Path:
+        """Return where libvirt keeps a domain's variables; a definition need not say it."""
+        for xml in (domain.live_xml, domain.xml):
+            found = fromstring(xml).find("os/nvram") if xml else None  # noqa: S314 - libvirt's own
+            if found is not None:
+                source = found.find("source")
+                text = (found.text or "").strip() or ("" if source is None else source.get("file", ""))
+                if text:
+                    return Path(text)
+        home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+        directory = _SYSTEM if self._privileged() else home / "libvirt" / "qemu" / "nvram"
+        return directory / f"{domain.name}_VARS.fd"

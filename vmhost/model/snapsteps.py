@@ -1,0 +1,87 @@
+"""Steps about snapshots; a part of :mod:`vmhost.model.steps`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """A file of a guest's disk over the one below it; ``target`` is the disk in libvirt's words (``vda``).
+
+    ``in_use``: it is, or was when this was planned, the file that the guest writes or one below that.
+    ``above`` are the files that lie on it, which are to lie on ``base`` once it is merged.
+    """
+
+    target: str
+    top: str
+    base: str
+    in_use: bool = True
+    above: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotDisks:
+    """Let a running guest write to other files from now on, all its disks at one instant; the files are there."""
+
+    uuid: str
+    name: str
+    overlays: tuple[Overlay, ...]
+    kind: Literal["snapshot-disks"] = "snapshot-disks"
+
+
+@dataclass(frozen=True, slots=True)
+class MergeOverlays:
+    """Write what overlays hold into the files below them, which take their places; the overlays are of no use then.
+
+    The guest may run meanwhile. Whatever ended an earlier try, doing it again is right.
+    """
+
+    uuid: str
+    name: str
+    overlays: tuple[Overlay, ...]
+    kind: Literal["merge-overlays"] = "merge-overlays"
+
+
+@dataclass(frozen=True, slots=True)
+class KeepSnapshots:
+    """Replace the records of a guest's snapshots; ``xml`` is their element's text, empty for none."""
+
+    uuid: str
+    name: str
+    xml: str
+    kind: Literal["keep-snapshots"] = "keep-snapshots"
+
+
+@dataclass(frozen=True, slots=True)
+class KeepNvram:
+    """Copy the variables of a guest's UEFI to ``path``; a guest that has none yet leaves an empty file there."""
+
+    uuid: str
+    name: str
+    path: str
+    kind: Literal["keep-nvram"] = "keep-nvram"
+
+
+@dataclass(frozen=True, slots=True)
+class CheckNvram:
+    """Look whether the variables of a guest's UEFI are still those at ``path``; a difference is a failure."""
+
+    uuid: str
+    name: str
+    path: str
+    kind: Literal["check-nvram"] = "check-nvram"
+
+
+@dataclass(frozen=True, slots=True)
+class PutNvram:
+    """Give a guest that does not run the variables of UEFI that are kept at ``path``; an empty file: none."""
+
+    uuid: str
+    name: str
+    path: str
+    kind: Literal["put-nvram"] = "put-nvram"
+
+
+SnapshotStep = SnapshotDisks | MergeOverlays | KeepSnapshots | KeepNvram | CheckNvram | PutNvram

@@ -1,0 +1,127 @@
+"""Snapshots of guests: list, take, go back, delete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from vmhost.engine.observe import observe, observe_domains, observe_pools
+from vmhost.model.errors import UsageError
+from vmhost.model.permit import Permit
+from vmhost.model.reservations import iso
+from vmhost.model.units import check_name
+from vmhost.ops.guests import find_guest
+from vmhost.ops.proposals import Proposal
+from vmhost.plan.snapmerge import plan_delete_snapshot
+from vmhost.plan.snapshots import plan_create, plan_revert
+from vmhost.render.parse.snapshots import parse_snapshots
+
+if TYPE_CHECKING:
+    from vmhost.model.observed import Observed, ObservedDomain
+    from vmhost.model.plan import Plan
+    from vmhost.ops.host import Host
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
+    """One snapshot of a guest.
+
+    ``on`` is the snapshot that it rests on, ``depth`` how many there are from it downwards; ``size`` is what its own
+    files take, in bytes. ``present``: the guest's disks of now rest on it. ``state`` is ``whole``, ``merging`` or
+    ``damaged`` (a file is gone).
+    """
+
+    guest: str
+    name: str
+    created: str
+    level: str
+    on: str
+    depth: int
+    size: int
+    disks: tuple[str, ...]
+    present: bool
+    state: str
+    why: str = ""
+
+
+class Snapshots:
+    """The snapshots of one host's guests."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def list(self, guest: str = "") -> tuple[SnapshotRow, ...]:
+        """Return the snapshots of a guest, or of all, the oldest first. :raises NotFound: there is no such guest."""
+        hypervisor = self._host.ports.hypervisor
+        domains = (find_guest(hypervisor, guest),) if guest else observe_domains(hypervisor)
+        sizes = {(v.pool, v.name): v.allocation for pool in observe_pools(hypervisor) for v in pool.volumes}
+        return tuple(row for domain in domains for row in _rows(domain, sizes))
+
+    def plan_create(self, guest: str, name: str = "") -> Proposal:
+        """Return what would be done to take a snapshot; nothing is changed.
+
+        :param name: how it is to be called; empty: after the time.
+        :raises NotFound: no such guest; :raises UsageError: this is no name; :raises Refused: it has one of that name,
+            or none can be taken of it.
+        """
+        now = self._host.ports.clock.now()
+        called = _checked(name) if name else datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
+
+        def again(fresh: Observed) -> Plan:
+            return plan_create(guest, called, fresh, created=iso(now))
+
+        return self._proposal(f"snapshot {guest}", again)
+
+    def plan_revert(self, guest: str, name: str, permit: Permit | None = None, *, timeout: float = 180.0) -> Proposal:
+        """Return what would be done to put a guest's disks back to a snapshot; what they hold now is kept as another.
+
+        :param permit: ``stop`` or ``power_off`` for a guest that runs; it is started again. ``discard_saved``.
+        :param timeout: seconds that the guest has to shut down.
+        :raises NotFound: no such guest or snapshot; :raises Refused: it may not be done.
+        """
+        now, may = iso(self._host.ports.clock.now()), permit or Permit()
+
+        def again(fresh: Observed) -> Plan:
+            return plan_revert(guest, name, fresh, may, created=now, timeout=timeout)
+
+        return self._proposal(f"revert {guest}", again)
+
+    def plan_delete(self, guest: str, name: str) -> Proposal:
+        """Return what would be done to delete a snapshot; the guest, if it runs, runs on.
+
+        :raises NotFound: no such guest or snapshot; :raises Refused: others rest on it.
+        """
+        return self._proposal(f"delete snapshot of {guest}", lambda fresh: plan_delete_snapshot(guest, name, fresh))
+
+    def _proposal(self, operation: str, again: Callable[[Observed], Plan]) -> Proposal:
+        return Proposal(operation, again(observe(self._host.ports)), again)
+
+
+def _checked(name: str) -> str:
+    try:
+        return check_name(name)
+    except ValueError as error:
+        raise UsageError(str(error), subject="--name", hint="--name before-upgrade") from error
+
+
+def _rows(domain: ObservedDomain, sizes: dict[tuple[str, str], int]) -> Iterator[SnapshotRow]:
+    have = parse_snapshots(domain.raw.xml)
+    names = {item.number: item.name for item in have.items}
+    for item in have.items:
+        files = [(kept.pool, kept.volume) for kept in item.disks]
+        whole = "whole" if all(file in sizes for file in files) else "damaged"
+        yield SnapshotRow(
+            guest=domain.name,
+            name=item.name,
+            created=item.created,
+            level=str(item.level),
+            on=names.get(item.parent, ""),
+            depth=len(have.line(item.number)),
+            size=sum(sizes.get(file, 0) for file in files),
+            disks=tuple(kept.disk for kept in item.disks),
+            present=item.number == have.present,
+            state="merging" if item.merging else whole,
+            why=item.why,
+        )

@@ -1,0 +1,118 @@
+"""A snapshot that goes: what lies on its files is merged into them. Why so: docs/decisions/0085."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from shlex import quote
+
+from vmhost.model.observed import Observed, ObservedVolume
+from vmhost.model.plan import Change, Plan
+from vmhost.model.snapshots import KeptDisk, Snapshot, Snapshots
+from vmhost.model.snapsteps import MergeOverlays, Overlay
+from vmhost.model.steps import DeleteVolume
+from vmhost.plan.request import Refused
+from vmhost.plan.snapsubject import PRESENT, Disk, Subject, look, named, refuse_saved, site_of
+
+
+def plan_delete_snapshot(name: str, snapshot: str, observed: Observed) -> Plan:
+    """Return the plan that deletes a snapshot: what lies on its files is merged into them, while the guest runs.
+
+    :raises NotFound: no such guest or snapshot; :raises Refused: several others rest on it; the guest is foreign, or
+        its memory is saved.
+    """
+    subject = look(name, observed)
+    refuse_saved(subject)
+    have = subject.snapshots
+    gone = named(subject, snapshot)
+    other = next((item for item in have.items if item.merging and item is not gone), None)
+    if other is not None:
+        text, hint = f"snapshot {other.name} is being merged away", f"vmhost snapshot delete {name} {other.name}"
+        raise Refused(text, subject=name, hint=hint)
+    merge = _merge(subject, gone)
+    marked = replace(have, items=tuple(replace(one, merging=True) if one is gone else one for one in have.items))
+    steps = []
+    if not gone.merging:
+        steps.append(subject.planned(subject.records(marked), subject.records(have), f"give up snapshot {snapshot}"))
+    after = []
+    if merge.overlays:
+        do = MergeOverlays(subject.domain.uuid, subject.domain.name, merge.overlays)
+        after.append(subject.planned(do, None, f"merge what lies on snapshot {snapshot} into it"))
+    after.append(subject.planned(subject.records(merge.records), None, f"forget snapshot {snapshot}"))
+    for pool, volume in merge.idle:
+        text = f"delete {pool}/{volume}, which nothing rests on"
+        after.append(subject.planned(DeleteVolume(pool, volume), None, text, Change.REMOVE))
+    return Plan(site_of(subject), tuple(steps), tuple(after))
+
+
+@dataclass(frozen=True, slots=True)
+class _Merge:
+    """What is merged, the records afterwards, and the volumes that nothing rests on then."""
+
+    overlays: tuple[Overlay, ...]
+    records: Snapshots
+    idle: tuple[tuple[str, str], ...]
+
+
+def _merge(subject: Subject, gone: Snapshot) -> _Merge:
+    parts = [_merge_disk(subject, gone, kept) for kept in gone.disks]
+    overlays = tuple(part.overlay for part in parts if part.overlay)
+    moved = {part.top: kept for part, kept in zip(parts, gone.disks, strict=True) if part.overlay}
+    idle = [part.top for part in parts]
+    if gone.nvram:
+        idle.append((gone.disks[0].pool, gone.nvram))
+    return _Merge(overlays, _without(subject.snapshots, gone, moved), tuple(idle))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What becomes of one disk's file: something is merged into it, or nothing; ``top`` is the volume that goes."""
+
+    overlay: Overlay | None
+    top: tuple[str, str]
+
+
+def _merge_disk(subject: Subject, gone: Snapshot, kept: KeptDisk) -> _Part:
+    name, base = subject.domain.name, subject.path(kept.pool, kept.volume)
+    present = next((disk for disk in subject.disks if disk.id == kept.disk), None)
+    holders = {(one.pool, one.volume): item for item in subject.snapshots.items for one in item.disks}
+    uppers = subject.above(base)
+    told = {upper.path: _called(upper, present, holders) for upper in uppers}
+    strange = next((path for path, text in told.items() if not text), "")
+    if strange:
+        text = f"{strange}, which is none of its snapshots, lies on snapshot {gone.name}"
+        raise Refused(text, subject=name, hint=f"qemu-img info --backing-chain --force-share {quote(strange)}")
+    if len(uppers) > 1:
+        only = next(text for text in sorted(told.values(), key=lambda text: text == PRESENT))
+        text = f"{' and '.join(told.values())} rest on snapshot {gone.name}; it cannot go before one of them"
+        raise Refused(text, subject=name, hint=f"vmhost snapshot delete {name} {only}")
+    if not uppers:
+        return _Part(None, (kept.pool, kept.volume))
+    top = uppers[0]
+    chain = subject.chain(present.volume.path) if present else []
+    above = () if present and top.path == present.volume.path else subject.above(top.path)
+    overlay = Overlay(
+        present.target if present else "", top.path, base, top.path in chain, tuple(one.path for one in above)
+    )
+    return _Part(overlay, (top.pool, top.name))
+
+
+def _called(upper: ObservedVolume, present: Disk | None, holders: dict[tuple[str, str], Snapshot]) -> str:
+    """Return whose file a volume is: a snapshot's name or the present's; empty: nobody's of this guest."""
+    if present is not None and upper.path == present.volume.path:
+        return PRESENT
+    holder = holders.get((upper.pool, upper.name))
+    return holder.name if holder else ""
+
+
+def _without(have: Snapshots, gone: Snapshot, moved: dict[tuple[str, str], KeptDisk]) -> Snapshots:
+    """Return the records without one: what rested on it rests on what it rested on, and has its files."""
+    rest = (
+        replace(
+            one,
+            parent=gone.parent if one.parent == gone.number else one.parent,
+            disks=tuple(moved.get((kept.pool, kept.volume), kept) for kept in one.disks),
+        )
+        for one in have.items
+        if one is not gone
+    )
+    return replace(have, items=tuple(rest), present=gone.parent if have.present == gone.number else have.present)

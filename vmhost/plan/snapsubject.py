@@ -1,0 +1,142 @@
+"""A guest as its snapshots see it: the disks that it writes, the records, and what lies on what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from shlex import quote
+from typing import Final
+
+from vmhost.model.observed import DiskFacts, Observed, ObservedDomain, ObservedVolume
+from vmhost.model.plan import Change, Planned
+from vmhost.model.snapshots import KeptDisk, Snapshot, Snapshots
+from vmhost.model.snapsteps import KeepSnapshots
+from vmhost.model.steps import Step
+from vmhost.plan.delete import find
+from vmhost.plan.request import NotFound, Refused
+from vmhost.render.parse.domain import DISK_ALIAS, parse_domain
+from vmhost.render.parse.snapshots import parse_snapshots
+from vmhost.render.snapshots import snapshots_xml
+
+PRESENT: Final = "present"
+"""What the present state of a guest is called, so no snapshot may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A disk of a guest that is written, with the volume behind it."""
+
+    id: str
+    target: str
+    volume: ObservedVolume
+
+    @property
+    def directory(self) -> str:
+        """Where its files lie."""
+        return self.volume.path.rpartition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A guest of ours, its disks and the records of its snapshots."""
+
+    domain: ObservedDomain
+    disks: tuple[Disk, ...]
+    snapshots: Snapshots
+    observed: Observed
+
+    def path(self, pool: str, volume: str) -> str:
+        """Return where a volume lies."""
+        found = self.observed.pool(pool)
+        if found is None or not found.active:
+            text, hint = f"storage pool {pool} is not there or not active", f"virsh pool-start {quote(pool)}"
+            raise Refused(text, subject=self.domain.name, hint=hint)
+        return f"{found.path}/{volume}"
+
+    def chain(self, path: str) -> list[str]:
+        """Return a file of a disk and all that it lies on, as the files themselves say."""
+        below = {volume.path: volume.backing for pool in self.observed.pools for volume in pool.volumes}
+        found = [path]
+        while (path := below.get(path, "")) and path not in found:
+            found.append(path)
+        return found
+
+    def above(self, path: str) -> tuple[ObservedVolume, ...]:
+        """Return every volume that lies directly on a file, whoever made it."""
+        return tuple(volume for pool in self.observed.pools for volume in pool.volumes if volume.backing == path)
+
+    def file(self, kept: KeptDisk) -> ObservedVolume:
+        """Return the volume that holds a disk as it was. :raises Refused: it is gone."""
+        path = self.path(kept.pool, kept.volume)
+        pool = self.observed.pool(kept.pool)
+        found = next((volume for volume in pool.volumes if volume.name == kept.volume), None) if pool else None
+        if found is None:
+            text = f"the volume of disk {kept.disk} is gone: {path}"
+            raise Refused(text, subject=self.domain.name, hint=f"virsh vol-list {quote(kept.pool)}")
+        return found
+
+    def planned(self, do: Step, undo: Step | None, text: str, change: Change = Change.LIVE) -> Planned:
+        """Return a step about this guest."""
+        return Planned(do, undo, change, self.domain.name, f"{self.domain.name}: {text}")
+
+    def records(self, snapshots: Snapshots) -> KeepSnapshots:
+        """Return the step that notes these records."""
+        return KeepSnapshots(self.domain.uuid, self.domain.name, snapshots_xml(snapshots))
+
+
+def look(name: str, observed: Observed) -> Subject:
+    """Return a guest with its disks and snapshots.
+
+    :raises NotFound: no such guest; :raises Refused: nothing of it may be changed, or a disk is of a kind without
+        snapshots.
+    """
+    domain = find(name, observed)
+    if domain is None:
+        raise NotFound("there is no such guest", subject=name, hint="vmhost guest list")
+    if domain.metadata is None:
+        text = "this guest is foreign: vmhost does not change it"
+        raise Refused(text, subject=name, hint=f"virsh snapshot-list {quote(domain.name)}")
+    snapshots = parse_snapshots(domain.raw.xml)
+    if not domain.metadata.readable or not snapshots.readable:
+        raise Refused("its metadata is newer than this vmhost", subject=name, hint="vmhost --version")
+    if domain.raw.snapshots:
+        text = f"it has {domain.raw.snapshots} snapshots that others made with libvirt; the two kinds do not mix"
+        raise Refused(text, subject=name, hint=f"virsh snapshot-list {quote(domain.name)}")
+    if not domain.raw.persistent:
+        raise Refused("it has no definition any more", subject=name, hint=f"virsh dominfo {quote(domain.name)}")
+    volumes = {volume.path: volume for pool in observed.pools for volume in pool.volumes}
+    facts = parse_domain(domain.raw.live_xml) if domain.active and domain.raw.live_xml else domain.facts
+    disks = tuple(_disk(domain, disk, volumes) for disk in facts.disks if disk.device == "disk" and not disk.readonly)
+    if not disks:
+        raise Refused("it has no disk that it writes", subject=name, hint=f"vmhost guest show {name}")
+    return Subject(domain, disks, snapshots, observed)
+
+
+def _disk(domain: ObservedDomain, disk: DiskFacts, volumes: dict[str, ObservedVolume]) -> Disk:
+    volume = volumes.get(disk.source)
+    reason = "lies in no storage pool" if volume is None else f"is {disk.format}" if disk.format != "qcow2" else ""
+    if volume is None or reason:
+        text = f"disk {disk.target} {reason}, so it cannot be kept at the instant of the others"
+        raise Refused(text, subject=domain.name, hint=f"vmhost guest show {domain.name}")
+    return Disk(disk.alias.removeprefix(DISK_ALIAS) or disk.target, disk.target, volume)
+
+
+def named(subject: Subject, snapshot: str) -> Snapshot:
+    """Return a snapshot by its name. :raises NotFound: there is none."""
+    found = subject.snapshots.named(snapshot)
+    if found is None:
+        name = subject.domain.name
+        raise NotFound(f"it has no snapshot {snapshot}", subject=name, hint=f"vmhost snapshot list {name}")
+    return found
+
+
+def refuse_saved(subject: Subject) -> None:
+    """Return, or raise when the memory of the guest is saved. :raises Refused: it is."""
+    if subject.domain.raw.managed_save:
+        name = subject.domain.name
+        text = "its memory is saved, and would go on with the files of then"
+        raise Refused(text, subject=name, hint=f"vmhost guest start {name}")
+
+
+def site_of(subject: Subject) -> str:
+    """Return the site of the guest."""
+    return subject.domain.metadata.site if subject.domain.metadata else ""

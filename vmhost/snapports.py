@@ -1,0 +1,55 @@
+"""What vmhost asks of the files of disks; a part of :mod:`vmhost.ports`, whose rules hold here, too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from vmhost.model.domains import RawDomain
+
+
+class DomainDisks(Protocol):
+    """What a hypervisor does with volumes, and with the disks of running domains."""
+
+    def create_volume(self, pool: str, xml: str) -> None: ...
+    def resize_volume(self, pool: str, name: str, capacity: int) -> None: ...
+    def delete_volume(self, pool: str, name: str) -> None:
+        """Delete; waits for a volume that is still being built by a call whose client died."""
+
+    def resize_disk(self, uuid: str, source: str, capacity: int) -> None: ...
+    def snapshot_disks(self, uuid: str, files: Mapping[str, str]) -> None:
+        """Let a running domain write to other files, all at one instant: ``files`` maps targets to paths of overlays
+        that lie on what is written now. Its other disks go on; Absent when it does not run.
+        """
+
+    def commit_disk(self, uuid: str, target: str, top: str, base: str) -> None:
+        """Merge a file of a running domain's disk into the one below it and wait until that is done; ``top`` is of no
+        use then. A job that an earlier call has left is gone on with. Absent when the domain does not run. A call that
+        raised may have done a part, or all.
+        """
+
+
+class DiskFiles(Protocol):
+    """The files behind disks, and beside them the variables of UEFI, on this machine."""
+
+    def backing(self, path: str) -> str:
+        """The file that a qcow2 file lies on, as its header says; empty: on none."""
+
+    def commit(self, top: str, base: str) -> None:
+        """Write what ``top`` holds into ``base``, on which it lies; ``top`` stays as it is. No guest has them open.
+
+        A call that raised may have written a part; nothing is lost by it, and doing it again is right.
+        """
+
+    def rebase(self, path: str, base: str) -> None:
+        """Let a file lie on another one that holds the same as the one before; no guest writes to it."""
+
+    def keep_nvram(self, domain: RawDomain, path: str) -> None:
+        """Copy a domain's UEFI variables to a new file; where the domain has none, the file is empty."""
+
+    def same_nvram(self, domain: RawDomain, path: str) -> bool:
+        """Whether a domain's UEFI variables are those of a file that :meth:`keep_nvram` has made."""
+
+    def put_nvram(self, domain: RawDomain, path: str) -> None:
+        """Replace a domain's UEFI variables by a kept file's, all or nothing; it does not run."""
