@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "tui": ("vmhost.cli.tui", "tui", "The terminal interface: guests, host, jobs, and plans to say yes to."),
     "guest": ("vmhost.cli.guest", "guest", "List, show, start, stop, enter and delete guests."),
     "image": ("vmhost.cli.image", "image", "Build, pull, list, verify and delete images."),
+    "backup": ("vmhost.cli.backup", "backup", "Take, list, verify and restore points of guests."),
     "host": ("vmhost.cli.host", "host", "Show and examine this host."),
     "net": ("vmhost.cli.net", "net", "The host's network: bridges, uplinks, VLANs."),
     "watch": ("vmhost.cli.watch", "watch", "Keep ports of guests in their VLANs, whoever changes them."),

@@ -6,11 +6,13 @@ from contextlib import suppress
 from typing import Final, assert_never
 
 from vmhost.engine.await_guest import await_guest
+from vmhost.engine.backup import execute_backup
 from vmhost.engine.context import Context
 from vmhost.engine.hold import hold
 from vmhost.engine.network import change_network
 from vmhost.engine.portsteps import execute_on_port
 from vmhost.engine.power import shut_down
+from vmhost.model.backupsteps import BackupStep
 from vmhost.model.errors import Absent, AlreadyThere, Conflict
 from vmhost.model.netsteps import (
     AwaitConfirmation,
@@ -78,6 +80,8 @@ def execute(step: Step, context: Context) -> str:  # noqa: C901 - one match over
 
     :raises DriverError: the step failed; unless it says otherwise, nothing was changed.
     """
+    if isinstance(step, BackupStep):
+        return execute_backup(step, context)
     ports, hypervisor = context.ports, context.ports.hypervisor
     match step:
         case EnsurePool(name, path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from vmhost.model.backupsteps import BackupStep
 from vmhost.model.identity import GuestIdentity
 from vmhost.model.netsteps import CreateBridge as CreateBridge
 from vmhost.model.netsteps import DeleteBridge as DeleteBridge
@@ -332,6 +333,7 @@ Step = (
     | LinkStep
     | KeeperStep
     | PortStep
+    | BackupStep
     | InstallHook
     | RemoveHook
     | RestartDaemon

@@ -36,8 +36,8 @@ class Proposal:
 
     ``again`` plans anew from a fresh observation with the same identities; ``secrets`` stays in this process;
     ``locks_host`` False: the plan touches single guests only, so that many such plans may run side by side; where it
-    starts them, the host is locked while it is looked at. ``seen`` is the look that the plan was made from, which spares
-    the next look what is as it was.
+    starts them, the host is locked while it is looked at. ``seen`` is the look that the plan was made from, which
+    spares the next look what is as it was.
     """
 
     operation: str
