@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from vmhost.backupports import Backups as Backups
+from vmhost.backupports import Repositories as Repositories
+from vmhost.kernelport import Kernel as Kernel
 from vmhost.model.identity import NAMESPACE
 from vmhost.model.layout import Layout as Layout
 from vmhost.netports import Hook as Hook
@@ -28,7 +31,7 @@ if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
     from vmhost.model.outcome import JobRecord
     from vmhost.model.shell import CommandResult, SshTarget
     from vmhost.model.stats import DomainStats
-    from vmhost.model.tuning import Held, Tuning
+    from vmhost.model.tuning import Tuning
     from vmhost.netports import Keeper
 
 
@@ -76,7 +79,7 @@ class DomainEvent:
     detail: str = ""
 
 
-class Hypervisor(DomainDisks, Protocol):
+class Hypervisor(DomainDisks, Backups, Protocol):
     """One libvirt connection; safe to use from several threads."""
 
     def daemon(self) -> RawDaemon:
@@ -150,21 +153,6 @@ class Hypervisor(DomainDisks, Protocol):
         """Call ``listener`` from another thread at every event; return the function that ends it."""
 
     def close(self) -> None: ...
-
-
-class Kernel(Protocol):
-    """What the host's kernel says of its processors and of the guests that run; it is asked, never told."""
-
-    def processors(self) -> Mapping[str, str]:
-        """Files about CPUs and hugepages below ``/sys/devices/system`` by their path; what is not there is missing."""
-
-    def held(self) -> Mapping[str, Held]:
-        """Every guest that runs here, by UUID: where its threads may run and what limits its groups."""
-
-    def pressure(self) -> Mapping[str, float]:
-        """Percent of the last ten seconds in which something waited for ``cpu``, ``memory`` or ``io``; what the kernel
-        does not tell is missing.
-        """
 
 
 class ShellSession(Protocol):
@@ -393,5 +381,6 @@ class Ports:
     locks: Locks
     journals: Journals
     reservations: Reservations
+    repositories: Repositories
     history: History
     layout: Layout

@@ -68,11 +68,15 @@ PRUNE = Permit(power_off=True, disks=True, prune=frozenset({"web-01"}))
 
 @dataclass(frozen=True)
 class Scene:
-    """What is there before, and the operation that is proposed."""
+    """What is there before, and the operation that is proposed.
+
+    ``repeats``: done again it does something more, as a second point or a second restore does.
+    """
 
     before: str
     propose: Callable[[Host], Proposal]
     prepare: Callable[[Host], None] = lambda host: None
+    repeats: bool = False
 
 
 def _by_agent(text: str) -> str:
@@ -88,6 +92,16 @@ def _on_trial(host: Host) -> None:
     host.apply(host.plan_network(parse_site(NETWORK)))
 
 
+def _with_point(host: Host) -> None:
+    host.apply(host.backups.plan("web-01"))
+
+
+def _restored(host: Host) -> None:
+    _with_point(host)
+    host.apply(host.backups.plan_restore("web-01", power_off=True))
+
+
+STOPPED = WEB + "    state: stopped\n"
 AUTO = """
 apiVersion: vmhost/v1
 name: shop
@@ -165,6 +179,15 @@ SCENES: Mapping[str, Scene] = {
     "take guards and limits away": Scene(GUARDED, lambda host: host.plan(parse_site(AUTO))),
     "delete one with guards": Scene(GUARDED, lambda host: host.plan_delete(["web-01"], HARM)),
     "delete the last in a VLAN": Scene(AUTO, lambda host: host.plan_delete(["web-01"], HARM)),
+    "take a first point": Scene(WEB, lambda host: host.backups.plan("web-01"), repeats=True),
+    "take a point of what is shut off": Scene(
+        STOPPED, lambda host: host.backups.plan("web-01"), prepare=_with_point, repeats=True
+    ),
+    "take an increment": Scene(WEB, lambda host: host.backups.plan("web-01"), prepare=_with_point, repeats=True),
+    "restore in place": Scene(
+        WEB, lambda host: host.backups.plan_restore("web-01", power_off=True), prepare=_with_point, repeats=True
+    ),
+    "confirm a restore": Scene(WEB, lambda host: host.backups.plan_confirm("web-01"), prepare=_restored, repeats=True),
     "delete the last": Scene(WEB, lambda host: host.plan_delete(["web-01"], HARM)),
 }
 
@@ -220,6 +243,8 @@ def shape(state: Mapping[str, Any]) -> Any:
         "reservations": state["reservations"],
         "guards": [(guard.reached, len(guard.marks)) for guard in state["guards"]],
         "isolated": len(state["isolated"]),
+        "points": [(named(key).rpartition("-")[2], published) for _, key, published in state["points"]],
+        "backups": sorted((len(domain["backup"][0]), domain["backup"][1]) for domain in state["domains"].values()),
         "limits": sorted("<bandwidth>" in domain["xml"] for domain in state["domains"].values()),
         "orphaned consoles": sum(not any(uuid in path for uuid in names) for path in state["consoles"]),
     }

@@ -20,6 +20,7 @@ READING = frozenset(
     {"host", "domain", "domains", "pools", "links", "neighbours", "list", "damaged", "public", "private_file"}
     | {"routes", "managers", "any_open", "subscribe", "console_tail", "wait", "make", "agent", "state"}
     | {"held", "processors", "pressure", "read", "table", "backing", "same_nvram"}
+    | {"tracking", "backup_progress", "look", "points", "kept", "verify"}
 )
 
 
@@ -74,6 +75,8 @@ def test_the_host_is_as_before_or_as_after(name: str) -> None:
         assert shape(settled) in (shape(before), shape(after)), f"{where}: {struck}"
         if shape(settled) == shape(before):
             assert strict(settled) == strict(before), f"{where}: {struck}"
+        if scene.repeats and shape(settled) == shape(after):
+            continue
         _again(fake, scene, where)
         assert shape(fake.state()) == shape(after), f"{where}: {struck}"
 

@@ -24,6 +24,7 @@ BREACHES = (
     ("ports.py", "import vmhost.render", "ports"),
     ("netports.py", "import vmhost.drivers.net", "ports"),
     ("snapports.py", "import vmhost.drivers.net", "ports"),
+    ("backupports.py", "import vmhost.drivers.net", "ports"),
     ("drivers/net.py", "import vmhost.plan", "drivers"),
     ("engine/apply.py", "import vmhost.drivers.command", "engine"),
     ("lab/up.py", "import vmhost.drivers.net", "lab"),
@@ -59,6 +60,7 @@ LIBRARIES = {
     "ports.py": set(),
     "netports.py": set(),
     "snapports.py": set(),
+    "backupports.py": set(),
     "drivers": {
         *{"libvirt", "libvirt_qemu", "libvirtaio", "pyroute2", "paramiko", "pycdlib", "requests", "inotify_simple"},
         *{"stamina", "filelock", "cryptography", "platformdirs", "lxml"},

@@ -200,7 +200,7 @@ def test_every_variable_of_the_environment_is_listed(root: Path) -> None:
     listed = set(re.findall(r"VMHOST_[A-Z_]+", page))
     assert {"VMHOST_FAKE_STATE", "VMHOST_DEBUG"} <= used
     assert used <= listed
-    moved = {f"VMHOST_{part}_DIR" for part in ("STATE", "RUNTIME", "CONFIG", "IMAGES", "DISKS", "LOG")}
+    moved = {f"VMHOST_{part}_DIR" for part in ("STATE", "RUNTIME", "CONFIG", "IMAGES", "DISKS", "LOG", "BACKUPS")}
     assert listed <= used | moved
 
 

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "guest": ("vmhost.cli.guest", "guest", "List, show, start, stop, enter and delete guests."),
     "snapshot": ("vmhost.cli.snapshot", "snapshot", "Points in a guest's own storage, to go back to."),
     "image": ("vmhost.cli.image", "image", "Build, pull, list, verify and delete images."),
+    "backup": ("vmhost.cli.backup", "backup", "Take, list, verify and restore points of guests."),
     "host": ("vmhost.cli.host", "host", "Show and examine this host."),
     "net": ("vmhost.cli.net", "net", "The host's network: bridges, uplinks, VLANs."),
     "watch": ("vmhost.cli.watch", "watch", "Keep ports of guests in their VLANs, whoever changes them."),

@@ -15,7 +15,8 @@ def layout_for(privileged: bool) -> Layout:
 
     They follow the hypervisor, never the uid: root on ``qemu:///session`` gets root's session. Each part may be moved
     to an absolute path by ``VMHOST_STATE_DIR``, ``VMHOST_RUNTIME_DIR``, ``VMHOST_CONFIG_DIR``, ``VMHOST_IMAGES_DIR``,
-    ``VMHOST_DISKS_DIR`` and ``VMHOST_LOG_DIR``; images and disks follow the state when only that is moved.
+    ``VMHOST_DISKS_DIR``, ``VMHOST_LOG_DIR`` and ``VMHOST_BACKUPS_DIR``; images, disks and backups follow the state when
+    only that is moved.
 
     :raises UsageError: one of these is not an absolute path.
     """
@@ -29,6 +30,7 @@ def layout_for(privileged: bool) -> Layout:
         images=_moved("IMAGES", state / "images" if followed else standard.images),
         disks=_moved("DISKS", state / "disks" if followed else standard.disks),
         logs=_moved("LOG", standard.logs),
+        backups=_moved("BACKUPS", state / "backups" if followed else standard.backups),
     )
 
 
@@ -41,6 +43,7 @@ def _system() -> Layout:
         images=state / "images",
         disks=state / "disks",
         logs=Path("/var/log/vmhost"),
+        backups=state / "backups",
     )
 
 
@@ -58,6 +61,7 @@ def _session() -> Layout:
         images=dirs.user_data_path / "images",
         disks=dirs.user_data_path / "disks",
         logs=dirs.user_log_path,
+        backups=dirs.user_data_path / "backups",
     )
 
 

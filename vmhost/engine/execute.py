@@ -6,12 +6,14 @@ from contextlib import suppress
 from typing import Final, assert_never
 
 from vmhost.engine.await_guest import await_guest
+from vmhost.engine.backup import execute_backup
 from vmhost.engine.context import Context
 from vmhost.engine.hold import hold
 from vmhost.engine.network import change_network
 from vmhost.engine.portsteps import execute_on_port
 from vmhost.engine.power import shut_down
 from vmhost.engine.snapsteps import execute_on_disks
+from vmhost.model.backupsteps import BackupStep
 from vmhost.model.errors import Absent, AlreadyThere, Conflict
 from vmhost.model.netsteps import (
     AwaitConfirmation,
@@ -25,7 +27,7 @@ from vmhost.model.netsteps import (
     RemoveNetworkUnit,
     SetPortVlans,
 )
-from vmhost.model.snapsteps import CheckNvram, KeepNvram, KeepSnapshots, MergeOverlays, PutNvram, SnapshotDisks
+from vmhost.model.snapsteps import SnapshotStep
 from vmhost.model.steps import (
     AwaitGuest,
     CheckTuning,
@@ -42,6 +44,7 @@ from vmhost.model.steps import (
     InstallHook,
     IsolatePort,
     OpenAccess,
+    PlainStep,
     PlugNic,
     PowerOff,
     Release,
@@ -75,11 +78,25 @@ FOREIGN_STAYS: Final = (DeleteBridge, DeleteVlanLink, DeletePool)
 """Steps whose thing may turn out to be another's: then it was not undone."""
 
 
-def execute(step: Step, context: Context) -> str:  # noqa: C901 - one match over the closed union of steps
+def execute(step: Step, context: Context) -> str:
     """Do one step and return what is worth telling about it, mostly nothing.
 
     :raises DriverError: the step failed; unless it says otherwise, nothing was changed.
     """
+    if isinstance(step, BackupStep):
+        return execute_backup(step, context)
+    if isinstance(step, AwaitGuest):
+        return await_guest(step, context)
+    if isinstance(step, SnapshotStep):
+        execute_on_disks(step, context.ports)
+    elif isinstance(step, KeeperStep):
+        _keep(step, context.ports.keeper)
+    else:
+        _execute(step, context)
+    return ""
+
+
+def _execute(step: PlainStep, context: Context) -> None:  # noqa: C901 - one match over a closed union
     ports, hypervisor = context.ports, context.ports.hypervisor
     match step:
         case EnsurePool(name, path):
@@ -118,21 +135,12 @@ def execute(step: Step, context: Context) -> str:  # noqa: C901 - one match over
             hold(step, context)
         case ForgetConsole(path):
             ports.signals.forget_console(path)
-        case AwaitGuest():
-            return await_guest(step, context)
         case GuardPort() | UnguardPort() | IsolatePort() | SetBandwidth() | Reserve() | Release() | Unreserve():
             execute_on_port(step, ports)
-        case SnapshotDisks() | MergeOverlays() | KeepSnapshots() | KeepNvram() | CheckNvram() | PutNvram():
-            execute_on_disks(step, ports)
         case PlugNic() | UnplugNic() | SetNicLink() | OpenAccess() | CloseAccess():
             change_network(step, context)
-        case KeepNetwork() | GuardNetwork() | AwaitConfirmation() | DismissGuard():
-            _keep(step, ports.keeper)
-        case InstallNetworkUnit() | RemoveNetworkUnit():
-            _keep(step, ports.keeper)
         case _:
             ports.links.carry_out(step)
-    return ""
 
 
 def _hook(step: InstallHook | RemoveHook | RestartDaemon, hook: Hook) -> None:

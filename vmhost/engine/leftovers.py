@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shlex
 
-from vmhost.model import steps
+from vmhost.model import backupsteps, steps
 from vmhost.model.reach import AccessPort
 from vmhost.model.snapsteps import MergeOverlays
 from vmhost.model.steps import Step
 
 
-def leftover(undo: Step) -> str:
+def leftover(undo: Step) -> str:  # noqa: C901 - one match over steps
     """Return the command that does what the undo step could not."""
     match undo:
         case steps.DeleteVolume(pool, name):
@@ -36,5 +36,11 @@ def leftover(undo: Step) -> str:
             return shlex.join((*words, "--pivot", "--wait"))
         case steps.SetAutostart(_, name, on):
             return shlex.join(("virsh", "autostart", *(() if on else ("--disable",)), name))
+        case backupsteps.EndBackup(_, name):
+            return shlex.join(("virsh", "domjobabort", name))
+        case backupsteps.UnswapFile(path, kept):
+            return shlex.join(("mv", kept, path))
+        case backupsteps.RemoveFile(path):
+            return shlex.join(("rm", path))
         case _:
             return "vmhost recover"

@@ -16,3 +16,4 @@ class Layout:
     images: Path
     disks: Path
     logs: Path
+    backups: Path = Path("/var/lib/vmhost/backups")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from vmhost.model.backupsteps import BackupStep
 from vmhost.model.identity import GuestIdentity
 from vmhost.model.netsteps import CreateBridge as CreateBridge
 from vmhost.model.netsteps import DeleteBridge as DeleteBridge
@@ -327,13 +328,11 @@ class AwaitGuest:
     kind: Literal["await-guest"] = "await-guest"
 
 
-Step = (
+PlainStep = (
     EnsurePool
     | DeletePool
     | LinkStep
-    | KeeperStep
     | PortStep
-    | SnapshotStep
     | InstallHook
     | RemoveHook
     | RestartDaemon
@@ -361,5 +360,7 @@ Step = (
     | SetMemory
     | CheckTuning
     | ForgetConsole
-    | AwaitGuest
 )
+"""One call of a port, or a few, each with no rules of a room of its own."""
+
+Step = PlainStep | AwaitGuest | KeeperStep | SnapshotStep | BackupStep

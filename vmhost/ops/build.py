@@ -92,6 +92,7 @@ class Builder:
         from vmhost.drivers.netkeeper import NetworkKeeper
         from vmhost.drivers.netlink import Netlink
         from vmhost.drivers.nft import Nft
+        from vmhost.drivers.repository.store import FileRepositories
         from vmhost.drivers.reservations import FileReservations
         from vmhost.drivers.seediso import IsoSeedMaker
         from vmhost.drivers.signals import GuestSignals
@@ -116,6 +117,7 @@ class Builder:
             locks=FileLocks(self.layout),
             journals=self.journals,
             reservations=FileReservations(self.layout),
+            repositories=FileRepositories(self.layout),
             history=self.history,
             layout=self.layout,
         )

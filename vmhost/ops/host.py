@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vmhost.model.shell import CommandResult, SshTarget
     from vmhost.model.spec import Site
     from vmhost.model.wire import NetDifference
+    from vmhost.ops.backups import Backups
     from vmhost.ops.forms import NewGuest
     from vmhost.ops.guards import GuardRow
     from vmhost.ops.guests import GuestDetails, GuestRow
@@ -330,6 +331,13 @@ class Host:
         from vmhost.ops.images import Images
 
         return Images(self)
+
+    @cached_property
+    def backups(self) -> Backups:
+        """The backups of this host's guests: run, list, verify, restore, confirm."""
+        from vmhost.ops.backups import Backups
+
+        return Backups(self)
 
     @cached_property
     def vlans(self) -> Vlans:

@@ -25,6 +25,7 @@ from vmhost.testing.machine import Machine
 from vmhost.testing.overlays import FakeDiskFiles
 from vmhost.testing.packet import FakePacket, guards_of
 from vmhost.testing.records import FakeHistory, FakeJournals, FakeKeys
+from vmhost.testing.repository import FakeRepositories
 from vmhost.testing.reservations import FakeReservations
 from vmhost.testing.seed import FakeSeedMaker
 from vmhost.testing.shell import FakeShell
@@ -115,6 +116,7 @@ class FakeHost:
             locks=self.locks,
             journals=self.journals,
             reservations=FakeReservations(self.machine),
+            repositories=FakeRepositories(self.machine),
             history=self.history,
             layout=self.layout,
         )
@@ -201,12 +203,17 @@ class FakeHost:
                 "guards": guards_of(world.nft),
                 "isolated": tuple(world.isolated),
                 "reservations": sorted(item.key for item in world.reservations if item.held),
+                "points": sorted(
+                    (path, key, stored.published)
+                    for path, found in world.repositories.items()
+                    for key, stored in found.points.items()
+                ),
             }
 
 
 def layout_in(root: Path) -> Layout:
     """Return a layout whose every part lies in one directory."""
-    return Layout(*(root / part for part in ("state", "run", "config", "images", "disks", "logs")))
+    return Layout(*(root / part for part in ("state", "run", "config", "images", "disks", "logs", "backups")))
 
 
 def _domain(domain: Domain) -> dict[str, Any]:
@@ -228,6 +235,7 @@ def _domain(domain: Domain) -> dict[str, Any]:
         "persistent": domain.persistent,
         "autostart": domain.autostart,
         "snapshots": domain.snapshots,
+        "backup": (tuple(domain.checkpoints), domain.backup),
     }
 
 

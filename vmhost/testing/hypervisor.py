@@ -7,6 +7,7 @@ from importlib.resources import files
 
 from vmhost.model.identity import NAMESPACE
 from vmhost.model.observed import RawDomain
+from vmhost.model.points import BackupProgress, Tracking
 from vmhost.model.stats import DomainStats
 from vmhost.model.tuning import Tuning
 from vmhost.ports import DomainEvent, RawDaemon, RawHost, RawPool
@@ -16,6 +17,7 @@ from vmhost.testing.load import stats_of
 from vmhost.testing.machine import Machine
 from vmhost.testing.nics import FakeNics
 from vmhost.testing.overlays import FakeOverlays
+from vmhost.testing.repository import FakeBackups
 from vmhost.testing.storage import FakePools
 from vmhost.testing.xml import E, read, write
 
@@ -30,6 +32,7 @@ class FakeHypervisor:
         self._agents = agents
         self._nics = FakeNics(machine)
         self._overlays = FakeOverlays(machine)
+        self._backups = FakeBackups(machine)
 
     def daemon(self) -> RawDaemon:
         return self.host()
@@ -138,6 +141,21 @@ class FakeHypervisor:
 
     def agent(self, uuid: str, command: str, timeout: float) -> str:
         return self._agents.ask(uuid, command, timeout)
+
+    def tracking(self, uuid: str) -> Tracking:
+        return self._backups.tracking(uuid)
+
+    def begin_backup(self, uuid: str, xml: str, checkpoint_xml: str, *, reuse: bool) -> None:
+        self._backups.begin(uuid, xml, checkpoint_xml)
+
+    def backup_progress(self, uuid: str) -> BackupProgress:
+        return self._backups.progress(uuid)
+
+    def end_backup(self, uuid: str) -> None:
+        self._backups.end(uuid)
+
+    def drop_checkpoint(self, uuid: str, name: str, *, lost: bool = False) -> None:
+        self._backups.drop(uuid, name)
 
     def subscribe(self, listener: Callable[[DomainEvent], None]) -> Callable[[], None]:
         return self._machine.events.subscribe(listener)

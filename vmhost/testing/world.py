@@ -93,6 +93,7 @@ class Domain:
 
     ``up_at``, ``done_at`` and ``down_at`` are moments of the world at which its guest comes up, its cloud-init ends and
     it goes down, 0 for none. ``reached`` holds the address of each MAC and its bridge while the guest is up.
+    ``backup`` is the XML of the backup job that runs.
     """
 
     uuid: str
@@ -110,6 +111,8 @@ class Domain:
     done_at: float = 0.0
     down_at: float = 0.0
     reached: list[tuple[str, str, str]] = field(default_factory=list)
+    checkpoints: list[str] = field(default_factory=list)
+    backup: str = ""
 
 
 @dataclass(slots=True)
@@ -186,6 +189,23 @@ class Guarded:
 
 
 @dataclass(slots=True)
+class StoredPoint:
+    """A point of a repository: its manifest, and its files as texts."""
+
+    text: str
+    files: dict[str, str] = field(default_factory=dict)
+    published: bool = False
+
+
+@dataclass(slots=True)
+class Repository:
+    """A repository of backups: its points by guest and id."""
+
+    id: str
+    points: dict[str, StoredPoint] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class World:
     """A whole host. ``now`` is its time, in seconds since the epoch; ``drawn`` counts what was drawn by chance.
 
@@ -238,6 +258,7 @@ class World:
     jobs: dict[str, Job] = field(default_factory=dict)
     reservations: list[Reservation] = field(default_factory=list)
     nvram: dict[str, bytes] = field(default_factory=dict)
+    repositories: dict[str, Repository] = field(default_factory=dict)
 
     def behaviour(self, guest: str) -> Behaviour:
         """Return how a guest behaves; what nobody set is the default."""

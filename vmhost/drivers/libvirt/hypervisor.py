@@ -13,10 +13,12 @@ from vmhost.drivers.libvirt.domains import Domains
 from vmhost.model.identity import NAMESPACE
 
 if TYPE_CHECKING:
+    from vmhost.drivers.libvirt.backup import BackupJobs
     from vmhost.drivers.libvirt.events import Subscriptions
     from vmhost.drivers.libvirt.host import HostReader
     from vmhost.drivers.libvirt.storage import Pools
     from vmhost.model.domains import RawDomain
+    from vmhost.model.points import BackupProgress, Tracking
     from vmhost.model.stats import DomainStats
     from vmhost.model.tuning import Tuning
     from vmhost.ports import DomainEvent, RawDaemon, RawHost, RawPool
@@ -145,6 +147,21 @@ class LibvirtHypervisor:
     def agent(self, uuid: str, command: str, timeout: float) -> str:
         return self._domains.agent(uuid, command, timeout)
 
+    def tracking(self, uuid: str) -> Tracking:
+        return self._backups.tracking(uuid)
+
+    def begin_backup(self, uuid: str, xml: str, checkpoint_xml: str, *, reuse: bool) -> None:
+        self._backups.begin(uuid, xml, checkpoint_xml, reuse=reuse)
+
+    def backup_progress(self, uuid: str) -> BackupProgress:
+        return self._backups.progress(uuid)
+
+    def end_backup(self, uuid: str) -> None:
+        self._backups.end(uuid)
+
+    def drop_checkpoint(self, uuid: str, name: str, *, lost: bool = False) -> None:
+        self._backups.drop(uuid, name, lost=lost)
+
     def subscribe(self, listener: Callable[[DomainEvent], None]) -> Callable[[], None]:
         from vmhost.drivers.libvirt.events import Subscriptions
 
@@ -171,6 +188,12 @@ class LibvirtHypervisor:
         from vmhost.drivers.libvirt.storage import Pools
 
         return Pools(self._connection)
+
+    @cached_property
+    def _backups(self) -> BackupJobs:
+        from vmhost.drivers.libvirt.backup import BackupJobs
+
+        return BackupJobs(self._connection)
 
     def __enter__(self) -> LibvirtHypervisor:
         return self

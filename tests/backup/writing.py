@@ -1,0 +1,83 @@
+"""Writing to disks of guests, and comparing what disks hold: outside witnesses, by QEMU's own tools."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.contract.backends import eventually
+from tests.labfixture import InLab
+from vmhost.drivers.command import run
+
+
+@dataclass
+class Paused:
+    """A guest that runs no instruction; ``files`` are its disks by id. ``model`` is what they should hold by now."""
+
+    lab: InLab
+    name: str
+    files: dict[str, str]
+    model: dict[str, bytearray] = field(default_factory=dict)
+
+    def write(self, disk: str, pattern: int, offset: int, length: int) -> None:
+        """Write bytes of one value to a disk as the guest would: QEMU has them, the file perhaps not yet."""
+        command = f'qemu-io -d ua-disk-{disk}/virtio-backend "write -P {pattern} {offset} {length}"'
+        said = self.lab.virsh("qemu-monitor-command", self.name, "--hmp", command).text
+        assert "rror" not in said, said
+        self.content(disk)[offset : offset + length] = bytes([pattern]) * length
+
+    def flush(self) -> None:
+        """Bring what was written into the files, so that it outlives QEMU."""
+        for disk in self.files:
+            self.lab.virsh(
+                "qemu-monitor-command", self.name, "--hmp", f'qemu-io -d ua-disk-{disk}/virtio-backend "flush"'
+            )
+
+    def pid(self) -> int:
+        """The process id of its QEMU."""
+        return int(Path(f"/run/libvirt/qemu/{self.name}.pid").read_text())
+
+    def await_end(self) -> None:
+        """Wait until libvirt knows that its QEMU has ended."""
+        assert eventually(lambda: "shut off" in self.lab.virsh("domstate", self.name).text)
+
+    def content(self, disk: str) -> bytearray:
+        """What a disk should hold."""
+        if disk not in self.model:
+            self.model[disk] = bytearray(capacity(Path(self.files[disk])))
+        return self.model[disk]
+
+    def hashes(self) -> dict[str, str]:
+        """The hash of what each disk should hold."""
+        return {disk: hashlib.sha256(self.content(disk)).hexdigest() for disk in self.files}
+
+
+def capacity(path: Path) -> int:
+    """How large a disk is, as its guest sees it."""
+    import json
+
+    said = run(["qemu-img", "info", "-U", "--output=json", str(path)], timeout=60).text
+    return int(json.loads(said)["virtual-size"])
+
+
+def held(path: Path, scratch: Path) -> str:
+    """The hash of what a disk holds with all that it lies on, read by qemu-img."""
+    raw = scratch / f"{path.name}.raw"
+    run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(path), str(raw)], timeout=60)
+    try:
+        return hashlib.sha256(raw.read_bytes()).hexdigest()
+    finally:
+        raw.unlink()
+
+
+def point_directory(repository: str, point: str) -> Path:
+    """Where a point lies, found without vmhost."""
+    (found,) = Path(repository).glob(f"hosts/*/guests/*/points/{point}")
+    return found
+
+
+def held_by_point(repository: str, point: str, guest: Paused, scratch: Path) -> dict[str, str]:
+    """The hash of what each disk of a point holds, read by qemu-img alone."""
+    directory = point_directory(repository, point)
+    return {disk: held(directory / f"{disk}.qcow2", scratch) for disk in guest.files}

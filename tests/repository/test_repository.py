@@ -1,0 +1,291 @@
+"""The repository on a file system: whole points or none, and nothing believed that it says about itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vmhost.drivers.command import run
+from vmhost.drivers.files import checksum
+from vmhost.drivers.repository import ground, places
+from vmhost.drivers.repository.store import FileRepositories
+from vmhost.model.backupsteps import DiskCopy
+from vmhost.model.errors import Absent, AlreadyThere, Conflict, DamagedData, Refused, VmhostError
+from vmhost.model.points import NewPoint, Point, PointDisk, PointRef
+from vmhost.testing.host import layout_in
+
+ID = "0123abcd-0000-4000-8000-000000000000"
+GUEST = "11111111-2222-4333-8444-555555555555"
+SIZE = 1 << 20
+
+
+def silent(_done: int, _total: int) -> None:
+    """Nobody listens."""
+
+
+class Shelf:
+    """A repository with points of one guest, taken from a raw file."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = str(directory / "repository")
+        self.disk = directory / "disk.raw"
+        self.directory = directory
+        self.port = FileRepositories(layout_in(directory))
+        self.port.make(self.path, ID)
+        self.host = self.port.look(self.path, new_id=ID).host
+
+    def ref(self, name: str) -> PointRef:
+        return PointRef(self.path, self.host, GUEST, name)
+
+    def new(self, name: str, number: int, parent: str = "") -> NewPoint:
+        backing = f"../{parent}/root.qcow2" if parent else ""
+        disks = (PointDisk("root", "vda", "root.qcow2", SIZE, backing=backing, source=str(self.disk), format="raw"),)
+        kind = "incremental" if parent else "full"
+        point = Point(self.ref(name), number, "2026-11-19T22:00:00Z", kind, "web", parent=parent, disks=disks)
+        return NewPoint(point, "<domain/>\n", spec="{}")
+
+    def take(self, name: str, number: int, parent: str = "", *, fill: int = 65) -> Point:
+        """Take a point; an increment gets one cluster of its own, written as QEMU would."""
+        new = self.new(name, number, parent)
+        self.port.begin(new)
+        if parent:
+            file = places.begun(new.point.ref) / "root.qcow2"
+            run(["qemu-io", "-f", "qcow2", "-c", f"write -P {fill} 64k 64k", file.name], timeout=30, cwd=file.parent)
+        else:
+            self.disk.write_bytes(bytes([fill]) * SIZE)
+            self.port.copy(new.point.ref, DiskCopy("root.qcow2", "vda", str(self.disk), "raw"), "", silent)
+        return self.port.publish(new.point.ref, {}, silent)
+
+    def place(self, name: str) -> Path:
+        return places.published(self.ref(name))
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    """An empty repository."""
+    return Shelf(tmp_path)
+
+
+@pytest.fixture
+def chain(shelf: Shelf) -> Shelf:
+    """A full point, and two increments on it."""
+    shelf.take("one", 1)
+    shelf.take("two", 2, "one", fill=66)
+    shelf.take("three", 3, "two", fill=67)
+    return shelf
+
+
+def test_a_point_is_published_whole_and_reads_back(chain: Shelf) -> None:
+    points = chain.port.points(chain.path)
+    assert [point.id for point in points] == ["one", "two", "three"]
+    assert chain.port.points(chain.path, GUEST) == points
+    assert chain.port.points(chain.path, "another") == ()
+    for point in points:
+        run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], timeout=30, cwd=chain.place(point.id))
+        assert chain.port.verify(point.ref, silent) == ()
+    chain.port.restore(chain.ref("three"), "root.qcow2", str(chain.directory / "back"), str(chain.disk), silent)
+    run(["qemu-img", "convert", "-O", "raw", "back", "back.raw"], timeout=30, cwd=chain.directory)
+    wanted = bytearray(b"A" * SIZE)
+    wanted[1 << 16 : 2 << 16] = b"C" * (1 << 16)
+    assert (chain.directory / "back.raw").read_bytes() == wanted
+
+
+def test_until_it_is_published_nobody_sees_it_and_a_dead_owner_leaves_nothing(shelf: Shelf) -> None:
+    shelf.port.begin(shelf.new("one", 1))
+    assert shelf.port.points(shelf.path) == ()
+    other = FileRepositories(layout_in(shelf.directory))
+    with pytest.raises(Conflict):
+        other.begin(shelf.new("two", 2))
+    shelf.port.discard(shelf.ref("one"))
+    with pytest.raises(Absent):
+        shelf.port.discard(shelf.ref("one"))
+    places.begun(shelf.ref("dead")).mkdir()
+    shelf.take("three", 3)
+    assert [entry.name for entry in places.points(shelf.ref("x")).iterdir() if entry.is_dir()] == ["three"]
+    with pytest.raises(AlreadyThere):
+        shelf.take("three", 3)
+
+
+def test_a_deleted_point_is_gone_and_what_lay_on_it_says_so(chain: Shelf) -> None:
+    chain.port.delete(chain.ref("one"))
+    with pytest.raises(Absent):
+        chain.port.delete(chain.ref("one"))
+    (damage,) = chain.port.verify(chain.ref("three"), silent)
+    assert "lies on one, which is not there" in str(damage)
+
+
+HARM: dict[str, Callable[[Path, random.Random], None]] = {
+    "flip": lambda path, chance: _flip(path, chance),
+    "cut": lambda path, chance: os.truncate(path, chance.randrange(path.stat().st_size)),
+    "longer": lambda path, chance: path.open("ab").write(b"x" * chance.randrange(1, 9)) and None,
+    "delete": lambda path, chance: path.unlink(),
+    "link": lambda path, chance: _link(path),
+}
+
+
+def _flip(path: Path, chance: random.Random) -> None:
+    data = bytearray(path.read_bytes())
+    data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    path.write_bytes(data)
+
+
+def _link(path: Path) -> None:
+    other = path.with_name(f".{path.name}.real")
+    path.rename(other.parent.parent / other.name)
+    path.symlink_to(f"../{other.name}")
+
+
+def _swap(chain: Shelf, chance: random.Random) -> None:
+    """Let two files of different points change places."""
+    name = chance.choice(["root.qcow2", "manifest.json", "SHA256SUMS"])
+    one, other = chance.sample(["one", "two", "three"], 2)
+    first, second = chain.place(one) / name, chain.place(other) / name
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+
+
+def _damages(chain: Shelf) -> list[str]:
+    found = [str(damage) for damage in chain.port.damaged(chain.path)]
+    for point in chain.port.points(chain.path):
+        found += [str(damage) for damage in chain.port.verify(point.ref, silent)]
+    return found
+
+
+@pytest.mark.parametrize("kind", [*HARM, "swap", "stranger"])
+def test_damage_anywhere_is_found_and_named(chain: Shelf, kind: str, full_run: bool) -> None:
+    chance = random.Random(f"{os.environ.get('VMHOST_TEST_SEED', '1')} {kind}")
+    files = sorted(path for name in ("one", "two", "three") for path in chain.place(name).iterdir())
+    files += [Path(chain.path, places.README)]
+    whole = {path: path.read_bytes() for path in files}
+    for _ in range(200 if full_run else 4):
+        path = chance.choice(files)
+        if kind == "swap":
+            _swap(chain, chance)
+            said = _damages(chain)
+            assert said, "two files that changed places"
+        elif kind == "stranger":
+            (path.parent if path.name != places.README else chain.place("one")).joinpath("stranger").write_text("x")
+            said = _damages(chain)
+            assert any("stranger" in text for text in said), said
+        else:
+            HARM[kind](path, chance)
+            said = _damages(chain)
+            assert any(path.name in text for text in said), (path, said)
+        if kind in ("flip", "cut", "longer", "delete", "link") and path.name == "root.qcow2":
+            target = chain.directory / "never"
+            with pytest.raises(VmhostError):
+                chain.port.restore(chain.ref("three"), "root.qcow2", str(target), str(chain.disk), silent)
+            assert not (chain.directory / "never").exists()
+        for path_again, data in whole.items():
+            path_again.unlink(missing_ok=True)
+            path_again.write_bytes(data)
+        for left in Path(chain.path).rglob("stranger"):
+            left.unlink()
+    assert _damages(chain) == []
+
+
+def _rewritten(chain: Shelf, name: str, change: Callable[[dict[str, object]], None]) -> None:
+    """Write a manifest whose checksum holds, as somebody who means harm would."""
+    path = chain.place(name) / places.MANIFEST
+    data = json.loads(path.read_text())["data"]
+    change(data)
+    document = {"version": 1, "sha256": checksum([1, data]), "data": data}
+    path.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data["disks"][0].update(backing="/etc/shadow"),
+        lambda data: data["disks"][0].update(backing="../../../../../../etc/shadow"),
+        lambda data: data["disks"][0].update(file="../one/root.qcow2"),
+        lambda data: data["files"][0].update(name="/etc/shadow"),
+        lambda data: data["files"][0].update(name=".."),
+        lambda data: data.update(parent="../one"),
+        lambda data: data.update(id="three"),
+        lambda data: data.update(guest="../.."),
+        lambda data: data.update(generation="2"),
+        lambda data: data.update(kind="whole"),
+        lambda data: data.update(disks=None),
+        lambda data: data["disks"][0].update(capacity=True),
+    ],
+)
+def test_a_hostile_manifest_is_damage_and_nothing_it_names_is_opened(
+    chain: Shelf, change: Callable[[dict[str, object]], None]
+) -> None:
+    _rewritten(chain, "two", change)
+    assert [point.id for point in chain.port.points(chain.path)] == ["one", "three"]
+    assert [damage.point for damage in chain.port.damaged(chain.path)] == ["two"]
+    with pytest.raises(DamagedData):
+        chain.port.restore(chain.ref("three"), "root.qcow2", str(chain.directory / "x"), str(chain.disk), silent)
+
+
+def test_a_disk_that_names_another_file_below_it_is_not_restored(chain: Shelf) -> None:
+    """Even where manifest and hashes agree with it."""
+    file = chain.place("two") / "root.qcow2"
+    run(["qemu-img", "rebase", "-u", "-F", "raw", "-b", "/etc/passwd", file.name], timeout=30, cwd=file.parent)
+    from hashlib import sha256
+
+    digest = sha256(file.read_bytes()).hexdigest()
+    size = file.stat().st_size
+    _rewritten(
+        chain,
+        "two",
+        lambda data: next(f for f in data["files"] if f["name"] == "root.qcow2").update(sha256=digest, size=size),  # type: ignore[index]
+    )
+    with pytest.raises(DamagedData, match="should lie on"):
+        chain.port.restore(chain.ref("three"), "root.qcow2", str(chain.directory / "x"), str(chain.disk), silent)
+
+
+def test_a_newer_format_and_a_stranger_are_not_touched(shelf: Shelf, tmp_path: Path) -> None:
+    path = Path(shelf.path, places.FORMAT)
+    data = json.loads(path.read_text())["data"]
+    path.write_text(json.dumps({"version": 2, "sha256": checksum([2, data]), "data": data}))
+    with pytest.raises(DamagedData, match="newer vmhost"):
+        shelf.port.look(shelf.path, new_id=ID)
+    other = tmp_path / "photos"
+    other.mkdir()
+    (other / "holiday.jpg").touch()
+    with pytest.raises(Refused, match="something else"):
+        shelf.port.look(str(other), new_id=ID)
+
+
+def test_nothing_is_written_below_a_mount_point(shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path(shelf.path).rename(tmp_path / "elsewhere")
+    Path(shelf.path).mkdir()
+    with pytest.raises(Refused, match="not mounted, or it was moved"):
+        shelf.port.make(shelf.path, ID)
+    assert list(Path(shelf.path).iterdir()) == []
+    assert shelf.port.look(str(tmp_path / "elsewhere"), new_id="x").id == ID, "its id went with it"
+
+    point = tmp_path / "mnt"
+    point.mkdir()
+    table = tmp_path / "fstab"
+    table.write_text(f"# nothing\nnas:/backups {point} nfs defaults 0 0\n")
+    monkeypatch.setattr(ground, "_FSTAB", table)
+    with pytest.raises(Refused, match="is not mounted"):
+        shelf.port.look(str(point / "repository"), new_id=ID)
+    assert list(point.iterdir()) == []
+
+
+def test_a_swap_never_leaves_nothing_and_is_put_back(shelf: Shelf, tmp_path: Path) -> None:
+    disk, new, kept = tmp_path / "d.qcow2", tmp_path / "d.new", tmp_path / "d.qcow2.before-x"
+    disk.write_text("old")
+    new.write_text("new")
+    shelf.port.swap(str(disk), str(new), str(kept))
+    assert (disk.read_text(), kept.read_text(), new.exists()) == ("new", "old", False)
+    assert shelf.port.kept(str(disk)) == (str(kept),)
+    shelf.port.unswap(str(disk), str(kept))
+    assert (disk.read_text(), kept.exists()) == ("old", False)
+    with pytest.raises(Absent):
+        shelf.port.unswap(str(disk), str(kept))
+    # killed between the two halves of a swap: both names are one file
+    os.link(disk, kept)
+    shelf.port.unswap(str(disk), str(kept))
+    assert (disk.read_text(), kept.exists()) == ("old", False)

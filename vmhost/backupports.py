@@ -1,0 +1,94 @@
+"""What backups ask of the hypervisor and of repositories. The same rules as in :mod:`vmhost.ports` hold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from vmhost.model.backupsteps import DiskCopy
+    from vmhost.model.points import BackupProgress, Damage, NewPoint, Point, PointRef, RepositoryId, Tracking
+
+Tell = Callable[[int, int], None]
+"""Called with the bytes done and all bytes; it may raise, which ends the work and leaves nothing half."""
+
+
+class Backups(Protocol):
+    """Backup jobs and checkpoints of one hypervisor: a part of :class:`vmhost.ports.Hypervisor`."""
+
+    def tracking(self, uuid: str) -> Tracking:
+        """What a guest's backups rest on. :raises Absent: there is no such guest."""
+
+    def begin_backup(self, uuid: str, xml: str, checkpoint_xml: str, *, reuse: bool) -> None:
+        """Begin a backup job, and a checkpoint at the same instant; AlreadyThere when a job runs."""
+
+    def backup_progress(self, uuid: str) -> BackupProgress: ...
+    def end_backup(self, uuid: str) -> None:
+        """End the backup job, whoever began it, and wait until it has ended; Absent when there is none."""
+
+    def drop_checkpoint(self, uuid: str, name: str, *, lost: bool = False) -> None:
+        """Drop a checkpoint with its bitmaps; ``lost`` or where they are gone: libvirt's record of it only.
+
+        Absent when there is none of that name.
+        """
+
+
+class Repositories(Protocol):
+    """Repositories of backups on this machine's file systems, and the files of disks that restores replace.
+
+    Paths name repositories. DamagedData when one is not what it should be; Refused when it is not mounted.
+    """
+
+    def look(self, path: str, *, new_id: str) -> RepositoryId:
+        """What is at a path; a directory that is empty or not there is a repository to be made, with ``new_id``.
+
+        :raises Refused: something else is there, or a repository was there and is not mounted now.
+        """
+
+    def make(self, path: str, id: str) -> None:  # noqa: A002 - what it is
+        """Make one; AlreadyThere when there is one."""
+
+    def points(self, path: str, guest: str = "") -> tuple[Point, ...]:
+        """All published points that can be read, of all hosts, or of one guest (UUID): the oldest first."""
+
+    def damaged(self, path: str) -> tuple[Damage, ...]:
+        """Points whose manifests cannot be read, by looking at nothing else of them."""
+
+    def begin(self, new: NewPoint) -> None:
+        """Make the directory of a point that is to be; what a dead owner left of this guest is removed."""
+
+    def copy(self, ref: PointRef, disk: DiskCopy, socket: str, tell: Tell) -> None:
+        """Write a whole disk into a point that was begun; ``socket`` empty: from the disk's file."""
+
+    def keep(self, ref: PointRef, name: str, source: str) -> None:
+        """Copy a small file of the host into a point that was begun."""
+
+    def publish(self, ref: PointRef, documents: Mapping[str, str], tell: Tell) -> Point:
+        """Hash and publish a point that was begun; AlreadyThere when it is published."""
+
+    def discard(self, ref: PointRef) -> None:
+        """Delete a point that was begun; Absent when there is none."""
+
+    def delete(self, ref: PointRef) -> None:
+        """Delete a published point; Absent when there is none."""
+
+    def verify(self, ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
+        """Read every byte of a point and of those that it lies on; return all that is not as it was."""
+
+    def restore(self, ref: PointRef, file: str, target: str, like: str, tell: Tell) -> None:
+        """Verify a disk with all that it lies on and write it whole into a new file, owned as ``like`` is.
+
+        :raises AlreadyThere: the target is there; :raises DamagedData: it is not restorable; nothing is left then.
+        """
+
+    def swap(self, path: str, new: str, kept: str) -> None:
+        """Put ``new`` in the place of ``path``, kept as ``kept``; AlreadyThere when something is kept there."""
+
+    def unswap(self, path: str, kept: str) -> None:
+        """Put ``kept`` back; Absent when nothing is kept."""
+
+    def remove(self, path: str) -> None:
+        """Delete a file. Absent when there is none."""
+
+    def kept(self, path: str) -> tuple[str, ...]:
+        """What restores keep of the disk at a path."""

@@ -1,0 +1,198 @@
+"""vmhost backup: run, list, verify, restore, confirm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from vmhost.cli import diagnostics
+from vmhost.cli.common import interruptible, open_host, settle, tell, yes_option
+from vmhost.cli.output import DOCUMENTS, emit, format_option, names, show, table
+from vmhost.cli.site import carry_out, show_plan
+from vmhost.model.errors import UsageError
+from vmhost.model.text import sanitize
+from vmhost.model.units import format_size
+
+if TYPE_CHECKING:
+    from vmhost.model.points import Point
+    from vmhost.ops.backups import BackupResult, Verified
+
+COLUMNS = ("GUEST", "POINT", "TAKEN", "KIND", "LEVEL", "SIZE", "DISKS", "WHY")
+
+
+def repository_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--repository``."""
+    text = "Directory of the repository; the host's own if absent."
+    return click.option("--repository", type=click.Path(), metavar="PATH", help=text)(function)
+
+
+@click.group()
+def backup() -> None:
+    """Take, list, verify and restore points of guests: what their disks hold at one instant."""
+
+
+@backup.command()
+@click.argument("guests", nargs=-1, metavar="[GUEST]...")
+@click.option("--full", is_flag=True, help="Take full copies, whatever increments could lie on.")
+@click.option("--at-once", type=click.IntRange(1, 32), default=2, show_default=True, help="Guests side by side.")
+@click.option("--dry-run", is_flag=True, help="Show the plans and end.")
+@repository_option
+@format_option
+@click.pass_context
+def run(
+    ctx: click.Context,
+    guests: tuple[str, ...],
+    full: bool,
+    at_once: int,
+    dry_run: bool,
+    repository: str | None,
+    output: str,
+) -> int:
+    """Take one point of each GUEST, or of all guests of vmhost; they run on meanwhile."""
+    from vmhost.ops.backups import raise_failures
+
+    with open_host(ctx) as host:
+        if dry_run:
+            for name in guests or [row.name for row in host.guests() if row.site]:
+                show_plan(output, host.backups.plan(name, full=full, repository=repository))
+            return 0
+        settle(host)
+        with interruptible() as cancelled:
+            results = host.backups.run(
+                guests, full=full, repository=repository, at_once=at_once, on_event=tell, cancelled=cancelled
+            )
+    taken = [result.point for result in results if result.point]
+    if output in DOCUMENTS:
+        emit(output, "BackupResultList", results)
+    elif output == "name":
+        names(point.id for point in taken)
+    else:
+        for result in results:
+            _tell_result(result)
+    raise_failures(results)
+    return 0
+
+
+def _tell_result(result: BackupResult) -> None:
+    point = result.point
+    if point is None:
+        diagnostics.say(sanitize(f"{result.name}: no new point: {result.error}"))
+        return
+    rate = f", {format_size(int(point.size / result.seconds))}/s" if result.seconds > 0 else ""
+    what = f"full, because {point.because}" if point.kind == "full" else f"incremental since {point.parent}"
+    size = format_size(point.size)
+    diagnostics.say(sanitize(f"{point.name}: {point.id}: {what}; {size} in {result.seconds:.1f} s{rate}"))
+
+
+@backup.command("list")
+@click.argument("guest", required=False, default="")
+@repository_option
+@format_option
+@click.pass_context
+def list_(ctx: click.Context, guest: str, repository: str | None, output: str) -> None:
+    """List the points of GUEST, or of all guests, also of those that are gone; the oldest first."""
+    with open_host(ctx) as host:
+        points = host.backups.list(guest, repository=repository)
+        damaged = host.backups.damaged(repository=repository)
+    show(output, "PointList", points, COLUMNS, _cells, lambda point: point.id)
+    for damage in damaged:
+        diagnostics.say(sanitize(f"vmhost: not listed, since it is damaged: {damage}"))
+
+
+def _cells(point: Point) -> tuple[str, ...]:
+    return (
+        point.name,
+        point.id,
+        point.taken,
+        point.kind,
+        point.level,
+        format_size(point.size),
+        ",".join(disk.id for disk in point.disks),
+        point.because or f"since {point.parent}",
+    )
+
+
+@backup.command()
+@click.argument("guest", required=False, default="")
+@click.option("--point", default="", metavar="POINT", help="One point: its id or time, or how these begin; latest.")
+@click.option("--all", "everything", is_flag=True, help="All points of all guests.")
+@repository_option
+@format_option
+@click.pass_context
+def verify(ctx: click.Context, guest: str, point: str, everything: bool, repository: str | None, output: str) -> int:
+    """Read every byte of points and of what they lie on. Exits with 12 when something is not as it was."""
+    from vmhost.ops.backups import raise_damages
+
+    if everything == bool(guest):
+        raise UsageError("name a guest, or all of them", hint="vmhost backup verify --all")
+    with open_host(ctx) as host, interruptible() as cancelled:
+        found = host.backups.verify(guest, point=point, repository=repository, on_event=tell, cancelled=cancelled)
+        damaged = host.backups.damaged(repository=repository)
+    if output in DOCUMENTS:
+        emit(output, "VerifiedList", {"points": found, "damaged": damaged})
+    elif output == "name":
+        names(item.point.id for item in found if item.damages)
+    else:
+        table(("GUEST", "POINT", "RESULT"), [row for item in found for row in _verdict(item)])
+        for damage in damaged:
+            diagnostics.say(sanitize(f"vmhost: damaged: {damage}"))
+    raise_damages(found, damaged)
+    return 0
+
+
+def _verdict(item: Verified) -> list[tuple[str, ...]]:
+    name, point = item.point.name, item.point.id
+    return [(name, point, f"DAMAGED: {damage}") for damage in item.damages] or [(name, point, "as it was")]
+
+
+@backup.command()
+@click.argument("guest")
+@click.option(
+    "--point", default="latest", show_default=True, metavar="POINT", help="Its id or time, or their beginning."
+)
+@click.option("--in-place", is_flag=True, help="Replace the disks of the guest itself.")
+@click.option("--allow-stop", is_flag=True, help="A running guest may be shut down, and is started afterwards.")
+@click.option("--power-off", is_flag=True, help="A running guest may be powered off, and is started afterwards.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and end.")
+@yes_option
+@repository_option
+@format_option
+@click.pass_context
+def restore(
+    ctx: click.Context,
+    /,
+    guest: str,
+    point: str,
+    in_place: bool,
+    repository: str | None,
+    output: str,
+    yes: bool,
+    dry_run: bool,
+    **may: bool,
+) -> int:
+    """Bring the disks of GUEST back to a point; what they were is kept until vmhost backup confirm."""
+    if not in_place:
+        raise UsageError("say where to: in the guest's own place", hint="add --in-place")
+    with open_host(ctx) as host:
+        if not dry_run:
+            settle(host)
+        proposal = host.backups.plan_restore(
+            guest, point=point, repository=repository, stop=may["allow_stop"], power_off=may["power_off"]
+        )
+        return carry_out(host, proposal, output, yes=yes, dry_run=dry_run)
+
+
+@backup.command()
+@click.argument("guest")
+@click.option("--dry-run", is_flag=True, help="Show the plan and end.")
+@yes_option
+@format_option
+@click.pass_context
+def confirm(ctx: click.Context, guest: str, yes: bool, dry_run: bool, output: str) -> int:
+    """Keep what a restore brought to GUEST, and delete what its disks were before."""
+    with open_host(ctx) as host:
+        if not dry_run:
+            settle(host)
+        return carry_out(host, host.backups.plan_confirm(guest), output, yes=yes, dry_run=dry_run)

@@ -1,0 +1,178 @@
+"""Backup jobs, checkpoints and their bitmaps, as libvirt 9.0 and QEMU have them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Final
+
+import libvirt
+from lxml import etree
+
+from vmhost.drivers.libvirt.connection import Connection, Handle
+from vmhost.drivers.libvirt.errors import code_is, translated
+from vmhost.model.errors import Absent, AlreadyThere, Unreachable
+from vmhost.model.points import BackupProgress, Bitmap, Checkpoint, DiskSize, Tracking
+
+Domain = Any  # libvirt.virDomain
+
+_REUSE: Final = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
+_METADATA: Final = libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY
+_COMPLETED: Final = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
+_OPERATION: Final = libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP
+_NONE, _COMPLETE = libvirt.VIR_DOMAIN_JOB_NONE, libvirt.VIR_DOMAIN_JOB_COMPLETED
+_PATIENCE: Final = 30.0
+_LOOK_AGAIN: Final = 0.01
+_NODES: Final = json.dumps({"execute": "query-named-block-nodes", "arguments": {"flat": True}})
+
+
+class BackupJobs:
+    """Backup jobs and checkpoints of one hypervisor."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def tracking(self, uuid: str) -> Tracking:
+        """Return what a guest's backups rest on."""
+        return self._connection.read(lambda handle: tracking(handle.lookupByUUIDString(uuid)), uuid)
+
+    def progress(self, uuid: str) -> BackupProgress:
+        """Return how far a guest's job is."""
+        return self._connection.read(lambda handle: progress(handle.lookupByUUIDString(uuid)), uuid)
+
+    def begin(self, uuid: str, xml: str, checkpoint_xml: str, *, reuse: bool) -> None:
+        """Begin a job. :raises AlreadyThere: one runs."""
+        self._change(uuid, lambda domain: begin(domain, xml, checkpoint_xml, reuse=reuse))
+
+    def end(self, uuid: str) -> None:
+        """End the job. :raises Absent: there is none."""
+        self._change(uuid, end)
+
+    def drop(self, uuid: str, name: str, *, lost: bool) -> None:
+        """Drop a checkpoint. :raises Absent: there is none of that name."""
+        self._change(uuid, lambda domain: drop(domain, name, lost=lost))
+
+    def _change(self, uuid: str, act: Callable[[Domain], None]) -> None:
+        def call(handle: Handle) -> None:
+            domain = handle.lookupByUUIDString(uuid)
+            with translated(domain.name()):
+                act(domain)
+
+        self._connection.change(call, uuid)
+
+
+def tracking(domain: Domain) -> Tracking:
+    """Return what a domain has that backups rest on."""
+    active = bool(domain.isActive())
+    return Tracking(
+        checkpoints=tuple(_checkpoint(one) for one in domain.listAllCheckpoints(0)),
+        bitmaps=_bitmaps(domain) if active else (),
+        sizes=_sizes(domain),
+        job=_job(domain) if active else "",
+    )
+
+
+def begin(domain: Domain, xml: str, checkpoint_xml: str, *, reuse: bool) -> None:
+    """Begin a job. :raises AlreadyThere: one runs."""
+    if _job(domain):
+        raise AlreadyThere("a backup job runs already", subject=domain.name(), hint=f"virsh domjobinfo {domain.name()}")
+    domain.backupBegin(xml, checkpoint_xml or None, _REUSE if reuse else 0)
+
+
+def progress(domain: Domain) -> BackupProgress:
+    """Return how far the job is, or how the last one ended."""
+    if not domain.isActive():
+        return BackupProgress("failed", error="the guest was shut off")
+    found = domain.jobStats(0)
+    if found.get("type", _NONE) != _NONE:
+        if found.get("operation") != _OPERATION:
+            return BackupProgress("running")
+        return BackupProgress("running", int(found.get("disk_processed", 0)), int(found.get("disk_total", 0)))
+    found = domain.jobStats(_COMPLETED)
+    if found.get("operation") != _OPERATION:
+        return BackupProgress("none")
+    done = int(found.get("disk_processed", 0))
+    if found.get("type") == _COMPLETE and found.get("success", 1):
+        return BackupProgress("done", done, done)
+    return BackupProgress("failed", done, done, str(found.get("errmsg") or "the job was ended"))
+
+
+def end(domain: Domain) -> None:
+    """End the job and wait until QEMU has let go of everything. :raises Absent: there is none."""
+    if not _job(domain):
+        raise Absent("no backup job runs", subject=domain.name(), hint=f"virsh domjobinfo {domain.name()}")
+    try:
+        domain.abortJob()
+    except libvirt.libvirtError:
+        if _job(domain):
+            raise
+    deadline = time.monotonic() + _PATIENCE
+    while domain.isActive() and _job(domain):
+        if time.monotonic() >= deadline:
+            raise Unreachable(f"the backup job did not end in {_PATIENCE:g} s", subject=domain.name(), retryable=True)
+        time.sleep(_LOOK_AGAIN)
+
+
+def drop(domain: Domain, name: str, *, lost: bool) -> None:
+    """Drop a checkpoint; libvirt merges its bitmaps into those of the one before. :raises Absent: there is none."""
+    try:
+        checkpoint = domain.checkpointLookupByName(name, 0)
+    except libvirt.libvirtError as error:
+        if code_is(error, libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT):
+            raise Absent("there is no such checkpoint", subject=name, hint="vmhost backup list") from error
+        raise
+    if domain.isActive() and not lost:
+        try:
+            checkpoint.delete(0)
+        except libvirt.libvirtError:
+            if any(bitmap.name == name for bitmap in _bitmaps(domain)):
+                raise
+        else:
+            return
+    # Of bitmaps that a crash took, and of a guest that is shut off, only libvirt's record can go.
+    checkpoint.delete(_METADATA)
+
+
+def _job(domain: Domain) -> str:
+    try:
+        return str(domain.backupGetXMLDesc(0))
+    except libvirt.libvirtError as error:
+        if code_is(error, libvirt.VIR_ERR_NO_DOMAIN_BACKUP, libvirt.VIR_ERR_OPERATION_INVALID):
+            return ""
+        raise
+
+
+def _checkpoint(found: Any) -> Checkpoint:
+    xml = str(found.getXMLDesc(0))
+    return Checkpoint(str(found.getName()), etree.fromstring(xml).findtext("parent/name", ""), xml)
+
+
+def _bitmaps(domain: Domain) -> tuple[Bitmap, ...]:
+    """Return the bitmaps that QEMU has now; what lies in the files is only as new as QEMU's last end."""
+    import libvirt_qemu
+
+    answer = json.loads(libvirt_qemu.qemuMonitorCommand(domain, _NODES, 0))
+    return tuple(
+        Bitmap(str(node.get("file", "")), str(bitmap["name"]), sound=_sound(bitmap))
+        for node in answer.get("return", ())
+        for bitmap in node.get("dirty-bitmaps", ())
+    )
+
+
+def _sound(bitmap: dict[str, Any]) -> bool:
+    return bool(bitmap.get("recording") and bitmap.get("persistent") and not bitmap.get("inconsistent"))
+
+
+def _sizes(domain: Domain) -> tuple[DiskSize, ...]:
+    found = []
+    for element in etree.fromstring(domain.XMLDesc(0)).iterfind("devices/disk"):
+        target = element.find("target")
+        if element.get("device", "disk") != "disk" or target is None or element.find("source") is None:
+            continue
+        name = target.get("dev", "")
+        with suppress(libvirt.libvirtError):  # its file is gone: whoever needs it will say so
+            capacity, allocation, _ = domain.blockInfo(name, 0)
+            found.append(DiskSize(name, int(capacity), int(allocation)))
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""Repositories of backups on a file system (docs/decisions: the repository)."""

@@ -1,0 +1,116 @@
+"""Whether points are what they were: every byte, every name, and what each lies on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from vmhost.backupports import Tell
+from vmhost.drivers.images import inspection
+from vmhost.drivers.repository import copying, manifest, places
+from vmhost.model.errors import Absent, DamagedData, DriverError, Refused
+from vmhost.model.points import Damage, Point, PointDisk, PointFile, PointRef
+
+LONGEST = 10_000
+"""Points that a chain may have: more is a circle."""
+
+
+def chain(ref: PointRef) -> tuple[Point, ...]:
+    """Return a point and all that it lies on, itself first.
+
+    :raises Absent: there is no such point; :raises DamagedData: one of them cannot be read, or is missing.
+    """
+    found: list[Point] = []
+    while len(found) < LONGEST:
+        directory = places.published(ref)
+        if not places.plain_directory(directory):
+            if found:
+                text = f"lies on {ref.id}, which is not there"
+                raise DamagedData(text, subject=found[-1].id, hint=f"vmhost backup list {found[0].name}")
+            raise Absent("there is no such point", subject=ref.id, hint="vmhost backup list")
+        point = manifest.read(directory, ref.repository)
+        found.append(point)
+        if not point.parent:
+            return tuple(found)
+        ref = replace(ref, id=point.parent)
+        if any(ref.id == other.id for other in found):
+            break
+    raise DamagedData("lies on itself", subject=found[0].id, hint="vmhost backup verify --all")
+
+
+def verify(ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
+    """Return everything that is not as it was, of a point and of what it lies on."""
+    try:
+        links = chain(ref)
+    except DamagedData as error:
+        return (Damage(ref.id, _where(error, ref), error.message),)
+    meter = copying.Meter(sum(point.size for point in links), tell)
+    return tuple(damage for point in links for damage in point_damages(point, meter))
+
+
+def point_damages(point: Point, meter: copying.Meter) -> Iterator[Damage]:
+    """Yield what is wrong with one point whose manifest holds."""
+    directory = places.published(point.ref)
+    yield from _strangers(point, directory)
+    with ThreadPoolExecutor(2, thread_name_prefix="verify") as pool:
+        for found in pool.map(lambda file: file_damage(point, file, meter), point.files):
+            if found is not None:
+                yield found
+
+
+def _strangers(point: Point, directory: Path) -> Iterator[Damage]:
+    """Yield what should not be there, and the list of sums if it is another one."""
+    sums = manifest.sums_of(point, manifest.text_of(point))
+    try:
+        same = manifest.read_text(directory / places.SUMS) == sums
+    except DamagedData:
+        same = False
+    if not same:
+        yield Damage(point.id, places.SUMS, "is not what it was")
+    known = {places.MANIFEST, places.SUMS, *(file.name for file in point.files)}
+    for entry in sorted(directory.iterdir()):
+        if entry.name not in known:
+            yield Damage(point.id, ascii(entry.name)[1:-1], "does not belong to this point")
+
+
+def file_damage(point: Point, file: PointFile, meter: copying.Meter) -> Damage | None:
+    """Return what is wrong with one file of a point, or None."""
+    path = places.published(point.ref) / file.name
+    try:
+        size, digest = copying.hash_file(path, meter.add)
+    except Absent:
+        return Damage(point.id, file.name, "is missing")
+    except (DamagedData, DriverError) as error:
+        return Damage(point.id, file.name, error.message)
+    if size != file.size:
+        return Damage(point.id, file.name, f"has {size} bytes, should have {file.size}")
+    if digest != file.sha256:
+        return Damage(point.id, file.name, "its hash is another one: it was changed")
+    disk = next((disk for disk in point.disks if disk.file == file.name), None)
+    text = disk_damage(path, disk) if disk else ""
+    return Damage(point.id, file.name, text) if text else None
+
+
+def disk_damage(path: Path, disk: PointDisk) -> str:
+    """Return what is wrong with a qcow2 file, by its header and by its tables, or empty."""
+    try:
+        facts = inspection.inspect(path)
+    except (DamagedData, Refused, DriverError) as error:
+        return error.message
+    if facts.format != "qcow2":
+        return f"is {facts.format}, not qcow2"
+    if facts.backing_file != disk.backing:
+        return f"lies on {facts.backing_file or 'nothing'}, should lie on {disk.backing or 'nothing'}"
+    if facts.data_file:
+        return f"keeps its data in another file ({facts.data_file})"
+    if facts.virtual_size != disk.capacity:
+        return f"is a disk of {facts.virtual_size} bytes, should be one of {disk.capacity}"
+    return copying.check(path)
+
+
+def _where(error: DamagedData, ref: PointRef) -> str:
+    """Return the file that an error is about, by its subject."""
+    name = Path(error.subject).name
+    return name if name in (places.MANIFEST, places.SUMS) else "" if name == ref.id else name

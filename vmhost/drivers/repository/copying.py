@@ -1,0 +1,129 @@
+"""Content of disks on its way into a repository and out of it: qemu-img does the work, and can be ended."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from vmhost.backupports import Tell
+from vmhost.drivers.command import run
+from vmhost.drivers.files import os_errors
+from vmhost.model.errors import DamagedData
+
+HOURS: Final = 24 * 3600.0
+"""Seconds that copying one disk may take; whoever loses patience cancels."""
+
+_CHUNK: Final = 1 << 22
+_PERCENT: Final = re.compile(r"\((\d+(?:\.\d+)?)/100%\)")
+_AT_ONCE: Final = "16"
+
+
+def create(path: Path, capacity: int, backing: str) -> None:
+    """Make an empty qcow2 file, on the file of that relative name if there is one."""
+    below = ["-b", backing, "-F", "qcow2"] if backing else []
+    run(
+        ["qemu-img", "create", "-q", "-f", "qcow2", "-u", *below, path.name, str(capacity)], timeout=60, cwd=path.parent
+    )
+
+
+def export_of(socket: str, name: str) -> str:
+    """Return the URI of an export of a backup job."""
+    return f"nbd+unix:///{quote(name, safe='')}?socket={quote(socket, safe='/')}"
+
+
+def convert(source: str, form: str, target: Path, tell: Callable[[float], None], *, sealed: bool = True) -> None:
+    """Write the whole content of a disk into a new qcow2 file; zeros take no space.
+
+    :param sealed: nobody writes the source, so that QEMU may lock it.
+    :param tell: called with the share that is done, 0 to 1; what it raises ends the copying.
+    """
+    shared = [] if sealed else ["-U"]
+    words = ["qemu-img", "convert", "-p", *shared, "-W", "-m", _AT_ONCE, "-f", form, "-O", "qcow2", source, str(target)]
+    run(words, timeout=HOURS, on_line=lambda line: _told(line, tell), hint=f"df -h {target.parent}")
+
+
+def _told(line: str, tell: Callable[[float], None]) -> None:
+    if found := _PERCENT.search(line):
+        tell(float(found[1]) / 100)
+
+
+def size_of(path: str, form: str) -> int:
+    """Return the capacity of an image in bytes, by its header."""
+    found = run(["qemu-img", "info", "--output=json", "-U", "-f", form, path], timeout=60)
+    return int(_json(found.text, path)["virtual-size"])
+
+
+def check(path: Path) -> str:
+    """Return what is wrong inside a qcow2 file (``qemu-img check``), or empty; its backing file is not opened."""
+    image = json.dumps({"driver": "qcow2", "backing": None, "file": {"driver": "file", "filename": str(path)}})
+    done = run(["qemu-img", "check", "-q", "--output=json", f"json:{image}"], timeout=HOURS, check=False)
+    if done.code == 0:
+        return ""
+    try:
+        found = _json(done.text, str(path))
+    except DamagedData:
+        return (done.stderr.decode(errors="replace").strip() or f"qemu-img check: exit code {done.code}")[:300]
+    if done.code == 3 and not found.get("corruptions"):
+        return ""  # clusters that nobody uses, of a job that ended early: they harm nobody
+    return f"qemu-img check: {found.get('corruptions', 0)} corruptions, {found.get('check-errors', 0)} errors"
+
+
+def _json(text: str, subject: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise DamagedData("qemu-img gives no answer that can be read", subject=subject) from error
+
+
+def hash_file(path: Path, tell: Callable[[int], None]) -> tuple[int, str]:
+    """Return a regular file's size and SHA-256; ``tell`` is called with every number of bytes read.
+
+    :raises DamagedData: it is a symbolic link or no file.
+    """
+    with os_errors(path, "read"):
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if path.is_symlink():
+                raise DamagedData("is a symbolic link", subject=str(path)) from error
+            raise
+        digest, size, buffer = hashlib.sha256(), 0, bytearray(_CHUNK)
+        with os.fdopen(handle, "rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                digest.update(memoryview(buffer)[:count])
+                size += count
+                tell(count)
+    return size, digest.hexdigest()
+
+
+def sync_file(path: Path) -> None:
+    """Bring a file's content to the disk."""
+    with os_errors(path, "sync"):
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+class Meter:
+    """Adds up bytes that are worked on and tells how far it is."""
+
+    def __init__(self, total: int, tell: Tell) -> None:
+        self._total = total
+        self._done = 0
+        self._tell = tell
+        self._lock = threading.Lock()
+
+    def add(self, count: int) -> None:
+        """Note that so many bytes more are done; from any thread."""
+        with self._lock:
+            self._done += count
+            self._tell(self._done, self._total)

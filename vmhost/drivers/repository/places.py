@@ -1,0 +1,71 @@
+"""Where things lie in a repository, and names that cannot lead out of it.
+
+::
+
+    REPOSITORY/format                                    which format, and the repository's own id
+    REPOSITORY/README.md                                 how to restore by hand
+    REPOSITORY/hosts/HOST/guests/UUID/points/POINT/      manifest.json, SHA256SUMS, domain.xml, one qcow2 for each disk
+    REPOSITORY/hosts/HOST/guests/UUID/points/.new-POINT/ a point that is being made
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+from typing import Final
+
+from vmhost.model.errors import DamagedData
+from vmhost.model.points import PointRef
+
+FORMAT: Final = "format"
+README: Final = "README.md"
+MANIFEST: Final = "manifest.json"
+SUMS: Final = "SHA256SUMS"
+HOSTS: Final = "hosts"
+NEW: Final = ".new-"
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def checked(name: str, what: str) -> str:
+    """Return a name that is one plain component of a path. :raises DamagedData: it is not."""
+    if not _NAME.fullmatch(name):
+        raise DamagedData(f"{name[:80]!a} cannot be the name of {what}", subject="repository")
+    return name
+
+
+def guests(repository: str, host: str) -> Path:
+    """Return the directory of a host's guests."""
+    return Path(repository, HOSTS, checked(host, "a host"), "guests")
+
+
+def points(ref: PointRef) -> Path:
+    """Return the directory of a guest's points."""
+    return guests(ref.repository, ref.host) / checked(ref.guest, "a guest") / "points"
+
+
+def published(ref: PointRef) -> Path:
+    """Return the directory of a point that others see."""
+    return points(ref) / checked(ref.id, "a point")
+
+
+def begun(ref: PointRef) -> Path:
+    """Return the directory of a point that is being made; as deep as it will be, so relative names hold."""
+    return points(ref) / f"{NEW}{checked(ref.id, 'a point')}"
+
+
+def plain_directory(path: Path) -> bool:
+    """Whether there is a directory, and no symbolic link to one."""
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def plain_file(path: Path) -> bool:
+    """Whether there is a regular file, and no symbolic link to one."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False

@@ -1,0 +1,226 @@
+"""``backupports.Repositories`` on file systems: a point is whole and durable, or nobody sees it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from vmhost.backupports import Tell
+from vmhost.drivers.files import make_directory, os_errors, sync_directory, write_atomically
+from vmhost.drivers.repository import checking, copying, manifest, places, restoring
+from vmhost.drivers.repository.ground import Ground, id_at, readme_is_ours
+from vmhost.model.errors import Absent, AlreadyThere, Conflict, DamagedData, Refused
+from vmhost.model.points import Damage, NewPoint, Point, PointFile, PointRef, RepositoryId
+
+if TYPE_CHECKING:
+    from filelock import FileLock
+
+    from vmhost.model.backupsteps import DiskCopy
+    from vmhost.model.layout import Layout
+
+_MODE: Final = 0o711
+_LOCK: Final = ".lock"
+
+
+class FileRepositories:
+    """Repositories on this machine's file systems."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._ground = Ground(layout.state)
+        self._begun: dict[PointRef, tuple[Point, FileLock]] = {}
+
+    def look(self, path: str, *, new_id: str) -> RepositoryId:
+        return self._ground.look(path, new_id)
+
+    def make(self, path: str, id: str) -> None:  # noqa: A002 - the port's word
+        self._ground.make(path, id)
+
+    def points(self, path: str, guest: str = "") -> tuple[Point, ...]:
+        found = []
+        for directory in _directories(path, guest):
+            with suppress(DamagedData):
+                found.append(manifest.read(directory, path))
+        return tuple(sorted(found, key=lambda point: (point.name, point.ref.guest, point.generation, point.taken)))
+
+    def damaged(self, path: str) -> tuple[Damage, ...]:
+        found = []
+        for directory in _directories(path, ""):
+            try:
+                manifest.read(directory, path)
+            except DamagedData as error:
+                found.append(Damage(directory.name, Path(error.subject).name, error.message))
+        if id_at(Path(path)) and not readme_is_ours(Path(path)):
+            found.append(Damage("", places.README, "is not what it was"))
+        return tuple(found)
+
+    def begin(self, new: NewPoint) -> None:
+        ref = new.point.ref
+        if not id_at(Path(ref.repository)):
+            raise Refused("the repository is gone", subject=ref.repository, hint="vmhost backup list")
+        above = make_directory(places.points(ref), mode=_MODE)
+        lock = _lock(above, ref)
+        try:
+            _remove_abandoned(above)
+            directory = places.begun(ref)
+            with os_errors(directory, "begin a point"):
+                directory.mkdir(mode=0o700)
+                directory.chmod(_MODE)
+                _write(directory / "domain.xml", new.domain_xml)
+                if new.spec:
+                    _write(directory / "spec.json", new.spec)
+            for disk in new.point.disks:
+                if disk.backing:
+                    copying.create(directory / disk.file, disk.capacity, disk.backing)
+        except BaseException:
+            lock.release()
+            raise
+        self._begun[ref] = (new.point, lock)
+
+    def copy(self, ref: PointRef, disk: DiskCopy, socket: str, tell: Tell) -> None:
+        point, _ = self._mine(ref)
+        target = places.begun(ref) / disk.file
+        source, form = (copying.export_of(socket, disk.target), "raw") if socket else (disk.source, disk.format)
+        capacity = next(found.capacity for found in point.disks if found.file == disk.file)
+        copying.convert(source, form, target, lambda share: tell(int(share * capacity), capacity))
+
+    def keep(self, ref: PointRef, name: str, source: str) -> None:
+        self._mine(ref)
+        path = Path(source)
+        with os_errors(path, "read"):
+            write_atomically(places.begun(ref) / name, path.read_bytes())
+
+    def publish(self, ref: PointRef, documents: Mapping[str, str], tell: Tell) -> Point:
+        point, lock = self._mine(ref)
+        directory, final = places.begun(ref), places.published(ref)
+        if final.exists():
+            raise AlreadyThere("the point is there", subject=ref.id, hint="vmhost backup list")
+        with os_errors(directory, "publish a point"):
+            for name, text in documents.items():
+                _write(directory / name, text)
+            whole = replace(point, files=_hashed(directory, tell))
+            _check_disks(whole, directory)
+            text = manifest.text_of(whole)
+            write_atomically(directory / places.SUMS, manifest.sums_of(whole, text).encode())
+            write_atomically(directory / places.MANIFEST, text.encode())
+            directory.rename(final)
+            sync_directory(final.parent)
+        del self._begun[ref]
+        lock.release()
+        return whole
+
+    def discard(self, ref: PointRef) -> None:
+        directory = places.begun(ref)
+        with os_errors(directory, "discard a point"):
+            if ref in self._begun:
+                _, lock = self._begun.pop(ref)
+                lock.release()
+            if not places.plain_directory(directory):
+                raise Absent("no such point was begun", subject=ref.id)
+            shutil.rmtree(directory)
+
+    def delete(self, ref: PointRef) -> None:
+        """Delete a point: at once it is no point any more, and then its files go."""
+        directory, dying = places.published(ref), places.begun(ref)
+        if not places.plain_directory(directory):
+            raise Absent("there is no such point", subject=ref.id, hint="vmhost backup list")
+        with os_errors(directory, "delete a point"):
+            if dying.exists():
+                shutil.rmtree(dying)
+            directory.rename(dying)
+            sync_directory(directory.parent)
+            shutil.rmtree(dying)
+
+    def verify(self, ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
+        return checking.verify(ref, tell)
+
+    def restore(self, ref: PointRef, file: str, target: str, like: str, tell: Tell) -> None:
+        restoring.restore(ref, file, Path(target), Path(like), tell)
+
+    def swap(self, path: str, new: str, kept: str) -> None:
+        restoring.swap(Path(path), Path(new), Path(kept))
+
+    def unswap(self, path: str, kept: str) -> None:
+        restoring.unswap(Path(path), Path(kept))
+
+    def remove(self, path: str) -> None:
+        restoring.remove(Path(path))
+
+    def kept(self, path: str) -> tuple[str, ...]:
+        return restoring.kept(Path(path))
+
+    def _mine(self, ref: PointRef) -> tuple[Point, FileLock]:
+        if ref not in self._begun:
+            raise Absent("no such point was begun", subject=ref.id, hint="vmhost backup list")
+        return self._begun[ref]
+
+
+def _directories(path: str, guest: str) -> Iterator[Path]:
+    """Yield the directories of published points; nothing that is a symbolic link is followed."""
+    root = Path(path)
+    if not id_at(root):
+        return
+    for host in _plain_below(root / places.HOSTS):
+        for found in _plain_below(host / "guests"):
+            if guest in ("", found.name):
+                yield from _plain_below(found / "points")
+
+
+def _plain_below(directory: Path) -> Iterator[Path]:
+    if places.plain_directory(directory):
+        with os_errors(directory, "look into"):
+            names = sorted(directory.iterdir())
+        yield from (path for path in names if not path.name.startswith(".") and places.plain_directory(path))
+
+
+def _lock(above: Path, ref: PointRef) -> FileLock:
+    """Take the right to make points of a guest; it dies with us. :raises Conflict: another has it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(above / _LOCK, mode=0o600, thread_local=False)
+    with os_errors(above, "lock"):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            hint = f"fuser -v {above / _LOCK}"
+            raise Conflict("another vmhost takes a point of this guest", subject=ref.guest, hint=hint) from None
+    return lock
+
+
+def _remove_abandoned(above: Path) -> None:
+    for entry in above.iterdir():
+        if entry.name.startswith(places.NEW) and places.plain_directory(entry):
+            with os_errors(entry, "remove"):
+                shutil.rmtree(entry)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a new file; it is brought to the disk when its point is published."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _hashed(directory: Path, tell: Tell) -> tuple[PointFile, ...]:
+    """Hash every file of a point and bring it to the disk meanwhile."""
+    paths = sorted(directory.iterdir())
+    meter = copying.Meter(sum(path.stat().st_size for path in paths), tell)
+    with ThreadPoolExecutor(4, thread_name_prefix="publish") as pool:
+        synced = [pool.submit(copying.sync_file, path) for path in paths]
+        hashed = [pool.submit(copying.hash_file, path, meter.add) for path in paths]
+        found = tuple(PointFile(path.name, *future.result()) for path, future in zip(paths, hashed, strict=True))
+        for one in synced:
+            one.result()
+    return found
+
+
+def _check_disks(point: Point, directory: Path) -> None:
+    """:raises DamagedData: a disk did not arrive as it should; a copier's exit code alone is no proof."""
+    for disk in point.disks:
+        if text := checking.disk_damage(directory / disk.file, disk):
+            raise DamagedData(f"did not arrive whole: {text}", subject=f"{point.id}/{disk.file}")

@@ -1,0 +1,138 @@
+"""The effect of steps about points, checkpoints and restored disks."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+from typing import assert_never
+
+from vmhost.backupports import Tell
+from vmhost.engine.context import Context
+from vmhost.model.backupsteps import (
+    BackupStep,
+    BeginBackup,
+    CopyDisks,
+    DeletePoint,
+    DiscardPoint,
+    DropCheckpoint,
+    EndBackup,
+    MakeRepository,
+    OpenPoint,
+    PublishPoint,
+    RemoveFile,
+    RestoreDisk,
+    SwapFile,
+    UnswapFile,
+)
+from vmhost.model.errors import Absent, DriverError
+from vmhost.model.events import Progress
+
+LOOK = 0.02
+LOOK_RARELY = 0.2
+"""Seconds between two looks at a job: soon at first, since most increments are small."""
+
+
+def execute_backup(step: BackupStep, context: Context) -> str:  # noqa: C901 - one match over the closed union of steps
+    """Do one step and return what is worth telling about it.
+
+    :raises DriverError: it failed; :raises DamagedData: what is there is not what it should be.
+    """
+    hypervisor, repositories = context.ports.hypervisor, context.ports.repositories
+    match step:
+        case MakeRepository(path, id):
+            repositories.make(path, id)
+        case OpenPoint(new):
+            repositories.begin(new)
+        case DiscardPoint(ref):
+            repositories.discard(ref)
+        case BeginBackup(uuid, _, xml, checkpoint_xml, reuse):
+            hypervisor.begin_backup(uuid, xml, checkpoint_xml, reuse=reuse)
+        case EndBackup():
+            _end(step, context)
+        case CopyDisks():
+            _copy(step, context)
+        case PublishPoint():
+            _publish(step, context)
+        case DeletePoint(ref):
+            repositories.delete(ref)
+        case DropCheckpoint(uuid, _, checkpoint, lost):
+            hypervisor.drop_checkpoint(uuid, checkpoint, lost=lost)
+        case RestoreDisk(ref, file, target, like):
+            repositories.restore(ref, file, target, like, _teller(context, Path(target).name, "verify and write"))
+        case SwapFile(path, new, kept):
+            repositories.swap(path, new, kept)
+        case UnswapFile(path, kept):
+            repositories.unswap(path, kept)
+        case RemoveFile(path):
+            repositories.remove(path)
+        case _:
+            assert_never(step)
+    return ""
+
+
+def _teller(context: Context, subject: str, text: str) -> Tell:
+    """Return what tells how far the work is, with its rate, and ends it when the operation is cancelled."""
+    clock = context.ports.clock
+    start = clock.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        context.check()
+        seconds = clock.monotonic() - start
+        context.on_event(Progress(subject, text, done, total, done / seconds if seconds > 0 else 0.0))
+
+    return tell
+
+
+def _end(step: EndBackup, context: Context) -> None:
+    """End our job and drop its checkpoint; what is not there any more needs no end."""
+    hypervisor = context.ports.hypervisor
+    with suppress(Absent):
+        tracking = hypervisor.tracking(step.uuid)
+        if step.mark in tracking.job:
+            with suppress(Absent):
+                hypervisor.end_backup(step.uuid)
+        if step.checkpoint:
+            hypervisor.drop_checkpoint(step.uuid, step.checkpoint)
+
+
+def _copy(step: CopyDisks, context: Context) -> None:
+    repositories, hypervisor = context.ports.repositories, context.ports.hypervisor
+    if step.nvram:
+        repositories.keep(step.ref, "nvram.fd", step.nvram)
+    if step.how == "push":
+        _await_job(step, context)
+        return
+    for disk in step.disks:
+        repositories.copy(step.ref, disk, step.mark, _teller(context, step.name, f"copy {disk.target}"))
+    if step.how == "pull":
+        with suppress(Absent):
+            hypervisor.end_backup(step.ref.guest)
+
+
+def _await_job(step: CopyDisks, context: Context) -> None:
+    """Wait until QEMU has written everything. :raises DriverError: it could not."""
+    hypervisor, clock = context.ports.hypervisor, context.ports.clock
+    tell = _teller(context, step.name, "copy what changed")
+    wakeups = context.ports.signals.open(hypervisor, step.ref.guest, "")
+    try:
+        start = clock.monotonic()
+        while (progress := hypervisor.backup_progress(step.ref.guest)).state == "running":
+            tell(progress.done, progress.total)
+            wakeups.wait(LOOK if clock.monotonic() - start < 1 else LOOK_RARELY)
+    finally:
+        wakeups.close()
+    if progress.state != "done":
+        text = progress.error or "the backup job is gone"
+        raise DriverError(text, subject=step.name, hint=f"vmhost backup run {step.name} --full")
+
+
+def _publish(step: PublishPoint, context: Context) -> None:
+    documents = {}
+    if step.checkpoint:
+        found = context.ports.hypervisor.tracking(step.ref.guest).checkpoints
+        checkpoint = next((one for one in found if one.name == step.checkpoint), None)
+        if checkpoint is None:
+            text = "its checkpoint is gone: the guest was shut off or reverted meanwhile"
+            raise DriverError(text, subject=step.ref.id, hint="vmhost backup run")
+        documents["checkpoint.xml"] = checkpoint.xml
+    context.ports.repositories.publish(step.ref, documents, _teller(context, step.ref.id, "hash"))

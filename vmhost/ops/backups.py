@@ -1,0 +1,251 @@
+"""Backups: points of guests taken, listed, verified and restored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmhost.engine.observe import observe
+from vmhost.model.errors import Cancelled, DamagedData, NotFound, PartlyDone, VmhostError
+from vmhost.model.events import Event, Progress
+from vmhost.model.points import Damage, Point, RepositoryId
+from vmhost.ops.apply import apply_proposal
+from vmhost.ops.jobs import Job
+from vmhost.ops.proposals import Proposal
+from vmhost.plan.backup import BackupRequest, guest_for_backup, plan_backup
+from vmhost.plan.restore import RestoreRequest, disk_files, find_point, plan_confirm, plan_in_place
+
+if TYPE_CHECKING:
+    from vmhost.model.observed import Observed
+    from vmhost.model.plan import Plan
+    from vmhost.ops.host import Host
+    from vmhost.ports import Ports
+
+AT_ONCE = 2
+"""Guests that are backed up side by side, unless somebody says otherwise: disks gain little by more."""
+
+_QEMU = Path("/var/lib/libvirt/qemu")
+"""Where QEMU of the system's hypervisor, which is a user of its own, may make sockets."""
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BackupResult:
+    """What became of one guest: its new point, or the error that kept it from having one."""
+
+    name: str
+    point: Point | None = None
+    seconds: float = 0.0
+    error: VmhostError | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What became of the verification of one point."""
+
+    point: Point
+    damages: tuple[Damage, ...] = ()
+
+
+class Backups:
+    """The backups of one host.
+
+    Every call takes ``repository``, the directory of one; None: the host's own (``VMHOST_BACKUPS_DIR``).
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    @property
+    def _ports(self) -> Ports:
+        return self._host.ports
+
+    def plan(self, name: str, *, full: bool = False, repository: str | None = None) -> Proposal:
+        """Return what would be done to take one point of a guest; nothing is changed.
+
+        :param full: take a full copy, whatever an increment could rest on.
+        :raises NotFound: no such guest; :raises Refused: it is foreign, or the repository cannot be used.
+        """
+        ports, path = self._ports, self._path(repository)
+        now, new_id = datetime.fromtimestamp(ports.clock.now(), UTC), ports.entropy.uuid()
+        sockets = str(_QEMU if observe_privileged(ports) else ports.layout.runtime)
+
+        def again(observed: Observed) -> Plan:
+            domain = guest_for_backup(name, observed)
+            found = ports.repositories.look(path, new_id=new_id)
+            points = ports.repositories.points(path, domain.uuid) if found.known else ()
+            tracking = ports.hypervisor.tracking(domain.uuid)
+            taken = f"{now:%Y%m%dT%H%M%SZ}"
+            return plan_backup(BackupRequest(name, observed, found, points, tracking, taken, sockets, full))
+
+        return Proposal(f"backup {name}", again(observe(ports)), again, locks_host=False)
+
+    def run(
+        self,
+        names: Sequence[str] = (),
+        *,
+        full: bool = False,
+        repository: str | None = None,
+        at_once: int = AT_ONCE,
+        on_event: Listener | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> tuple[BackupResult, ...]:
+        """Take one point of each guest, several side by side; one that fails does not stop the others.
+
+        :param names: empty: all guests of vmhost.
+        """
+        chosen = list(dict.fromkeys(names)) or [row.name for row in self._host.guests() if row.site]
+        if chosen and not self.repository(repository).known:
+            # Two guests would both make it: let the first one do so.
+            first, chosen = self._one(chosen[0], full, repository, on_event, cancelled), chosen[1:]
+            return (
+                (first, *self.run(chosen, full=full, repository=repository, on_event=on_event)) if chosen else (first,)
+            )
+        with ThreadPoolExecutor(max(1, at_once), thread_name_prefix="backup") as pool:
+            return tuple(pool.map(lambda name: self._one(name, full, repository, on_event, cancelled), chosen))
+
+    def _one(
+        self,
+        name: str,
+        full: bool,
+        repository: str | None,
+        on_event: Listener | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> BackupResult:
+        clock = self._ports.clock
+        start = clock.monotonic()
+        try:
+            proposal = self.plan(name, full=full, repository=repository)
+            apply_proposal(self._ports, proposal, on_event=on_event, cancelled=cancelled)
+            uuid = guest_for_backup(name, observe(self._ports)).uuid
+            found = self._ports.repositories.points(self._path(repository), uuid)
+        except VmhostError as error:
+            return BackupResult(name, error=error, seconds=clock.monotonic() - start)
+        return BackupResult(name, find_point(found, "latest", name), clock.monotonic() - start)
+
+    def repository(self, repository: str | None = None) -> RepositoryId:
+        """Return what is at the place of a repository. :raises Refused: it is not mounted, or something else."""
+        return self._ports.repositories.look(self._path(repository), new_id=self._ports.entropy.uuid())
+
+    def list(self, name: str = "", *, repository: str | None = None) -> tuple[Point, ...]:
+        """Return the points of a guest, by name or UUID, or of all; also of guests that are gone.
+
+        :raises NotFound: there is no point and no guest of that name.
+        """
+        path = self._path(repository)
+        self.repository(repository)
+        found = self._ports.repositories.points(path)
+        if not name:
+            return found
+        chosen = tuple(point for point in found if name in (point.name, point.ref.guest))
+        if not chosen and all(row.name != name for row in self._host.guests()):
+            raise NotFound("there is no such guest, and no point of one", subject=name, hint="vmhost backup list")
+        return chosen
+
+    def damaged(self, *, repository: str | None = None) -> tuple[Damage, ...]:
+        """Return what is damaged so that it is not listed; for the rest see :meth:`verify`."""
+        return self._ports.repositories.damaged(self._path(repository))
+
+    def verify(
+        self,
+        name: str = "",
+        *,
+        point: str = "",
+        repository: str | None = None,
+        on_event: Listener | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> tuple[Verified, ...]:
+        """Read every byte of points and of what they lie on; return what is damaged in each.
+
+        :param point: one point of the guest; empty: all of them.
+        """
+        points = self.list(name, repository=repository)
+        chosen = (find_point(points, point, name),) if point else points
+        with Job(self._ports, "backup verify", name or "all", on_event, cancelled) as job:
+            return tuple(self._verify(one, job) for one in chosen)
+
+    def _verify(self, point: Point, job: Job) -> Verified:
+        def tell(done: int, total: int) -> None:
+            job.tell(Progress(point.name, f"verify {point.id}", done, total))
+            if job.cancelled():
+                raise Cancelled("cancelled", hint="vmhost job list")
+
+        return Verified(point, self._ports.repositories.verify(point.ref, tell))
+
+    def plan_restore(
+        self,
+        name: str,
+        *,
+        point: str = "latest",
+        repository: str | None = None,
+        stop: bool = False,
+        power_off: bool = False,
+    ) -> Proposal:
+        """Return what would be done to bring a guest's disks back to a point; nothing is changed.
+
+        :param stop: it may be shut down; :param power_off: its power may be taken away.
+        :raises NotFound: no such guest or point; :raises Refused: it runs, or an earlier restore was not confirmed.
+        """
+        ports, path = self._ports, self._path(repository)
+        self.repository(repository)
+
+        def again(observed: Observed) -> Plan:
+            domain = guest_for_backup(name, observed)
+            chosen = find_point(ports.repositories.points(path, domain.uuid), point, name)
+            kept = {file: ports.repositories.kept(file) for file in disk_files(domain)}
+            tracking = ports.hypervisor.tracking(domain.uuid)
+            return plan_in_place(RestoreRequest(name, chosen, observed, tracking, kept, stop, power_off))
+
+        return Proposal(f"restore {name}", again(observe(ports)), again, locks_host=False)
+
+    def plan_confirm(self, name: str) -> Proposal:
+        """Return what would be done to give up what a guest's disks were before its restore; nothing is changed.
+
+        :raises NotFound: no such guest, or nothing is kept.
+        """
+        ports = self._ports
+
+        def again(observed: Observed) -> Plan:
+            domain = guest_for_backup(name, observed)
+            return plan_confirm(name, observed, {file: ports.repositories.kept(file) for file in disk_files(domain)})
+
+        return Proposal(f"confirm {name}", again(observe(ports)), again, locks_host=False)
+
+    def _path(self, repository: str | None) -> str:
+        return str(Path(repository).absolute()) if repository else str(self._ports.layout.backups)
+
+
+def observe_privileged(ports: Ports) -> bool:
+    """Whether QEMU runs for the system's hypervisor, whose socket directory is not ours."""
+    return ports.hypervisor.host().privileged
+
+
+def raise_failures(results: Sequence[BackupResult]) -> None:
+    """Return when all went well.
+
+    :raises VmhostError: the only failure; :raises Cancelled: some were cancelled; :raises PartlyDone: some failed.
+    """
+    failures = {result.name: result.error for result in results if result.error}
+    if not failures:
+        return
+    if any(isinstance(error, Cancelled) for error in failures.values()):
+        text = f"cancelled; {len(failures)} of {len(results)} guests have no new point"
+        raise Cancelled(text, hint="vmhost backup list")
+    if len(results) == 1:
+        raise next(iter(failures.values()))
+    text = f"{len(failures)} of {len(results)} guests have no new point"
+    raise PartlyDone(text, failures=failures, hint="vmhost backup list")
+
+
+def raise_damages(found: Sequence[Verified], more: Sequence[Damage]) -> None:
+    """Return when nothing is damaged. :raises DamagedData: it is; what exactly was told before."""
+    bad = [item.point.id for item in found if item.damages]
+    if not bad and not more:
+        return
+    text = f"{len(bad)} of {len(found)} points are damaged" if bad else "the repository is damaged"
+    raise DamagedData(text, subject="backup", hint="vmhost backup list")

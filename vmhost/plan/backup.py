@@ -1,0 +1,283 @@
+"""Taking a point of a guest: which disks, resting on what, in which steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from shlex import quote
+from typing import Final, Literal
+
+from vmhost.model.backupsteps import (
+    BeginBackup,
+    CopyDisks,
+    DeletePoint,
+    DiscardPoint,
+    DiskCopy,
+    DropCheckpoint,
+    EndBackup,
+    MakeRepository,
+    OpenPoint,
+    PublishPoint,
+)
+from vmhost.model.domains import DiskFacts
+from vmhost.model.errors import Conflict, NoCapacity, NotFound, Refused
+from vmhost.model.observed import Observed, ObservedDomain
+from vmhost.model.plan import Change, Note, Plan, Planned
+from vmhost.model.points import NewPoint, Point, PointDisk, PointRef, RepositoryId, Tracking
+from vmhost.model.steps import Step
+from vmhost.model.units import format_size
+from vmhost.plan.delete import find
+from vmhost.plan.reconcile import Decision, checkpoint_name, decide, prefix_of
+from vmhost.render.backup import checkpoint_xml, pull_xml, push_xml
+from vmhost.render.document import read
+from vmhost.render.parse.domain import DISK_ALIAS, parse_domain
+
+SOCKET: Final = "vmhost-backup-"
+"""What the names of our sockets begin with: a job that exports on one is ours."""
+SCRATCH: Final = ".vmhost-scratch"
+BEGUN: Final = ".new-"
+MARGIN: Final = 64 << 20
+"""Bytes that a repository should have left over."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackupRequest:
+    """Everything that a plan of one point rests on.
+
+    ``points`` are those of the guest that can be read; ``taken`` is the time that it will carry
+    (``20261119T220000Z``); ``sockets`` is the directory in which QEMU may make one.
+    """
+
+    name: str
+    observed: Observed
+    repository: RepositoryId
+    points: tuple[Point, ...]
+    tracking: Tracking
+    taken: str
+    sockets: str
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A point on its way to a plan."""
+
+    request: BackupRequest
+    domain: ObservedDomain
+    disks: tuple[PointDisk, ...]
+    others: tuple[str, ...]
+    decision: Decision
+    ref: PointRef
+    generation: int
+
+    @property
+    def checkpoint(self) -> str:
+        tracked = self.domain.active and self.domain.raw.persistent and all(d.format == "qcow2" for d in self.disks)
+        return checkpoint_name(self.request.repository, self.ref.id) if tracked else ""
+
+    @property
+    def socket(self) -> str:
+        return f"{self.request.sockets}/{SOCKET}{self.domain.uuid[:8]}.sock"
+
+    @property
+    def begun(self) -> str:
+        """The directory that QEMU writes increments into."""
+        ref = self.ref
+        return f"{ref.repository}/hosts/{ref.host}/guests/{ref.guest}/points/{BEGUN}{ref.id}"
+
+    @property
+    def mark(self) -> str:
+        """What the description of its job holds and no other's."""
+        return self.begun if self.decision.parent else self.socket
+
+
+def guest_for_backup(name: str, observed: Observed) -> ObservedDomain:
+    """Return a guest that may be backed up. :raises NotFound: there is none; :raises Refused: it is not ours."""
+    domain = find(name, observed)
+    if domain is None:
+        raise NotFound("there is no such guest", subject=name, hint="vmhost guest list")
+    if domain.metadata is None:
+        text = "this guest is foreign: a backup leaves a checkpoint in it, and vmhost does not change it"
+        raise Refused(text, subject=name, hint=f"virsh dominfo {quote(domain.name)}")
+    if not domain.metadata.readable:
+        raise Refused("its metadata is newer than this vmhost", subject=name, hint="vmhost --version")
+    return domain
+
+
+def plan_backup(request: BackupRequest) -> Plan:
+    """Return the plan of one point.
+
+    :raises NotFound: no such guest; :raises Refused: it is foreign, or a disk is no file; :raises Conflict: somebody
+        else backs it up; :raises NoCapacity: the repository is too small.
+    """
+    draft = _draft(request)
+    steps = [*_ground(draft), *_taking(draft)]
+    after = tuple(_old_checkpoints(draft))
+    site = draft.domain.metadata.site if draft.domain.metadata else ""
+    return Plan(site, tuple(steps), after, notes=tuple(_notes(draft)))
+
+
+def _draft(request: BackupRequest) -> _Draft:
+    domain = guest_for_backup(request.name, request.observed)
+    if not request.repository.writable:
+        hint = f"findmnt --target {quote(request.repository.path)}"
+        raise Refused("the repository cannot be written to", subject=request.repository.path, hint=hint)
+    facts = parse_domain(domain.raw.live_xml or domain.raw.xml)
+    chosen = [disk for disk in facts.disks if disk.device == "disk" and not disk.readonly]
+    disks = tuple(_disk(disk, domain, request) for disk in chosen)
+    if not disks:
+        raise Refused("it has no disks", subject=domain.name, hint=f"vmhost guest show {domain.name}")
+    others = tuple(disk.target for disk in facts.disks if disk not in chosen)
+    decision = decide(
+        request.points, request.repository, request.tracking, disks, running=domain.active, full=request.full
+    )
+    own = [point.generation for point in request.points if point.ref.host == request.repository.host]
+    generation = max(own, default=0) + 1
+    ref = PointRef(request.repository.path, request.repository.host, domain.uuid, f"{request.taken}-{generation:06d}")
+    draft = _Draft(request, domain, disks, others, decision, ref, generation)
+    _check_room(draft)
+    return draft
+
+
+def _disk(disk: DiskFacts, domain: ObservedDomain, request: BackupRequest) -> PointDisk:
+    if not disk.source.startswith("/") or disk.format not in ("qcow2", "raw"):
+        text = (
+            f"disk {disk.target} ({disk.source or 'nothing'}, {disk.format or 'of no format'}) is no qcow2 or raw file"
+        )
+        raise Refused(text, subject=domain.name, hint=f"vmhost guest show {domain.name}")
+    size = next((found.capacity for found in request.tracking.sizes if found.target == disk.target), 0)
+    if not size:
+        text = f"libvirt does not know how large disk {disk.target} is"
+        raise Refused(text, subject=domain.name, hint=f"virsh domblkinfo {quote(domain.name)} {disk.target}")
+    name = disk.alias.removeprefix(DISK_ALIAS) if disk.alias.startswith(DISK_ALIAS) else disk.target
+    return PointDisk(name, disk.target, f"{name}.qcow2", size, source=disk.source, format=disk.format)
+
+
+def _check_room(draft: _Draft) -> None:
+    """:raises NoCapacity: a full copy will not fit; how much an increment takes nobody knows before."""
+    if draft.decision.parent:
+        return
+    need = sum(_used(disk, draft.request) for disk in draft.disks) + MARGIN
+    free = draft.request.repository.free
+    if free < need:
+        text = f"a full copy needs up to {format_size(need)}, and the repository has {format_size(free)} free"
+        path = draft.request.repository.path
+        raise NoCapacity(f"{draft.domain.name}: {text}", subject=path, hint=f"df -h {quote(path)}")
+
+
+def _used(disk: PointDisk, request: BackupRequest) -> int:
+    """Return how much of a disk a full copy holds at most: what its file and the images below it take."""
+    total = next((found.allocation for found in request.tracking.sizes if found.target == disk.target), 0)
+    volumes = {volume.path: volume for pool in request.observed.pools for volume in pool.volumes}
+    images = {str(image.path): image.size for image in request.observed.images}
+    path = disk.source
+    while (volume := volumes.get(path)) is not None and volume.backing and volume.backing != path:
+        path = volume.backing
+        total += images.get(path) or (volumes[path].allocation if path in volumes else disk.capacity)
+    return min(total, disk.capacity)
+
+
+def _ground(draft: _Draft) -> Iterator[Planned]:
+    """Yield what has to be there, and has to be gone, before a point begins."""
+    name, uuid, job = draft.domain.name, draft.domain.uuid, draft.request.tracking.job
+    repository = draft.request.repository
+    if not repository.known:
+        text = f"{name}: new repository of backups in {repository.path}"
+        yield Planned(MakeRepository(repository.path, repository.id), None, Change.LIVE, name, text)
+    if not job:
+        return
+    mark = next((mark for mark in (SOCKET, f"/{BEGUN}") if mark in job), "")
+    if not mark:
+        text = "another program is backing it up; nothing was done"
+        raise Conflict(text, subject=name, hint=f"virsh domjobinfo {quote(name)}")
+    yield _planned(draft, EndBackup(uuid, name, mark), None, "end the backup job that a dead vmhost left")
+
+
+def _taking(draft: _Draft) -> Iterator[Planned]:
+    name, uuid, ref = draft.domain.name, draft.domain.uuid, draft.ref
+    parent = draft.decision.parent
+    what = f"incremental since {parent.id}" if parent else f"full, because {draft.decision.because}"
+    yield _planned(draft, OpenPoint(_new_point(draft)), DiscardPoint(ref), f"begin point {ref.id}: {what}")
+    if draft.domain.active:
+        begin = _begin(draft)
+        end = EndBackup(uuid, name, draft.mark, draft.checkpoint)
+        yield _planned(draft, begin, end, "the instant that the point holds")
+    copies = tuple(DiskCopy(d.file, d.target, d.source, d.format) for d in draft.disks)
+    how: Literal["pull", "push", "offline"] = "push" if parent else "pull" if draft.domain.active else "offline"
+    copy = CopyDisks(ref, name, how, copies, mark=draft.socket if how == "pull" else "", nvram=_nvram(draft.domain))
+    listed = ", ".join(disk.id for disk in draft.disks)
+    yield _planned(draft, copy, None, f"copy {'what changed on ' if parent else ''}{listed}")
+    yield _planned(draft, PublishPoint(ref, draft.checkpoint), DeletePoint(ref), "hash and publish it")
+
+
+def _begin(draft: _Draft) -> BeginBackup:
+    targets = [disk.target for disk in draft.disks]
+    checkpoint = checkpoint_xml(draft.checkpoint, targets, draft.others) if draft.checkpoint else ""
+    parent = draft.decision.parent
+    if parent:
+        files = {disk.target: f"{draft.begun}/{disk.file}" for disk in draft.disks}
+        xml = push_xml(parent.checkpoint, files, draft.others)
+    else:
+        scratch = {disk.target: f"{disk.source}{SCRATCH}" for disk in draft.disks}
+        xml = pull_xml(draft.socket, scratch, draft.others)
+    return BeginBackup(draft.domain.uuid, draft.domain.name, xml, checkpoint, reuse=parent is not None)
+
+
+def _new_point(draft: _Draft) -> NewPoint:
+    domain, parent = draft.domain, draft.decision.parent
+    metadata = domain.metadata
+    disks = tuple(
+        PointDisk(
+            *(disk.id, disk.target, disk.file, disk.capacity),
+            backing=f"../{parent.id}/{disk.file}" if parent else "",
+            source=disk.source,
+            format=disk.format,
+        )
+        for disk in draft.disks
+    )
+    taken = draft.request.taken
+    point = Point(
+        ref=draft.ref,
+        generation=draft.generation,
+        taken=f"{taken[:4]}-{taken[4:6]}-{taken[6:8]}T{taken[9:11]}:{taken[11:13]}:{taken[13:15]}Z",
+        kind="incremental" if parent else "full",
+        name=domain.name,
+        host_name=draft.request.observed.host.hostname,
+        because=draft.decision.because,
+        parent=parent.id if parent else "",
+        site=metadata.site if metadata else "",
+        checkpoint=draft.checkpoint,
+        nvram="nvram.fd" if _nvram(domain) else "",
+        disks=disks,
+    )
+    return NewPoint(point, domain.raw.xml, spec=metadata.spec if metadata else "")
+
+
+def _nvram(domain: ObservedDomain) -> str:
+    return (read(domain.raw.xml).findtext("os/nvram") or "").strip()
+
+
+def _old_checkpoints(draft: _Draft) -> Iterator[Planned]:
+    """Yield the end of checkpoints that no point will be taken from any more: each slows every write."""
+    prefix, name = prefix_of(draft.request.repository), draft.domain.name
+    parent = draft.decision.parent
+    for checkpoint in draft.request.tracking.checkpoints:
+        if not checkpoint.name.startswith(prefix):
+            continue
+        if not draft.checkpoint and parent is None and not draft.request.full and _usable(checkpoint.name, draft):
+            continue  # taken while it was shut off: the next point may still rest on it
+        step = DropCheckpoint(draft.domain.uuid, name, checkpoint.name)
+        yield _planned(draft, step, None, f"drop checkpoint {checkpoint.name}")
+
+
+def _usable(checkpoint: str, draft: _Draft) -> bool:
+    return any(point.checkpoint == checkpoint for point in draft.request.points)
+
+
+def _notes(draft: _Draft) -> Iterator[Note]:
+    if draft.domain.raw.managed_save:
+        yield Note(draft.domain.name, "its memory is saved; the point holds its disks only")
+
+
+def _planned(draft: _Draft, do: Step, undo: Step | None, text: str) -> Planned:
+    return Planned(do, undo, Change.LIVE, draft.domain.name, f"{draft.domain.name}: {text}")

@@ -1,0 +1,181 @@
+"""Bringing a guest's disks back to a point: the new ones whole and verified before anything is swapped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from shlex import quote
+
+from vmhost.model.backupsteps import DropCheckpoint, RemoveFile, RestoreDisk, SwapFile, UnswapFile
+from vmhost.model.errors import NotFound, Protected, Refused
+from vmhost.model.observed import Observed, ObservedDomain
+from vmhost.model.plan import Change, Note, Plan, Planned
+from vmhost.model.points import KEPT, Point, PointDisk, Tracking
+from vmhost.model.steps import PowerOff, ShutDown, StartDomain, Step
+from vmhost.plan.backup import guest_for_backup
+from vmhost.render.parse.domain import DISK_ALIAS, parse_domain
+
+SHUT_DOWN = 180.0
+"""Seconds that a guest has to shut down before its disks are restored."""
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreRequest:
+    """Everything that a plan of restoring in place rests on.
+
+    ``kept`` are the files that former restores keep, by the disk's file; ``stop`` permits to shut the guest down,
+    ``power_off`` to take its power away.
+    """
+
+    name: str
+    point: Point
+    observed: Observed
+    tracking: Tracking
+    kept: Mapping[str, Sequence[str]]
+    stop: bool = False
+    power_off: bool = False
+
+
+def find_point(points: Sequence[Point], wanted: str, name: str) -> Point:
+    """Return the point that a person means: ``latest``, its id, or the beginning of its id or time.
+
+    :raises NotFound: there is none, or more than one that begins so.
+    """
+    hint = f"vmhost backup list {name}"
+    if not points:
+        raise NotFound("there is no point of this guest", subject=name, hint=f"vmhost backup run {name}")
+    newest = sorted(points, key=lambda point: (point.generation, point.taken))
+    if wanted in ("", "latest"):
+        return newest[-1]
+    found = [point for point in newest if point.id.startswith(wanted) or point.taken.startswith(wanted)]
+    if len(found) != 1:
+        text = "there is no such point" if not found else f"{len(found)} points begin with {wanted}"
+        raise NotFound(text, subject=f"{name} {wanted}", hint=hint)
+    return found[0]
+
+
+def plan_in_place(request: RestoreRequest) -> Plan:
+    """Return the plan that brings a guest's disks back to a point; its definition stays as it is now.
+
+    :raises NotFound: no such guest; :raises Refused: it runs, has saved memory, other disks, or an unconfirmed restore;
+        :raises Protected: it is protected and would be powered off.
+    """
+    domain = guest_for_backup(request.name, request.observed)
+    _check(domain, request)
+    pairs = _pairs(domain, request.point)
+    steps = [_restore(domain, request.point, disk, path) for disk, path in pairs]
+    steps += _stop(domain, request)
+    steps += [_swap(domain, request.point, path) for _, path in pairs]
+    if domain.active:
+        start = StartDomain(domain.uuid, domain.name)
+        steps.append(_planned(domain, start, PowerOff(domain.uuid, domain.name), Change.NEEDS_STOP, "start"))
+    after = [
+        _planned(
+            domain,
+            DropCheckpoint(domain.uuid, domain.name, checkpoint.name, lost=True),
+            None,
+            Change.LIVE,
+            f"forget checkpoint {checkpoint.name}: it was of the former disks",
+        )
+        for checkpoint in request.tracking.checkpoints
+    ]
+    text = f"what its disks were is kept until vmhost backup confirm {domain.name}"
+    site = domain.metadata.site if domain.metadata else ""
+    return Plan(site, tuple(steps), tuple(after), notes=(Note(domain.name, text),))
+
+
+def plan_confirm(name: str, observed: Observed, kept: Mapping[str, Sequence[str]]) -> Plan:
+    """Return the plan that deletes what a restore kept.
+
+    :raises NotFound: no such guest, or nothing is kept.
+    """
+    domain = guest_for_backup(name, observed)
+    files = [file for found in kept.values() for file in found]
+    if not files:
+        raise NotFound("nothing of a restore waits to be confirmed", subject=name, hint=f"vmhost backup list {name}")
+    after = tuple(
+        _planned(domain, RemoveFile(file), None, Change.REMOVE, f"delete {file}, what the disk was before the restore")
+        for file in files
+    )
+    return Plan(domain.metadata.site if domain.metadata else "", after=after)
+
+
+def disk_files(domain: ObservedDomain) -> tuple[str, ...]:
+    """Return the files of a guest's disks that a restore may replace."""
+    return tuple(
+        disk.source
+        for disk in parse_domain(domain.raw.xml).disks
+        if disk.device == "disk" and not disk.readonly and disk.source.startswith("/")
+    )
+
+
+def _check(domain: ObservedDomain, request: RestoreRequest) -> None:
+    name = domain.name
+    if any(request.kept.values()):
+        text = "an earlier restore was not confirmed: what its disks were is still kept"
+        raise Refused(text, subject=name, hint=f"vmhost backup confirm {name}")
+    if domain.raw.managed_save:
+        text = "its memory is saved, and would not fit to other disks"
+        raise Refused(text, subject=name, hint=f"vmhost guest start {name} --discard-saved")
+    if domain.raw.snapshots:
+        text = f"it has {domain.raw.snapshots} snapshots, which rest on its present disks"
+        raise Refused(text, subject=name, hint=f"virsh snapshot-list {quote(name)}")
+    if not domain.active:
+        return
+    if not (request.stop or request.power_off):
+        raise Refused("it runs, and its disks would be replaced", subject=name, hint="add --allow-stop")
+    if request.power_off and domain.metadata and domain.metadata.protect:
+        hint = "take 'protect: true' out of its site, then vmhost apply SITE"
+        raise Protected("it is protected", subject=name, hint=hint)
+
+
+def _pairs(domain: ObservedDomain, point: Point) -> list[tuple[PointDisk, str]]:
+    """Return every disk of the point with the file that it replaces.
+
+    :raises Refused: the guest's disks are no longer those of the point.
+    """
+    now = {}
+    for disk in parse_domain(domain.raw.xml).disks:
+        if disk.device == "disk" and not disk.readonly:
+            name = disk.alias.removeprefix(DISK_ALIAS) if disk.alias.startswith(DISK_ALIAS) else disk.target
+            now[name] = disk
+    then = {disk.id: disk for disk in point.disks}
+    if now.keys() != then.keys():
+        text = f"it has disks {', '.join(sorted(now)) or 'none'}, and the point has {', '.join(sorted(then))}"
+        raise Refused(text, subject=domain.name, hint=f"vmhost backup list {domain.name}")
+    raw = next((name for name, disk in now.items() if disk.format != "qcow2"), "")
+    if raw:
+        text = f"disk {raw} is {now[raw].format}; only qcow2 disks are restored in place"
+        raise Refused(text, subject=domain.name, hint=f"vmhost guest show {domain.name}")
+    return [(then[name], now[name].source) for name in then]
+
+
+def _restore(domain: ObservedDomain, point: Point, disk: PointDisk, path: str) -> Planned:
+    new = _new(path, point)
+    text = f"verify disk {disk.id} of {point.id} and write it beside the present one"
+    return _planned(domain, RestoreDisk(point.ref, disk.file, new, path), RemoveFile(new), Change.LIVE, text)
+
+
+def _stop(domain: ObservedDomain, request: RestoreRequest) -> Iterator[Planned]:
+    if not domain.active:
+        return
+    start = StartDomain(domain.uuid, domain.name)
+    if request.power_off:
+        yield _planned(domain, PowerOff(domain.uuid, domain.name), start, Change.NEEDS_STOP, "power off")
+    else:
+        step = ShutDown(domain.uuid, domain.name, SHUT_DOWN)
+        yield _planned(domain, step, start, Change.NEEDS_STOP, "shut down")
+
+
+def _swap(domain: ObservedDomain, point: Point, path: str) -> Planned:
+    kept = f"{path}{KEPT}{point.id}"
+    step = SwapFile(path, _new(path, point), kept)
+    return _planned(domain, step, UnswapFile(path, kept), Change.REPLACE, f"replace {path}, kept as {kept}")
+
+
+def _new(path: str, point: Point) -> str:
+    return f"{path}.restored-{point.id}"
+
+
+def _planned(domain: ObservedDomain, do: Step, undo: Step | None, change: Change, text: str) -> Planned:
+    return Planned(do, undo, change, domain.name, f"{domain.name}: {text}")
