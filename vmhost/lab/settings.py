@@ -14,6 +14,8 @@ security_driver = "none"
 remember_owner = 0
 # libvirt's own mount namespace for each guest would start from the lab's /dev and add nothing.
 namespaces = []
+# With it, libvirt asks a starting QEMU for each of 400 features of its CPU, one by one; without it, for all at once.
+capability_filters = ["cpu-unavailable-features"]
 """
 
 LIBVIRTD = """\
