@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from tests.labfixture import InLab
 from tests.network.guests import BRIDGE, Guest, remove, start_all
 from tests.network.sniffer import Sniffer
+from tests.reliability.image import tiny_image
+from tests.reliability.scene import ALL
 from vmhost.drivers.hook import LibvirtHook
 from vmhost.drivers.netlink import Netlink
 from vmhost.model.vlans import port_vlans
+from vmhost.ops.host import Host, connect
 
 ALIAS = "vmhost:tests"
+GUESTS = pytest.mark.xdist_group("guests")
+"""For tests with guests that run for all of them: they share a lab."""
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +66,15 @@ def trio(lab: InLab, bridge: str, ear: Sniffer) -> Iterator[Trio]:
     start_all(*guests)
     yield Trio(*guests)
     remove(*guests)
+
+
+@pytest.fixture
+def host(lab: InLab) -> Iterator[Host]:
+    """This host, for sites of tiny guests; what they leave is deleted."""
+    images = Path("/run/vmhost-images")
+    images.mkdir(exist_ok=True)
+    with tiny_image(images, "tiny"), connect() as opened:
+        yield opened
+        names = [row.name for row in opened.guests() if row.site != "tests"]  # others' tests need theirs
+        if names:
+            opened.apply(opened.plan_delete(names, ALL))

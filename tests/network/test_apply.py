@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.labfixture import InLab
-from tests.reliability.image import tiny_image
 from tests.reliability.scene import ALL, site_file
 from vmhost.drivers.command import run
 from vmhost.drivers.hook import LibvirtHook
 from vmhost.drivers.netlink import Netlink
 from vmhost.model.spec import Site
 from vmhost.model.vlans import PortVlans, port_vlans
-from vmhost.ops.host import Host, connect
+from vmhost.ops.host import Host
 from vmhost.ops.sites import load_site
 
 pytestmark = pytest.mark.uml
@@ -25,17 +23,6 @@ NETWORKS = """
   prod: {bridge: br-site, vlan: %d, subnet: 10.20.0.0/24, reach: agent}
   test: {bridge: br-site, vlan: 200, subnet: 10.20.0.0/24, reach: agent}"""
 NICS = "[{network: prod}, {network: test, tagged: 300-310}]"
-
-
-@pytest.fixture
-def host(lab: InLab) -> Iterator[Host]:
-    images = Path("/run/vmhost-images")
-    images.mkdir(exist_ok=True)
-    with tiny_image(images, "tiny"), connect() as opened:
-        yield opened
-        names = [row.name for row in opened.guests() if row.site != "tests"]  # others' tests need theirs
-        if names:
-            opened.apply(opened.plan_delete(names, ALL))
 
 
 GUARDED = """

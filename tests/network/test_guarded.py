@@ -11,7 +11,7 @@ from time import monotonic
 import pytest
 
 from tests.labfixture import InLab
-from tests.network.conftest import Trio
+from tests.network.conftest import GUESTS, Trio
 from tests.network.guests import Guest, remove
 from tests.network.sniffer import Sniffer, unfiltered
 from vmhost.drivers.command import CommandFailed, run
@@ -22,7 +22,7 @@ from vmhost.model.guard import ObservedGuard, guard_of
 from vmhost.render.nft import marks
 from vmhost.render.parse.nft import parse_guards
 
-pytestmark = [pytest.mark.uml, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.uml, GUESTS, pytest.mark.timeout(480)]
 
 LIMIT = 122  # KiB a second: 1 Mbit
 SETTLING, MEASURED = 3.0, 6.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.labfixture import InLab
-from tests.network.conftest import Trio
+from tests.network.conftest import GUESTS, Trio
 from tests.network.guests import BRIDGE
 from tests.network.sniffer import Sniffer, until
 from vmhost.drivers.netlink import Netlink
@@ -17,7 +17,7 @@ from vmhost.model.steps import PlugNic, SetNicLink, SetPortVlans, UnplugNic
 from vmhost.model.vlans import NO_VLAN, port_vlans
 from vmhost.ops.host import connect
 
-pytestmark = [pytest.mark.uml, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.uml, GUESTS, pytest.mark.timeout(300)]
 
 MAC = "52:54:00:77:77:01"
 XML = """

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.labfixture import InLab
-from tests.network.test_apply import BRIDGES, NETWORKS, NICS, host  # noqa: F401 - a fixture
+from tests.network.test_apply import BRIDGES, NETWORKS, NICS
 from tests.reliability.scene import site_file, vmhost
 from vmhost.drivers.command import run
 from vmhost.ops.host import Host
@@ -31,7 +31,7 @@ def changed(*commands: str) -> Iterator[None]:
             run(command.split(), timeout=20)
 
 
-def test_what_was_changed_by_hand_is_named(host: Host, lab: InLab, tmp_path: Path) -> None:  # noqa: F811
+def test_what_was_changed_by_hand_is_named(host: Host, lab: InLab, tmp_path: Path) -> None:
     file = site_file(tmp_path, "vlans", "web", bridges=BRIDGES, networks=NETWORKS % 100, nics=NICS)
     site = load_site(file)
     host.apply(host.plan(site))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.labfixture import InLab
-from tests.network.conftest import Trio
+from tests.network.conftest import GUESTS, Trio
 from tests.network.guests import Guest, remove
 from tests.network.sniffer import Sniffer, heard_again, unfiltered
 from vmhost.drivers.command import CommandFailed
@@ -13,7 +13,7 @@ from vmhost.drivers.hook import LibvirtHook
 from vmhost.drivers.netlink import Netlink
 from vmhost.model.vlans import NO_VLAN, parse_vids, port_vlans
 
-pytestmark = [pytest.mark.uml, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.uml, GUESTS, pytest.mark.timeout(480)]
 
 
 def test_libvirt_has_called_the_hook(trio: Trio) -> None:

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from tests.labfixture import InLab
-from tests.network.conftest import Trio
+from tests.network.conftest import GUESTS, Trio
 from tests.network.guests import Guest
 from tests.network.sniffer import Sniffer, heard_again, until
 from vmhost.drivers.command import run
 from vmhost.drivers.netlink import Netlink
 from vmhost.model.vlans import NO_VLAN, port_vlans
 
-pytestmark = [pytest.mark.uml, pytest.mark.timeout(480)]
+pytestmark = [pytest.mark.uml, GUESTS, pytest.mark.timeout(480)]
 
 STRANGER = bytes.fromhex("ffffffffffff0200000000ee88b5") + bytes(46)
 """A broadcast of a machine that nobody knows (an experimental EtherType, IEEE 802)."""

@@ -5,17 +5,25 @@ runs in a fresh one; its result is the result, and the lab is gone afterwards. N
 lab (``vmhost lab exec NAME -- pytest ...``), or with ``--no-lab``.
 
 Tests marked ``uml`` run in a lab with a kernel of its own; what else is selected runs before them, as it would alone.
+Such a kernel has one CPU: where the machine has more, two labs share the tests (pytest-xdist). Tests of one file stay
+together, and so do those of one ``xdist_group``, which share what takes long to come up.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shlex
 import signal
 import sys
+import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, combinations
+from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 from _pytest.mark.expression import Expression
@@ -30,6 +38,9 @@ UML = frozenset({"uml"})
 OTHERS = frozenset({"serial", "uml", "tui"})
 SMALL_GUEST = "VMHOST_SMALL_GUEST"
 """Where tests in a lab with a kernel of its own find the small guest (scripts/small-guest)."""
+GROUPS = "VMHOST_TEST_GROUPS"
+"""Where it is written which tests stay together."""
+
 PREFIX = "tests-"
 LAST_WORDS = 60.0
 """Seconds that an interrupted run has for its report."""
@@ -49,7 +60,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
             return _with_own_kernel(config)
         if not _selects(config, NEEDS):
             return None
-        with _own_lab() as name:
+        with _own_labs() as (name,):
             return lab.execute(name, _pytest(config), grace=LAST_WORDS)
     except KeyboardInterrupt:
         return pytest.ExitCode.INTERRUPTED
@@ -66,10 +77,60 @@ def _with_own_kernel(config: pytest.Config) -> int:
         if first in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR):
             return first
     guest = command.run([str(config.rootpath / "scripts/small-guest")], timeout=600).text.strip()
-    with _own_lab(lab.Kernel.UML) as name:
-        line = [*_pytest(config), *_in_one_process(config), "-m", _only(config, "uml")]
-        second = lab.execute(name, line, env={SMALL_GUEST: guest}, grace=LAST_WORDS)
-    return first or second
+    os.environ[SMALL_GUEST] = guest
+    line, chosen = _pytest(config), ["-m", _only(config, "uml")]
+    with tempfile.TemporaryDirectory() as place:
+        os.environ[GROUPS] = str(Path(place) / "groups.json")
+        if not _can_share(config):
+            with _own_labs(lab.Kernel.UML) as (name,):
+                second = lab.execute(name, [*line, *_in_one_process(config), *chosen], grace=LAST_WORDS)
+            return first or second
+        with _own_labs(lab.Kernel.UML, 2) as names:
+            places = [word for name in names for word in ("--tx", f"popen//python={shlex.join(_python_in(name))}")]
+            second = command.foreground([*line, "--no-lab", "--dist", "load", *places, *chosen], grace=LAST_WORDS)
+        return first or second
+
+
+def _can_share(config: pytest.Config) -> bool:
+    """Whether two labs may share the tests: nothing was said of processes, and there is more than one group of them."""
+    if (os.cpu_count() or 1) < 2 or not config.pluginmanager.hasplugin("xdist") or config.option.usepdb:
+        return False
+    if config.option.numprocesses is not None or config.option.tx:
+        return False
+    return _finds_tests(config, _only(config, "uml")) and len(set(_groups().values())) > 1
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Write down which tests belong together, for whoever hands them out: that process does not see their marks."""
+    if session.config.option.collectonly and (place := os.environ.get(GROUPS)):
+        marks = {item.nodeid: item.get_closest_marker("xdist_group") for item in session.items}
+        groups = {test: mark.args[0] if mark else test.partition("::")[0] for test, mark in marks.items()}
+        Path(place).write_text(json.dumps(groups))
+
+
+def _groups() -> dict[str, str]:
+    return dict(json.loads(Path(os.environ[GROUPS]).read_text()))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out the tests of a group together, the largest group first. (xdist's own way is lost on pytest 9.2.)"""
+    if GROUPS not in os.environ:
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    groups = _groups()
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return groups[nodeid]
+
+    return Scheduling(config, log)
+
+
+def _python_in(name: str) -> list[str]:
+    """The Python of a lab, for whoever runs it as if it were here."""
+    return [str(Path(sys.executable).with_name("vmhost")), "lab", "exec", name, "--", sys.executable, "-P"]
 
 
 def needs_lab(expression: str, needs: frozenset[str] = NEEDS) -> bool | None:
@@ -117,18 +178,22 @@ def _pytest(config: pytest.Config) -> list[str]:
 
 
 @contextmanager
-def _own_lab(kernel: lab.Kernel = lab.Kernel.HOST) -> Iterator[str]:
-    """A lab for as long as the block takes, also if it is ended by SIGTERM."""
+def _own_labs(kernel: lab.Kernel = lab.Kernel.HOST, count: int = 1) -> Iterator[list[str]]:
+    """Labs for as long as the block takes, also if it is ended by SIGTERM."""
     _sweep()
-    name = f"{PREFIX}{os.getpid()}-{start_time(os.getpid())}"
+    names = [f"{PREFIX}{os.getpid()}-{start_time(os.getpid())}-{number}" for number in range(count)]
     before = signal.signal(signal.SIGTERM, _leave)
     try:
-        lab.up(name, kernel=kernel)
-        try:
-            yield name
-        finally:
-            lab.down(name)
+        if count == 1:
+            lab.up(names[0], kernel=kernel)
+        else:
+            with ThreadPoolExecutor(count) as pool:
+                list(pool.map(lambda name: lab.up(name, kernel=kernel), names))
+        yield names
     finally:
+        for found in lab.labs():
+            if found.name in names:
+                lab.down(found.name)
         signal.signal(signal.SIGTERM, before)
 
 
@@ -139,6 +204,6 @@ def _leave(number: int, frame: FrameType | None) -> None:
 def _sweep() -> None:
     """End labs of test runs that were killed before they could."""
     for found in lab.labs():
-        pid, _, started = found.name.removeprefix(PREFIX).partition("-")
-        if found.name.startswith(PREFIX) and pid.isdigit() and str(start_time(int(pid))) != started:
+        pid, _, rest = found.name.removeprefix(PREFIX).partition("-")
+        if found.name.startswith(PREFIX) and pid.isdigit() and str(start_time(int(pid))) != rest.partition("-")[0]:
             lab.down(found.name)
