@@ -60,8 +60,8 @@ def test_a_server_that_opens_late_is_noticed(shell: SshShell) -> None:
     wakeups = GuestWakeups()
     with opening_late(0.5) as (port, moments), shell.knock(target(port), wakeups.notify):
         assert wakeups.wait(0.3) == ()
-        assert wakeups.wait(5) == ("ssh",)
-        assert time.monotonic() - moments[0] < 1
+        assert wakeups.wait(20) == ("ssh",)
+        assert time.monotonic() - moments[0] < 5
         assert wakeups.wait(0.2) == ()
 
 

@@ -173,8 +173,8 @@ def test_a_waiter_wakes_at_once_and_a_late_one_gets_all() -> None:
     wakeups = GuestWakeups()
     threading.Timer(0.1, wakeups.notify, ("ssh",)).start()
     began = time.monotonic()
-    assert wakeups.wait(10) == ("ssh",)
-    assert time.monotonic() - began < 1
+    assert wakeups.wait(60) == ("ssh",)
+    assert time.monotonic() - began < 10
     for number in range(3000):
         wakeups.notify(str(number))
     signs = wakeups.wait(0)
