@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,10 +14,9 @@ from pathlib import Path
 import pytest
 
 from tests.labfixture import InLab
-from tests.network.conftest import ALIAS, Trio
+from tests.network.conftest import ALIAS, GUESTS, Trio
 from tests.network.guests import BRIDGE
 from tests.network.sniffer import Sniffer
-from tests.network.test_apply import host  # noqa: F401 - a fixture
 from tests.reliability.scene import ALL, site_file
 from tests.ssh.private_sshd import PrivateSshd
 from vmhost.drivers import netns
@@ -25,12 +25,13 @@ from vmhost.drivers.netlink import Netlink
 from vmhost.drivers.ssh.openssh import known_hosts_line, ssh_argv
 from vmhost.drivers.ssh.shell import SshShell
 from vmhost.drivers.ssh.via import proxy_command
-from vmhost.model.reach import AccessPort
+from vmhost.model.errors import Unreachable
+from vmhost.model.reach import AccessPort, Jump
 from vmhost.model.vlans import port_vlans
 from vmhost.ops.host import Host
 from vmhost.ops.sites import load_site
 
-pytestmark = [pytest.mark.uml, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.uml, GUESTS, pytest.mark.timeout(300)]
 
 INTO_100 = AccessPort(BRIDGE, 100, "10.1.1.250/24")
 INTO_200 = AccessPort(BRIDGE, 200, "10.1.1.250/24")
@@ -47,7 +48,7 @@ def opened(*ways: AccessPort) -> Iterator[None]:
             Netlink().close_access(way, alias=ALIAS)
 
 
-def _ask(way: AccessPort, host: str) -> bytes:  # noqa: F811
+def _ask(way: AccessPort, host: str) -> bytes:
     with netns.connect(way.namespace, host, 7777, 10) as wire:
         wire.settimeout(20)
         return wire.recv(64)
@@ -74,34 +75,69 @@ def test_tcp_into_two_vlans_with_one_subnet(trio: Trio, ear: Sniffer) -> None:
     assert ({link.name for link in Netlink().links()}, Netlink().namespaces()) == before
 
 
-def test_ssh_of_both_kinds_goes_through_without_noticing(bridge: str, tmp_path: Path) -> None:
-    run(["ip", "netns", "add", "machine"], timeout=20)
+@contextmanager
+def machine(name: str, bridge: str, address: str) -> Iterator[None]:
+    """A machine in VLAN 100, with network and SSH server of its own: a network namespace."""
+    run(["ip", "netns", "add", name], timeout=20)
     try:
-        run(["ip", "link", "add", "mach", "type", "veth", "peer", "name", "eth0", "netns", "machine"], timeout=20)
-        run(["ip", "link", "set", "mach", "master", bridge, "up"], timeout=20)
-        Netlink().set_port_vlans("mach", port_vlans(100))
-        for words in ("addr add 10.1.1.77/24 dev eth0", "link set eth0 up", "link set lo up"):
-            run(["ip", "-n", "machine", *words.split()], timeout=20)
-        with opened(INTO_100), SshShell() as shell:
-            server = PrivateSshd(tmp_path, port=22, address="10.1.1.77", namespace="machine")
-            target = server.target(via=INTO_100)
-            came = threading.Event()
-            with shell.knock(target, lambda _sign: came.set()):
-                time.sleep(0.5)
-                assert not came.is_set()
-                with server:
-                    assert came.wait(60)
-                    session = shell.connect(target, deadline=time.monotonic() + 60)
-                    said = session.run(["sh", "-c", "echo $SSH_CONNECTION"], timeout=30).stdout
-                    assert said.split()[0] == b"10.1.1.250"
-                    session.close()
-                    known = tmp_path / "known"
-                    known.write_text(known_hosts_line(target.host, 22, target.host_keys[0]) + "\n")
-                    argv = ssh_argv(target, known, ("echo", "over"), proxy=proxy_command(target))
-                    done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
-                    assert (done.returncode, done.stdout) == (0, b"over\n"), done.stderr
+        run(["ip", "link", "add", f"port-{name}", "type", "veth", "peer", "name", "eth0", "netns", name], timeout=20)
+        run(["ip", "link", "set", f"port-{name}", "master", bridge, "up"], timeout=20)
+        Netlink().set_port_vlans(f"port-{name}", port_vlans(100))
+        for words in (f"addr add {address}/24 dev eth0", "link set eth0 up", "link set lo up"):
+            run(["ip", "-n", name, *words.split()], timeout=20)
+        yield
     finally:
-        run(["ip", "netns", "delete", "machine"], timeout=20)
+        run(["ip", "netns", "delete", name], timeout=20)
+
+
+def test_ssh_of_both_kinds_goes_through_without_noticing(bridge: str, tmp_path: Path) -> None:
+    with machine("machine", bridge, "10.1.1.77"), opened(INTO_100), SshShell() as shell:
+        server = PrivateSshd(tmp_path, port=22, address="10.1.1.77", namespace="machine")
+        target = server.target(via=INTO_100)
+        came = threading.Event()
+        with shell.knock(target, lambda _sign: came.set()):
+            time.sleep(0.5)
+            assert not came.is_set()
+            with server:
+                assert came.wait(60)
+                session = shell.connect(target, deadline=time.monotonic() + 60)
+                said = session.run(["sh", "-c", "echo $SSH_CONNECTION"], timeout=30).stdout
+                assert said.split()[0] == b"10.1.1.250"
+                session.close()
+                known = tmp_path / "known"
+                known.write_text(known_hosts_line(target.host, 22, target.host_keys[0]) + "\n")
+                argv = ssh_argv(target, known, ("echo", "over"), proxy=proxy_command(target))
+                done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
+                assert (done.returncode, done.stdout) == (0, b"over\n"), done.stderr
+
+
+def test_a_jump_host_leads_into_a_vlan_that_this_host_is_not_in(bridge: str, tmp_path: Path) -> None:
+    """Two machines: the gate has a link to this host and a port in the VLAN, the other that port alone."""
+    for name in ("gate", "inner"):
+        (tmp_path / name).mkdir()
+    with machine("gate", bridge, "10.1.1.66"), machine("inner", bridge, "10.1.1.77"), SshShell() as shell:
+        run(["ip", "link", "add", "to-gate", "type", "veth", "peer", "name", "eth1", "netns", "gate"], timeout=20)
+        run(["ip", "addr", "add", "10.9.0.1/24", "dev", "to-gate"], timeout=20)
+        run(["ip", "link", "set", "to-gate", "up"], timeout=20)
+        for words in ("addr add 10.9.0.2/24 dev eth1", "link set eth1 up"):
+            run(["ip", "-n", "gate", *words.split()], timeout=20)
+        gate = PrivateSshd(tmp_path / "gate", port=22, address="10.9.0.2", namespace="gate")
+        inner = PrivateSshd(tmp_path / "inner", port=22, address="10.1.1.77", namespace="inner")
+        shutil.copy(inner.directory / "authorized_keys", gate.directory / "authorized_keys")
+        with gate, inner:
+            jump = Jump(gate.user, gate.address, 22, " ".join(gate.host_key.split()[:2]))
+            with pytest.raises(Unreachable):
+                shell.connect(inner.target(), deadline=time.monotonic() + 5)
+            session = shell.connect(inner.target(via=jump), deadline=time.monotonic() + 60)
+            said = session.run(["sh", "-c", "echo $SSH_CONNECTION"], timeout=30).stdout.split()
+            assert (said[0], said[2]) == (b"10.1.1.66", b"10.1.1.77")
+            session.close()
+            known = tmp_path / "known"
+            target = inner.target(via=jump)
+            known.write_text(known_hosts_line(target.host, 22, target.host_keys[0]) + "\n")
+            argv = ssh_argv(target, known, ("echo", "over"), proxy=proxy_command(target))
+            done = subprocess.run(argv, capture_output=True, stdin=subprocess.DEVNULL, timeout=60, check=False)
+            assert (done.returncode, done.stdout) == (0, b"over\n"), done.stderr
 
 
 NETWORKS = """
@@ -109,7 +145,7 @@ NETWORKS = """
   test: {bridge: br-site, vlan: 200, subnet: 10.20.0.0/24, reach: %s}"""
 
 
-def test_a_site_makes_its_access_ports_and_takes_them_away(host: Host, lab: InLab, tmp_path: Path) -> None:  # noqa: F811
+def test_a_site_makes_its_access_ports_and_takes_them_away(host: Host, lab: InLab, tmp_path: Path) -> None:
     before = Netlink().namespaces()
 
     def load(reach: str) -> object:
