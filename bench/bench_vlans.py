@@ -17,7 +17,7 @@ from pathlib import Path
 from bench.ab import p95
 from vmhost.drivers import command, hook
 from vmhost.drivers.netns import in_new_namespace
-from vmhost.helpers.hook import apply_vlans
+from vmhost.helpers.hook import set_up
 from vmhost.model.errors import Conflict
 from vmhost.model.identity import GuestIdentity, GuestMetadata, NicIdentity
 from vmhost.model.permit import Permit
@@ -109,7 +109,7 @@ def _hook(rounds: int) -> tuple[bool, list[float], list[float]]:
 
     def work() -> None:
         try:
-            apply_vlans(xml)
+            set_up(xml)
         except Conflict:
             assert not filters
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from vmhost.model.netsteps import GuardNetwork, HostRoute, KeepNetwork, LinkStep
+    from vmhost.model.netsteps import GuardNetwork, HostRoute, KeepNetwork, LinkStep, PortStep
     from vmhost.model.network import LinkManager, ObservedNetwork
     from vmhost.model.observed import Neighbour, ObservedHook, ObservedLink
     from vmhost.model.reach import AccessPort
@@ -87,6 +87,11 @@ class Links(Access, Protocol):
     def carry_out(self, step: LinkStep) -> None:
         """Do a step: ``AlreadyThere`` when it is as wanted, or the name is taken; ``Absent`` when there is nothing to
         do it to; ``Conflict`` when that belongs to somebody else.
+        """
+
+    def carry_out_ports(self, steps: Sequence[PortStep]) -> tuple[PortStep, ...]:
+        """Do many steps of ports with few messages, and return those that are not done, or were before: each of them
+        is for :meth:`carry_out`, which says why.
         """
 
     def create_bridge(

@@ -157,3 +157,35 @@ def test_what_belongs_to_others_stays(network: Network) -> None:
     _refused(network, DeleteBridge("br2", "shop"), AlreadyThere)
     _refused(network, DeleteBridge("br1", "shop"), AlreadyThere)
     assert _state(network) == before
+
+
+def test_many_steps_of_ports_are_done_at_once_and_what_is_left_is_said(network: Network) -> None:
+    """As one by one: the last one for a port counts, and what fails keeps no other from being done."""
+    _do(network, CreateBridge("br1", "shop", 1500, "", True))
+    done = [
+        AttachUplink("up1", "br1"),
+        SetPortVlans("up1", 7, "7", "100-199"),
+        SetPortVlans("up1", 8, "8", "150-199,300"),
+        AttachUplink("up2", "br1"),
+        SetPortVlans("up2", 0, "", "5"),
+        SetPortVlans("up2", 0, "", "5,6"),
+    ]
+    left = [
+        AttachUplink("nobody", "br1"),
+        SetPortVlans("nobody", 7, "7", ""),
+        AttachUplink("up1", "nowhere"),
+        AttachUplink("up2", "br1"),
+    ]
+    assert network.links.carry_out_ports([*done, *left]) == tuple(left)
+    assert (_link(network, "up1").master, _link(network, "up1").up) == ("br1", True)
+    assert _link(network, "up1").vlans == port_vlans(8, [*range(150, 200), 300])
+    assert _link(network, "up2").vlans == port_vlans(0, [5, 6])
+    for step, kind in zip(left, (Absent, Absent, Absent, AlreadyThere), strict=True):
+        _refused(network, step, kind)
+
+    changed = [SetPortVlans("up1", vid, str(vid), "") for vid in range(1, 10)]
+    assert network.links.carry_out_ports(changed) == ()
+    assert network.links.carry_out_ports(changed[-1:] * 9) == ()
+    assert _link(network, "up1").vlans == port_vlans(9)
+    _do(network, DetachUplink("up1", "br1", False), DetachUplink("up2", "br1", False))
+    assert network.links.carry_out_ports(changed) == tuple(changed)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from socket import if_indextoname
 from typing import Any, Final
 
-from vmhost.drivers.portvlans import is_isolated, link_named, port_vlans_by_index
+from vmhost.drivers.portvlans import is_isolated, kind_of, link_named, port_vlans_by_index
 from vmhost.model.network import HeldAddress
 from vmhost.model.observed import Neighbour, ObservedLink
 
@@ -16,14 +16,14 @@ Socket = Any  # pyroute2.IPRoute
 
 _UP: Final = 0x1  # IFF_UP of linux/if.h
 _CONFIRMED: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # NUD_REACHABLE STALE DELAY PROBE PERMANENT of linux/neighbour.h
-_SKIP_STATS: Final = 0x8  # RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: counters are half of a message
+SKIP_STATS: Final = 0x8  # RTEXT_FILTERSKIP_STATS of linux/rtnetlink.h: counters are half of a message
 _PERMANENT: Final = 0x80  # IFA_F_PERMANENT of linux/if_addr.h
 _PLAIN: Final = _PERMANENT | 0x01 | 0x40  # IFA_F_SECONDARY: another of the same subnet; _TENTATIVE: just added
 
 
 def all_links(socket: Socket) -> tuple[ObservedLink, ...]:
     """Return all links, each of them with its VLANs."""
-    links = links_of(socket.get_links(ext_mask=_SKIP_STATS), socket.get_addr())
+    links = links_of(socket.get_links(ext_mask=SKIP_STATS), socket.get_addr())
     if not any(link.vlan_filtering for link in links):
         return links
     vlans = port_vlans_by_index(socket)
@@ -56,7 +56,7 @@ def _index(link: Message) -> int:
 
 
 def _link(link: Message, names: dict[int, str], addresses: Sequence[HeldAddress]) -> ObservedLink:
-    info, kind = link.get_attr("IFLA_LINKINFO"), _kind(link)
+    info, kind = link.get_attr("IFLA_LINKINFO"), kind_of(link)
     data = info.get_attr("IFLA_INFO_DATA") if info else None
     return ObservedLink(
         name=names[link["index"]],
@@ -79,11 +79,6 @@ def _link(link: Message, names: dict[int, str], addresses: Sequence[HeldAddress]
         stp=kind == "bridge" and bool(data and data.get_attr("IFLA_BR_STP_STATE")),
         peer=_peer(link, kind, names),
     )
-
-
-def _kind(link: Message) -> str:
-    info = link.get_attr("IFLA_LINKINFO")
-    return str(info.get_attr("IFLA_INFO_KIND") or "") if info else ""
 
 
 def _speaks_ipv6(link: Message) -> bool:
@@ -125,7 +120,7 @@ def find_link(socket: Socket, name: str, *, addresses: bool = False) -> Observed
     names = {link["index"]: name}
     for key in ("IFLA_MASTER", "IFLA_LINK"):
         other = link.get_attr(key)
-        if other and other not in names and (key == "IFLA_MASTER" or _kind(link) == "vlan"):
+        if other and other not in names and (key == "IFLA_MASTER" or kind_of(link) == "vlan"):
             names[other] = str(socket.link("get", index=other)[0].get_attr("IFLA_IFNAME"))
     held = [_held(entry) for entry in socket.get_addr(index=link["index"])] if addresses else []
     return _link(link, names, held)

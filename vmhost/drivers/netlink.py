@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_interface
 from pathlib import Path
@@ -19,7 +19,7 @@ from zlib import crc32
 from vmhost.drivers.linkread import Socket, all_links, all_neighbours, find_link, links_of
 from vmhost.drivers.portvlans import isolate_port, set_port_vlans
 from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied
-from vmhost.model.netsteps import HostRoute, LinkStep
+from vmhost.model.netsteps import HostRoute, LinkStep, PortStep
 from vmhost.model.observed import Neighbour, ObservedLink
 from vmhost.model.reach import AccessPort
 from vmhost.model.vlans import PortVlans
@@ -81,6 +81,15 @@ class Netlink:
         self._call(
             lambda socket: carry_out(socket, step), getattr(step, "name", "") or getattr(step, "link", "network")
         )
+
+    def carry_out_ports(self, steps: Sequence[PortStep]) -> tuple[PortStep, ...]:
+        """Do many steps of ports with few messages; return those that are not done, or were before.
+
+        :raises DriverError: the kernel cannot be asked.
+        """
+        from vmhost.drivers.portbatch import carry_out_ports
+
+        return self._call(lambda socket: carry_out_ports(socket, steps), "links")
 
     def create_bridge(
         self, name: str, *, alias: str, mtu: int, address: str, vlan_aware: bool = False, ipv6: bool = False

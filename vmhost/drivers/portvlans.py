@@ -16,13 +16,14 @@ from vmhost.model.vlans import PortVlans, ranges
 
 Message = Any
 Socket = Any
+Record = list[Any]
 
 _PVID: Final = 1 << 1
 _UNTAGGED: Final = 1 << 2
 _BEGIN: Final = 1 << 3
 _END: Final = 1 << 4
 _BRVLAN_COMPRESSED: Final = 1 << 2  # RTEXT_FILTER_BRVLAN_COMPRESSED of linux/rtnetlink.h
-_AF_BRIDGE: Final = 7
+AF_BRIDGE: Final = 7
 _GETVLAN: Final = 114  # RTM_GETVLAN
 _DUMP: Final = 0x301  # NLM_F_REQUEST | NLM_F_DUMP of linux/netlink.h
 _SELF: Final = 2  # BRIDGE_FLAGS_SELF of linux/if_bridge.h
@@ -30,8 +31,13 @@ _SELF: Final = 2  # BRIDGE_FLAGS_SELF of linux/if_bridge.h
 
 def port_vlans_by_index(socket: Socket) -> Mapping[int, PortVlans]:
     """Return the VLANs of every port, and of every bridge itself, by the index of its link."""
-    found = socket.link("dump", family=_AF_BRIDGE, ext_mask=_BRVLAN_COMPRESSED)
-    return {int(link["index"]): _vlans(link) for link in found}
+    return {index: vlans for index, (_, vlans) in bridge_ports(socket).items()}
+
+
+def bridge_ports(socket: Socket) -> Mapping[int, tuple[int, PortVlans]]:
+    """Return by the index of every port, and of every bridge itself, the index of its bridge, and its VLANs."""
+    found = socket.link("dump", family=AF_BRIDGE, ext_mask=_BRVLAN_COMPRESSED)
+    return {int(link["index"]): (int(link.get_attr("IFLA_MASTER") or 0), _vlans(link)) for link in found}
 
 
 def set_port_vlans(socket: Socket, name: str, wanted: PortVlans) -> None:
@@ -45,17 +51,25 @@ def set_port_vlans(socket: Socket, name: str, wanted: PortVlans) -> None:
     have = _port_vlans(socket, index)
     if have == wanted:
         return
-    gone = (have.untagged | have.tagged) - (wanted.untagged | wanted.tagged)
-    if have.pvid and have.pvid != wanted.pvid:
-        gone |= {have.pvid}
-    _send(socket, "del", index, _records(gone, 0), itself)
-    plain = wanted.untagged - {wanted.pvid}
-    pvid = [(wanted.pvid, _PVID | (_UNTAGGED if wanted.pvid in wanted.untagged else 0))] if wanted.pvid else []
-    more = [*_records(wanted.tagged - {wanted.pvid}, 0), *_records(plain, _UNTAGGED), *pvid]
-    _send(socket, "add", index, more, itself)
+    gone, more = changes(have, wanted)
+    for command, records in (("del", gone), ("add", more)):
+        if records:
+            itself_too = [["IFLA_BRIDGE_FLAGS", _SELF]] if itself else []
+            socket.vlan_filter(command, index=index, af_spec={"attrs": [*itself_too, *records]})
     now = _port_vlans(socket, index)
     if now != wanted:
         raise DriverError(f"has {now}, should have {wanted}", subject=name, hint=f"bridge vlan show dev {name}")
+
+
+def changes(have: PortVlans, wanted: PortVlans) -> tuple[list[Record], list[Record]]:
+    """Return what has to go from a port's VLANs, and then what has to come, as the kernel's records."""
+    gone = (have.untagged | have.tagged) - (wanted.untagged | wanted.tagged)
+    if have.pvid and have.pvid != wanted.pvid:
+        gone |= {have.pvid}
+    plain = wanted.untagged - {wanted.pvid}
+    pvid = [(wanted.pvid, _PVID | (_UNTAGGED if wanted.pvid in wanted.untagged else 0))] if wanted.pvid else []
+    more = [*_numbers(wanted.tagged - {wanted.pvid}, 0), *_numbers(plain, _UNTAGGED), *pvid]
+    return _records(_numbers(gone, 0)), _records(more)
 
 
 def isolate_port(socket: Socket, name: str, on: bool) -> None:
@@ -81,13 +95,13 @@ def _port(socket: Socket, name: str, *, filtering: bool = True) -> tuple[int, bo
     link = link_named(socket, name)
     if link is None:
         raise Absent("there is no link of that name", subject=name, hint="ip link")
-    if filtering and _filters(link):
+    if filtering and filters(link):
         return int(link["index"]), True
     master = link.get_attr("IFLA_MASTER")
     bridge = socket.link("get", index=master)[0] if master else None
-    if bridge is None or _kind(bridge) != "bridge":
+    if bridge is None or kind_of(bridge) != "bridge":
         raise Conflict("it is no port of a bridge", subject=name, hint=f"ip -details link show {name}")
-    if filtering and not _filters(bridge):
+    if filtering and not filters(bridge):
         title = bridge.get_attr("IFLA_IFNAME")
         text = f"bridge {title} does not filter VLANs: its ports are not kept apart"
         raise Conflict(text, subject=name, hint=f"ip -details link show {title}")
@@ -106,7 +120,8 @@ def link_named(socket: Socket, name: str) -> Message | None:
         raise
 
 
-def _kind(link: Message) -> str:
+def kind_of(link: Message) -> str:
+    """Return the kind of a link; empty: hardware."""
     info = link.get_attr("IFLA_LINKINFO")
     return str(info.get_attr("IFLA_INFO_KIND") or "") if info else ""
 
@@ -115,7 +130,7 @@ def _port_vlans(socket: Socket, index: int) -> PortVlans:
     """Return the VLANs of one port (``struct br_vlan_msg`` of linux/if_bridge.h, since Linux 5.6)."""
     pvid, untagged, tagged = 0, set[int](), set[int]()
     # The library's own dump asks for those of all ports and drops the others here.
-    for message in socket.vlandb((_GETVLAN, _DUMP), family=_AF_BRIDGE, ifindex=index):
+    for message in socket.vlandb((_GETVLAN, _DUMP), family=AF_BRIDGE, ifindex=index):
         if message["ifindex"] != index:
             continue
         for entry in message.get_attrs("BRIDGE_VLANDB_ENTRY"):
@@ -127,7 +142,8 @@ def _port_vlans(socket: Socket, index: int) -> PortVlans:
     return PortVlans(pvid, frozenset(untagged), frozenset(tagged))
 
 
-def _filters(bridge: Message) -> bool:
+def filters(bridge: Message) -> bool:
+    """Return whether a link is a bridge that filters VLANs."""
     info = bridge.get_attr("IFLA_LINKINFO")
     data = info.get_attr("IFLA_INFO_DATA") if info else None
     return bool(data and data.get_attr("IFLA_BR_VLAN_FILTERING"))
@@ -149,7 +165,7 @@ def _vlans(link: Message) -> PortVlans:
     return PortVlans(pvid, frozenset(untagged), frozenset(tagged))
 
 
-def _records(vids: Iterable[int], flags: int) -> Iterator[tuple[int, int]]:
+def _numbers(vids: Iterable[int], flags: int) -> Iterator[tuple[int, int]]:
     for first, last in ranges(vids):
         if first == last:
             yield first, flags
@@ -158,9 +174,5 @@ def _records(vids: Iterable[int], flags: int) -> Iterator[tuple[int, int]]:
             yield last, flags | _END
 
 
-def _send(socket: Socket, command: str, index: int, records: Iterable[tuple[int, int]], itself: bool) -> None:
-    attributes: list[Any] = [["IFLA_BRIDGE_VLAN_INFO", {"vid": vid, "flags": flags}] for vid, flags in records]
-    if attributes:
-        if itself:
-            attributes.insert(0, ["IFLA_BRIDGE_FLAGS", _SELF])
-        socket.vlan_filter(command, index=index, af_spec={"attrs": attributes})
+def _records(numbers: Iterable[tuple[int, int]]) -> list[Record]:
+    return [["IFLA_BRIDGE_VLAN_INFO", {"vid": vid, "flags": flags}] for vid, flags in numbers]

@@ -12,15 +12,24 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeGuard
 
 from vmhost.drivers.layout import layout_for
 from vmhost.drivers.netkeeper import KEPT, PendingFile, boot_time, read_kept, steps_of, write_kept
 from vmhost.drivers.netlink import Netlink
 from vmhost.drivers.processes import birth_of, process_is_alive
 from vmhost.model.errors import Absent, AlreadyThere, Conflict, DriverError, VmhostError
-from vmhost.model.netsteps import AttachUplink, DeleteBridge, DeleteVlanLink, KeepNetwork, LinkStep, SetPortVlans
+from vmhost.model.netsteps import (
+    AttachUplink,
+    DeleteBridge,
+    DeleteVlanLink,
+    KeepNetwork,
+    LinkStep,
+    PortStep,
+    SetPortVlans,
+)
 
 TICK: Final = 0.2
 PATIENCE: Final = 60.0
@@ -117,12 +126,24 @@ def carry_out(steps: Iterable[LinkStep], links: Netlink) -> list[str]:
     """
     failures = []
     with links.session():
-        for step in steps:
-            try:
-                _one(step, links)
-            except (VmhostError, OSError, ValueError) as error:
-                failures.append(str(error))
+        for of_ports, group in groupby(steps, _is_of_port):
+            for step in _left(tuple(group), links) if of_ports else group:
+                try:
+                    _one(step, links)
+                except (VmhostError, OSError, ValueError) as error:
+                    failures.append(str(error))
     return failures
+
+
+def _is_of_port(step: LinkStep) -> TypeGuard[PortStep]:
+    return isinstance(step, AttachUplink | SetPortVlans)
+
+
+def _left(steps: Sequence[LinkStep], links: Netlink) -> Sequence[LinkStep]:
+    """Do steps of ports all at once; return what is left to do."""
+    with suppress(VmhostError, OSError, ValueError):
+        return links.carry_out_ports([step for step in steps if _is_of_port(step)])
+    return steps
 
 
 def _one(step: LinkStep, links: Netlink) -> None:

@@ -188,6 +188,10 @@ LinkStep = (
 )
 
 
+PortStep = AttachUplink | SetPortVlans
+"""The steps of which a network may have hundreds."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeepNetwork:
     """Write down what makes a site's network anew when the host boots; nothing: forget it."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-from vmhost.model.errors import Absent, AlreadyThere, Conflict
-from vmhost.model.netsteps import HostRoute, LinkStep
+from vmhost.model.errors import Absent, AlreadyThere, Conflict, VmhostError
+from vmhost.model.netsteps import HostRoute, LinkStep, PortStep
 from vmhost.model.network import HeldAddress
 from vmhost.model.observed import Neighbour, ObservedLink
 from vmhost.model.reach import AccessPort
@@ -107,6 +107,15 @@ class FakeLinks:
         with self._machine.at_work(changing=True) as world:
             carry_out(world, step)
         self.changed()
+
+    def carry_out_ports(self, steps: Sequence[PortStep]) -> tuple[PortStep, ...]:
+        left = []
+        for step in steps:
+            try:
+                self.carry_out(step)
+            except VmhostError:
+                left.append(step)
+        return tuple(left)
 
     def create_bridge(
         self, name: str, *, alias: str, mtu: int, address: str, vlan_aware: bool = False, ipv6: bool = False
