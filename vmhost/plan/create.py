@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from vmhost.model.identity import METADATA_VERSION, GuestIdentity, GuestMetadata, NicIdentity, tap_name
 from vmhost.model.image import ImageRecord
+from vmhost.model.observed import ObservedDomain
 from vmhost.model.plan import Change, Planned
 from vmhost.model.spec import GuestSpec
 from vmhost.model.steps import (
@@ -23,7 +24,7 @@ from vmhost.model.steps import (
 )
 from vmhost.model.tuning import FREE, Tuning
 from vmhost.model.units import format_size
-from vmhost.plan.addresses import AddressBook
+from vmhost.plan.addresses import AddressBook, give_up_addresses
 from vmhost.plan.guards import guarded
 from vmhost.plan.reach import with_reach
 from vmhost.plan.request import NoCapacity, Parts, Refusal, Request
@@ -42,19 +43,22 @@ def plan_create(
     pools: Pools,
     *,
     tuning: Tuning = FREE,
-    held: GuestIdentity | None = None,
+    old: ObservedDomain | None = None,
 ) -> Parts | list[Refusal]:
     """Return the steps that make a guest, before and after the commit point, or every reason against it.
 
-    ``held`` is the guest that it takes the place of, whose addresses it keeps.
+    ``old`` is the guest that it takes the place of: it keeps its addresses, and lets those rest that it does not keep.
     """
+    held = old.metadata.identity if old and old.metadata else None
     identity = settle_identity(spec, request, book, None, held=held)
     image, refusals = check_image(spec, request.observed)
     refusals += [item for item in (pools.check(spec.name, pools.pool_of(disk)) for disk in (*spec.disks, None)) if item]
     refusals += fits(spec, request)
     if isinstance(identity, list) or image is None or refusals:
         return refusals + (identity if isinstance(identity, list) else [])
-    return _parts(spec, identity, image, request, pools, tuning)
+    parts = _parts(spec, identity, image, request, pools, tuning)
+    given_up = give_up_addresses(old, request.applied, identity.nics) if old else ()
+    return replace(parts, steps=(*parts.steps, *given_up))
 
 
 def settle_identity(
@@ -143,6 +147,7 @@ def build_metadata(
         user=request.user,
         protect=spec.protect,
         pending=pending,
+        command=request.command,
     )
 
 

@@ -32,7 +32,8 @@ class Request:
 
     ``disks`` and ``logs`` are directories of the host; ``login_key`` is the public line of the site's own SSH key;
     ``direct`` holds those directories of disks in which QEMU can pass the host's cache by; ``applied`` is the time
-    (ISO 8601, UTC) that metadata will carry, ``user`` and ``owner`` the person.
+    (ISO 8601, UTC) that metadata will carry, ``user`` and ``owner`` the person; ``command`` changes a guest past the
+    site's file, and is noted there.
     """
 
     site: Site
@@ -47,6 +48,7 @@ class Request:
     user: str
     permit: Permit = field(default_factory=Permit)
     direct: frozenset[str] = frozenset()
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,8 +201,7 @@ def _plan_replace(
 ) -> Parts | list[Refusal]:
     """Make the guest anew: the old one is stopped and undefined, its disks are deleted after the commit point."""
     refusals = against(spec.name, domain, Permit(power_off=True, disks=True))
-    held = domain.metadata.identity if domain.metadata else None
-    created = plan_create(spec, request, book, pools, tuning=tuning, held=held)
+    created = plan_create(spec, request, book, pools, tuning=tuning, old=domain)
     if refusals or not isinstance(created, Parts):
         return [*refusals, *(created if isinstance(created, list) else [])]
     old = delete_parts(domain, request.observed, Permit(power_off=True, disks=True))
