@@ -113,6 +113,7 @@ guests:
 
 
 GUARDED = AUTO.replace("reach: agent", "reach: agent, isolated: true, spoofing: refused, bandwidth: 10Mbit")
+GUARDED_TWICE = GUARDED.replace("nics: [{network: lan}]", "nics: [{network: lan}, {network: lan, id: more}]")
 
 
 UEFI = WEB.replace("disks:", "firmware: uefi\n    disks:")
@@ -177,6 +178,10 @@ SCENES: Mapping[str, Scene] = {
     "create with guards": Scene("", lambda host: host.plan(parse_site(GUARDED))),
     "add guards and limits": Scene(AUTO, lambda host: host.plan(parse_site(GUARDED))),
     "take guards and limits away": Scene(GUARDED, lambda host: host.plan(parse_site(AUTO))),
+    "attach a NIC": Scene(
+        GUARDED, lambda host: host.plan_attach(parse_site(GUARDED), "web-01", network="lan", id="more")
+    ),
+    "detach a NIC": Scene(GUARDED_TWICE, lambda host: host.plan_detach(parse_site(GUARDED_TWICE), "web-01", "more")),
     "delete one with guards": Scene(GUARDED, lambda host: host.plan_delete(["web-01"], HARM)),
     "delete the last in a VLAN": Scene(AUTO, lambda host: host.plan_delete(["web-01"], HARM)),
     "take a first point": Scene(WEB, lambda host: host.backups.plan("web-01"), repeats=True),

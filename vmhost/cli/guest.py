@@ -10,6 +10,7 @@ import click
 from vmhost.cli import diagnostics
 from vmhost.cli.common import consent, interruptible, open_host, settle, tell, yes_option
 from vmhost.cli.guestform import create, resize
+from vmhost.cli.nics import attach, detach
 from vmhost.cli.output import DOCUMENTS, emit, format_option, show, table
 from vmhost.cli.output import names as names_of
 from vmhost.cli.placing import pin
@@ -34,6 +35,8 @@ def guest() -> None:
 guest.add_command(create)
 guest.add_command(resize)
 guest.add_command(pin)
+guest.add_command(attach)
+guest.add_command(detach)
 
 
 @guest.command("list")

@@ -64,21 +64,23 @@ class Proposal:
         return str(self.plan)
 
 
-def propose_site(ports: Ports, site: Site, permit: Permit, *, secrets: bool = True) -> Proposal:
+def propose_site(ports: Ports, site: Site, permit: Permit, *, secrets: bool = True, command: str = "") -> Proposal:
     """Observe the host and plan a site.
 
     :param secrets: False leaves the site's secrets unread; such a proposal is for looking only.
+    :param command: what was typed, where that changes guests past the site's file.
     :raises Refused: it cannot be done here; :raises NotFound: an image, bridge or pool is missing.
     """
     site, observed = with_host(site, ports), observe(ports)
     request, keys, drawn_secrets = _request(ports, site, observed, permit)
+    request = replace(request, command=command)
     plan = plan_site(request)
     check_seeds(plan)
     plan = check_definitions(plan, observed.host)
     seeded = {item.subject for item in plan.steps if isinstance(item.do, CreateSeed)}
     found = {**drawn_secrets, **read_secrets(site, seeded)} if secrets else drawn_secrets
     return Proposal(
-        operation=f"apply {site.name}",
+        operation=command or f"apply {site.name}",
         plan=plan,
         again=lambda fresh: plan_site(_seen(request, fresh)),
         secrets=found,

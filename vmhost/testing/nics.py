@@ -47,6 +47,9 @@ class FakeNics:
             parent = element.getparent()
             assert parent is not None
             parent.remove(element)
+            target = element.find("target")
+            tap = target.get("dev") if target is not None else None
+            world.isolated = [name for name in world.isolated if name != tap]  # it goes with the port
 
     def set_link(self, uuid: str, mac: str, *, up: bool) -> None:
         """Set the link of a NIC. :raises Absent: there is none."""
