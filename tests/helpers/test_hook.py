@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from vmhost.drivers.hook import LibvirtHook
 from vmhost.helpers import hook
 from vmhost.model.errors import AlreadyThere
 from vmhost.model.identity import GuestIdentity, GuestMetadata, NicIdentity
+from vmhost.model.observed import ObservedLink
 from vmhost.model.vlans import port_vlans
 from vmhost.render.metadata import metadata_xml
 
@@ -92,6 +94,37 @@ def test_reconnect_never_fails(xml: str, monkeypatch: pytest.MonkeyPatch) -> Non
     assert _call(xml, "reconnect", monkeypatch) == 0
 
 
+@pytest.mark.parametrize(
+    ("links", "words"),
+    [
+        ([], "br0: this host has no such bridge"),
+        ([{"kind": "dummy"}], "br0: this host has no such bridge"),
+        ([{"kind": "bridge"}], "br0: this bridge does not filter VLANs"),
+        ([{"kind": "bridge", "vlan_filtering": True}], ""),
+    ],
+)
+def test_a_guest_of_another_host_stays_there_unless_its_bridges_are_here(
+    links: list[dict[str, object]], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What libvirt asks on the way in: at ``migrate`` nothing is there yet, at ``start`` the tap is, as at any start.
+
+    What a hook says at ``migrate`` would become the guest's definition.
+    """
+    there = tuple(replace(ObservedLink("br0", 1, "", "", 1500, True, True, "", "", ()), **each) for each in links)
+    monkeypatch.setattr(hook.Netlink, "links", lambda _: there)
+    assert _call(domain(nic(0, pvid=100), nic(1)), "migrate", monkeypatch) == (1 if words else 0)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert words in said.err
+    assert _call(domain(nic(0, pvid=100)), "prepare", monkeypatch) == 0
+    assert _call(domain(nic(0)), "migrate", monkeypatch) == 0
+
+
+@pytest.mark.parametrize("parts", [{"pvid": 4095}, {"tagged": "x"}])
+def test_nonsense_keeps_a_guest_where_it_is(parts: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert _call(domain(nic(0, **parts)), "migrate", monkeypatch) == 1
+
+
 def _call(xml: str, operation: str, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr("sys.stdin", io.StringIO(xml))
     return hook.main(["web", operation, "begin", "-"])
@@ -115,6 +148,9 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (domain(nic(0, pvid=100)), ("reconnect", "begin"), 0),
         (domain(nic(0, pvid=100)), ("stopped", "end"), 0),
         (domain(nic(0, pvid=100)), ("prepare", "begin"), 0),
+        (domain(nic(0, pvid=100)), ("migrate", "begin"), 127),
+        (domain(nic(0)), ("migrate", "begin"), 0),
+        ("<domain><name>foreign</name><devices/></domain>", ("migrate", "begin"), 0),
         (domain(nic(0, pvid=100)), ("release", "end"), 0),
         (domain(nic(0, spoofing="refused")), ("start", "begin"), 127),
         (domain(nic(0, isolated=True)), ("start", "begin"), 127),

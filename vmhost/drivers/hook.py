@@ -31,7 +31,7 @@ _SCRIPT: Final = """\
 {mark}
 {{ echo "$PPID" >{called}; }} 2>/dev/null
 case $2/$3 in
-start/begin | reconnect/begin | release/end) ;;
+start/begin | reconnect/begin | release/end | migrate/begin) ;;
 *) exit 0 ;;
 esac
 xml=$(cat)
@@ -42,7 +42,7 @@ case $xml in
 esac
 printf '%s\\n' "$xml" | {python} "$@"
 code=$?
-[ "$2" = start ] || exit 0
+[ "$2" = start ] || [ "$2" = migrate ] || exit 0
 exit "$code"
 """
 _PYTHON: Final = (

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vmhost.drivers.leanlib import load_lean
 from vmhost.drivers.netlink import Netlink
 from vmhost.drivers.nft import Nft
-from vmhost.model.errors import VmhostError
+from vmhost.model.errors import Absent, Conflict, VmhostError
 from vmhost.model.guard import guard_of
 from vmhost.render import nft
 from vmhost.render.parse.domain import parse_domain
@@ -30,6 +30,12 @@ START = ("start", "begin")
 RECONNECT = ("reconnect", "begin")
 """libvirtd has found a running guest again; anything but 0 would make it end that guest."""
 
+MIGRATE = ("migrate", "begin")
+"""A guest wants to come from another host, where it runs on until QEMU has it all; its taps are not there yet.
+
+Anything but 0 keeps it there. What is said on stdout would become its definition: so nothing is. The start follows.
+"""
+
 RELEASE = ("release", "end")
 """A guest has ended, or its start has failed, and its taps are gone."""
 
@@ -37,18 +43,20 @@ RELEASE = ("release", "end")
 def main(arguments: Sequence[str]) -> int:
     """``GUEST OPERATION SUB-OPERATION EXTRA`` with the domain's XML on stdin; 0, or 1 when the guest must not start."""
     operation = tuple(arguments[1:3])
-    if operation not in (START, RECONNECT, RELEASE):
+    if operation not in (START, RECONNECT, MIGRATE, RELEASE):
         return 0
     load_lean()
     try:
         xml = sys.stdin.read()
         if operation == RELEASE:
             remove_guards(xml)
+        elif operation == MIGRATE:
+            check_bridges(xml)
         else:
             set_up(xml)
     except (VmhostError, ValueError) as error:
         sys.stderr.write(f"vmhost: {error}\n")
-        return 1 if operation == START else 0
+        return 1 if operation in (START, MIGRATE) else 0
     return 0
 
 
@@ -71,6 +79,23 @@ def set_up(xml: str) -> None:
             links.isolate_port(nic.tap, True)
     for tap, ids in vlans:
         links.set_port_vlans(tap, ids)
+
+
+def check_bridges(xml: str) -> None:
+    """Look whether this host has the bridges that a guest's VLANs are for; they would be the first thing to miss.
+
+    :raises Absent: one is not there. :raises Conflict: it filters no VLANs. Other errors: as :func:`set_up`.
+    """
+    needed = {nic.bridge for nic in present(xml) if nic.vlans is not None}
+    list(wanted(xml))
+    links = {link.name: link for link in Netlink().links()} if needed else {}
+    for bridge in sorted(needed):
+        link = links.get(bridge)
+        if link is None or link.kind != "bridge":
+            raise Absent("this host has no such bridge", subject=bridge, hint="vmhost net apply SITE")
+        if not link.vlan_filtering:
+            text = "this bridge does not filter VLANs: its ports are not kept apart"
+            raise Conflict(text, subject=bridge, hint=f"ip -details link show {bridge}")
 
 
 def remove_guards(xml: str) -> None:
