@@ -141,7 +141,10 @@ class Observed:
 
     def domain(self, name: str) -> ObservedDomain | None:
         """Return the domain of that name, or None."""
-        return next((domain for domain in self.domains if domain.name == name), None)
+        for domain in self.domains:  # planning a site asks for each of its guests many times
+            if domain.raw.name == name:
+                return domain
+        return None
 
     def pool(self, name: str) -> ObservedPool | None:
         """Return the storage pool of that name, or None."""

@@ -114,13 +114,12 @@ def _shrinks(pair: Pair, deltas: list[Delta]) -> list[Refusal]:
 def _astray(pair: Pair) -> list[Refusal]:
     """Return why disks that the guest has cannot be had as they are written: another pool, or no volume any more."""
     name = pair.spec.name
-    volumes = {volume.path for pool in pair.observed.pools for volume in pool.volumes}
     sources = {disk.alias: disk.source for disk in pair.domain.facts.disks}
     refusals = []
     for disk in pair.spec.disks:
         pool = pair.pools.pool_of(disk)
         want, have = pair.pools.path(pool, disk_volume(pair.identity.uuid, disk)), sources.get(f"ua-disk-{disk.id}")
-        if have is None or want in volumes:
+        if have is None or want in pair.pools.sizes:
             continue
         if have == want:
             text, hint = f"the volume of disk {disk.id} is gone: {want}", f"virsh vol-list {pool}"
@@ -136,8 +135,7 @@ def _astray(pair: Pair) -> list[Refusal]:
 
 def _capacity(pair: Pair, disk_id: str) -> int:
     path = next(disk.source for disk in pair.domain.facts.disks if disk.alias == f"ua-disk-{disk_id}")
-    volumes = (volume for pool in pair.observed.pools for volume in pool.volumes)
-    return next((volume.capacity for volume in volumes if volume.path == path), 0)
+    return pair.pools.sizes.get(path, 0)
 
 
 def _discard(pair: Pair, boot: list[Delta]) -> list[Planned]:
@@ -151,6 +149,8 @@ def _discard(pair: Pair, boot: list[Delta]) -> list[Planned]:
 def _new_disks(pair: Pair, boot: list[Delta]) -> list[Planned]:
     """Return the steps that make the volumes of new disks; one that is still there from before is attached again."""
     fields = {delta.field for delta in boot if not delta.have}
+    if not fields:
+        return []
     there = {(pool.name, volume.name) for pool in pair.observed.pools for volume in pool.volumes}
     return [
         volume_step(pair.spec.name, pair.identity.uuid, number, pair.spec, None, pair.pools)

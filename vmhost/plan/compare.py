@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from vmhost.model.guard import guard_of
 from vmhost.model.identity import GuestIdentity, NicIdentity
@@ -16,6 +15,7 @@ from vmhost.model.snapshots import is_overlay_of
 from vmhost.model.spec import GuestSpec, Site
 from vmhost.model.tuning import Tuning
 from vmhost.model.units import format_rate, format_size
+from vmhost.plan.applied import read_spec
 from vmhost.plan.guards import live_guards
 from vmhost.plan.held import can_blow, can_plug, held_differences
 from vmhost.plan.storage import Pools, disk_volume, seed_volume
@@ -57,16 +57,7 @@ class Pair:
     @property
     def applied(self) -> GuestSpec | None:
         """The spec that was applied last, or None when this vmhost cannot read it."""
-        return _spec(self.domain.metadata.spec) if self.domain.metadata else None
-
-
-@lru_cache(maxsize=1024)
-def _spec(text: str) -> GuestSpec | None:
-    """Read a spec once: it is asked for many times while a guest is compared, and is a frozen value."""
-    try:
-        return GuestSpec.model_validate_json(text)
-    except ValidationError:
-        return None
+        return read_spec(self.domain.metadata.spec) if self.domain.metadata else None
 
 
 def compare(pair: Pair) -> list[Delta]:
@@ -114,7 +105,7 @@ def _most_memory(spec: GuestSpec) -> str:
 
 def _disks(pair: Pair) -> Iterator[Delta]:
     present = {disk.alias: disk for disk in pair.domain.facts.disks if disk.alias.startswith("ua-disk-")}
-    sizes = {volume.path: volume.capacity for pool in pair.observed.pools for volume in pool.volumes}
+    sizes = pair.pools.sizes
     before = {disk.id: disk for disk in pair.applied.disks} if pair.applied else {}
     if pair.applied and pair.applied.root.id != pair.spec.root.id:
         yield Delta("root disk", str(pair.spec.root.id), str(pair.applied.root.id), Change.REPLACE, False)
@@ -145,7 +136,7 @@ def _seed(pair: Pair) -> Iterator[Delta]:
     """A guest whose seed is gone runs on, but cannot start again."""
     path = pair.pools.path(pair.pools.pool_of(), seed_volume(pair.identity.uuid))
     attached = any(disk.source == path for disk in pair.domain.facts.disks)
-    if attached and not any(volume.path == path for pool in pair.observed.pools for volume in pool.volumes):
+    if attached and path not in pair.pools.sizes:
         yield Delta("seed", "there", "gone", Change.LIVE, True)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cached_property
+
 from vmhost.model.identity import volume_name
 from vmhost.model.image import ImageRecord
 from vmhost.model.observed import Observed, ObservedPool
@@ -23,6 +26,11 @@ class Pools:
         self._directory = directory
         self._direct = direct
         self._planned: dict[str, str] = {}
+
+    @cached_property
+    def sizes(self) -> Mapping[str, int]:
+        """The bytes that each volume of the host can hold, by its path."""
+        return {volume.path: volume.capacity for pool in self._observed.pools for volume in pool.volumes}
 
     def pool_of(self, disk: DiskSpec | None = None) -> str:
         """Return the name of the pool for a disk, or for the seed."""
