@@ -179,9 +179,11 @@ SCENES: Mapping[str, Scene] = {
     "add guards and limits": Scene(AUTO, lambda host: host.plan(parse_site(GUARDED))),
     "take guards and limits away": Scene(GUARDED, lambda host: host.plan(parse_site(AUTO))),
     "attach a NIC": Scene(
-        GUARDED, lambda host: host.plan_attach(parse_site(GUARDED), "web-01", network="lan", id="more")
+        GUARDED, lambda host: host.nics.plan_attach(parse_site(GUARDED), "web-01", network="lan", id="more")
     ),
-    "detach a NIC": Scene(GUARDED_TWICE, lambda host: host.plan_detach(parse_site(GUARDED_TWICE), "web-01", "more")),
+    "detach a NIC": Scene(
+        GUARDED_TWICE, lambda host: host.nics.plan_detach(parse_site(GUARDED_TWICE), "web-01", "more")
+    ),
     "delete one with guards": Scene(GUARDED, lambda host: host.plan_delete(["web-01"], HARM)),
     "delete the last in a VLAN": Scene(AUTO, lambda host: host.plan_delete(["web-01"], HARM)),
     "take a first point": Scene(WEB, lambda host: host.backups.plan("web-01"), repeats=True),

@@ -94,7 +94,7 @@ def test_a_site_with_vlans_comes_changes_and_goes(host: Host, lab: InLab, tmp_pa
     assert _ports() == {"-0": port_vlans(101), "-1": port_vlans(200, range(300, 311))}
     assert host.drift(moved) == ()
 
-    host.apply(host.plan_attach(moved, "web", network="test", id="more", address="none"))
+    host.apply(host.nics.plan_attach(moved, "web", network="test", id="more", address="none"))
     assert _ports() == {"-0": port_vlans(101), "-1": port_vlans(200, range(300, 311)), "-2": port_vlans(200)}
     host.apply(host.plan_delete(["web"], ALL))
     assert not LibvirtHook().state().installed

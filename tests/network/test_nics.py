@@ -52,7 +52,7 @@ def host(fake: FakeHost) -> Host:
 
 
 def test_a_nic_comes_and_goes_while_the_guest_runs(host: Host) -> None:
-    host.apply(host.plan_attach(site(), "web-01", network="store", address="10.30.0.77"))
+    host.apply(host.nics.plan_attach(site(), "web-01", network="store", address="10.30.0.77"))
     observed = host.observe()
     domain = observed.domain("web-01")
     assert domain is not None
@@ -66,19 +66,19 @@ def test_a_nic_comes_and_goes_while_the_guest_runs(host: Host) -> None:
     with pytest.raises(Refused, match="changed by command 'guest attach web-01'"):
         host.plan(site())
     with pytest.raises(Refused, match="changed by command 'guest attach web-01'"):
-        host.plan_detach(site(), "web-02", "front")
+        host.nics.plan_detach(site(), "web-02", "front")
 
 
 def test_a_stopped_guest_has_it_at_its_next_start_and_the_file_makes_it_whole(host: Host) -> None:
-    told = str(host.plan_attach(site(), "other", network="store", address="10.30.0.77"))
+    told = str(host.nics.plan_attach(site(), "other", network="store", address="10.30.0.77"))
     assert "plug in" not in told
     assert 'add {"network": "store", "id": "store", "address": "10.30.0.77"} to its nics in shop.yaml' in told
-    host.apply(host.plan_attach(site(), "other", network="store", address="10.30.0.77"))
+    host.apply(host.nics.plan_attach(site(), "other", network="store", address="10.30.0.77"))
     host.apply(host.plan(site(NIC)))
     assert host.plan(site(NIC)).empty
-    told = str(host.plan_detach(site(NIC), "other", "store"))
+    told = str(host.nics.plan_detach(site(NIC), "other", "store"))
     assert "let 10.30.0.77 rest for an hour" in told
-    host.apply(host.plan_detach(site(NIC), "other", "store"))
+    host.apply(host.nics.plan_detach(site(NIC), "other", "store"))
     host.apply(host.plan(site()))
     assert host.drift(site()) == ()
 
@@ -96,20 +96,20 @@ def test_a_stopped_guest_has_it_at_its_next_start_and_the_file_makes_it_whole(ho
 )
 def test_what_is_no_nic_is_refused(host: Host, nic: dict[str, str], error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
-        host.plan_attach(site(), "web-01", **nic)
+        host.nics.plan_attach(site(), "web-01", **nic)
 
 
 def test_who_or_what_is_not_there_is_said(host: Host) -> None:
     with pytest.raises(NotFound, match="site shop has no such guest"):
-        host.plan_attach(site(), "web-03", network="store")
+        host.nics.plan_attach(site(), "web-03", network="store")
     with pytest.raises(NotFound, match=r"no NIC store \(it has: front\)"):
-        host.plan_detach(site(), "web-01", "store")
+        host.nics.plan_detach(site(), "web-01", "store")
 
 
 def test_nothing_else_is_done_on_the_way(host: Host) -> None:
     changed = parse_site(SITE.replace("count: 2", "count: 3") % "", "shop.yaml")
     with pytest.raises(Refused, match=r"the host is not as shop\.yaml says: that comes first") as caught:
-        host.plan_attach(changed, "web-01", network="store")
+        host.nics.plan_attach(changed, "web-01", network="store")
     assert caught.value.hint == "vmhost apply shop.yaml"
 
 

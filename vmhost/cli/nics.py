@@ -52,7 +52,7 @@ def attach(
     """Plug a NIC into a guest, running or not, past its site file: write the same there afterwards."""
 
     def plan(host: Host, site: Site) -> Proposal:
-        return host.plan_attach(site, name, permit=Permit(stop=allow_stop), id=nic_id, **nic)
+        return host.nics.plan_attach(site, name, permit=Permit(stop=allow_stop), id=nic_id, **nic)
 
     return _carry_out(ctx, file, plan, output, yes=yes, dry_run=dry_run)
 
@@ -80,7 +80,7 @@ def detach(
     """Take NIC out of a guest, running or not, past its site file: write the same there afterwards."""
 
     def plan(host: Host, site: Site) -> Proposal:
-        return host.plan_detach(site, name, nic, permit=Permit(stop=allow_stop))
+        return host.nics.plan_detach(site, name, nic, permit=Permit(stop=allow_stop))
 
     return _carry_out(ctx, file, plan, output, yes=yes, dry_run=dry_run)
 

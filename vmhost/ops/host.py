@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from vmhost.ops.images import Images
     from vmhost.ops.keep import PortKeeper
     from vmhost.ops.networkview import BridgeRow
+    from vmhost.ops.nics import Nics
     from vmhost.ops.power import Action, PowerResult
     from vmhost.ops.proposals import Proposal
     from vmhost.ops.snapshots import Snapshots
@@ -128,25 +129,6 @@ class Host:
         from vmhost.ops.capacity import propose_pin
 
         return propose_pin(self.ports, name, cpus, permit or Permit())
-
-    def plan_attach(self, site: Site, name: str, *, permit: Permit | None = None, **nic: Any) -> Proposal:
-        """Return what would be done to give a guest of a site one more NIC, past its file; nothing is changed.
-
-        :param nic: its fields as in a site file: ``network="prod"``, ``address="10.20.0.14"``, ``tagged="300-310"``.
-        :raises SpecError: it is no NIC; :raises Refused: it cannot be had, or the host is not as the site says.
-        """
-        from vmhost.ops.nics import propose_attach
-
-        return propose_attach(self.ports, site, name, nic, permit or Permit())
-
-    def plan_detach(self, site: Site, name: str, nic: str, *, permit: Permit | None = None) -> Proposal:
-        """Return what would be done to take a NIC, by its id, out of a guest of a site; nothing is changed.
-
-        :raises NotFound: it has none of that id; :raises Refused: the host is not as the site says.
-        """
-        from vmhost.ops.nics import propose_detach
-
-        return propose_detach(self.ports, site, name, nic, permit or Permit())
 
     def capacity(self, *, fits: Sequence[str] = (), site: Site | None = None, measure: float = 0.0) -> Capacity:
         """Return what this host has, who has it, and how many more guests of each kind would fit.
@@ -357,6 +339,13 @@ class Host:
         from vmhost.ops.backups import Backups
 
         return Backups(self)
+
+    @cached_property
+    def nics(self) -> Nics:
+        """One NIC more or less for a guest of a site: ``plan_attach``, ``plan_detach``."""
+        from vmhost.ops.nics import Nics
+
+        return Nics(self.ports)
 
     @cached_property
     def vlans(self) -> Vlans:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from vmhost.model.errors import Fault, NotFound, Refused, SpecError
@@ -21,28 +20,40 @@ ATTACH: Final = "guest attach"
 DETACH: Final = "guest detach"
 
 
-def propose_attach(ports: Ports, site: Site, name: str, nic: Mapping[str, Any], permit: Permit) -> Proposal:
-    """Plan one more NIC for a guest; see :meth:`vmhost.Host.plan_attach`.
+@dataclass(frozen=True, slots=True)
+class Nics:
+    """What :attr:`vmhost.Host.nics` gives; nothing is changed before the plan is applied."""
 
-    :param nic: what a site file says of it; None stands for what is not said.
-    """
-    guest = _guest(site, name)
-    said = {key: value for key, value in nic.items() if value not in (None, "", False)}
-    changed = _with_nics(site, guest, [*(item.model_dump(exclude_none=True) for item in guest.nics), said])
-    added = _guest(changed, name).nics[-1]
-    return _propose(ports, site, changed, ATTACH, Note(name, _told(site, "add", "to", added)), permit)
+    ports: Ports
 
+    def plan_attach(self, site: Site, name: str, *, permit: Permit | None = None, **nic: Any) -> Proposal:
+        """Return what would be done to give a guest of a site one more NIC, past its file.
 
-def propose_detach(ports: Ports, site: Site, name: str, nic: str, permit: Permit) -> Proposal:
-    """Plan one NIC less for a guest; see :meth:`vmhost.Host.plan_detach`. :param nic: its id."""
-    guest = _guest(site, name)
-    gone = next((item for item in guest.nics if item.id == nic), None)
-    if gone is None:
-        have = ", ".join(str(item.id) for item in guest.nics) or "none"
-        raise NotFound(f"it has no NIC {nic} (it has: {have})", subject=name, hint=f"vmhost guest show {name}")
-    left = [item.model_dump(exclude_none=True) for item in guest.nics if item is not gone]
-    changed = _with_nics(site, guest, left)
-    return _propose(ports, site, changed, DETACH, Note(name, _told(site, "take", "from", gone)), permit)
+        :param nic: its fields as in a site file: ``network="prod"``, ``address="10.20.0.14"``, ``tagged="300-310"``.
+        :raises SpecError: it is no NIC; :raises NotFound: the site has no such guest.
+        :raises Refused: it cannot be had, or the host is not as the site says.
+        """
+        guest = _guest(site, name)
+        said = {key: value for key, value in nic.items() if value not in (None, "", False)}
+        changed = _with_nics(site, guest, [*(item.model_dump(exclude_none=True) for item in guest.nics), said])
+        added = _guest(changed, name).nics[-1]
+        note = Note(name, _told(site, "add", "to", added))
+        return _propose(self.ports, site, changed, ATTACH, note, permit or Permit())
+
+    def plan_detach(self, site: Site, name: str, nic: str, *, permit: Permit | None = None) -> Proposal:
+        """Return what would be done to take a NIC, by its id, out of a guest of a site, past its file.
+
+        :raises NotFound: the site has no such guest, or that has no such NIC.
+        :raises Refused: the host is not as the site says.
+        """
+        guest = _guest(site, name)
+        gone = next((item for item in guest.nics if item.id == nic), None)
+        if gone is None:
+            have = ", ".join(str(item.id) for item in guest.nics) or "none"
+            raise NotFound(f"it has no NIC {nic} (it has: {have})", subject=name, hint=f"vmhost guest show {name}")
+        left = [item.model_dump(exclude_none=True) for item in guest.nics if item is not gone]
+        note = Note(name, _told(site, "take", "from", gone))
+        return _propose(self.ports, site, _with_nics(site, guest, left), DETACH, note, permit or Permit())
 
 
 def _propose(ports: Ports, site: Site, changed: Site, command: str, note: Note, permit: Permit) -> Proposal:
