@@ -8,6 +8,7 @@ from typing import Any
 
 from vmhost.model.netsteps import HostRoute
 from vmhost.model.permit import Permit
+from vmhost.model.retention import Keep
 from vmhost.model.spec import Site
 from vmhost.ops.host import Host
 from vmhost.ops.proposals import Proposal
@@ -128,11 +129,6 @@ def _with_snapshots(*names: str) -> Callable[[Host], None]:
     return prepare
 
 
-def _gone_back(host: Host) -> None:
-    _with_snapshots("one", "two")(host)
-    host.apply(host.snapshots.plan_revert("web-01", "one", HARM))
-
-
 def _go_back(host: Host) -> Proposal:
     """Go back; where a try has done so, there is nothing to do any more."""
     if len(host.snapshots.list()) > 2:
@@ -140,7 +136,14 @@ def _go_back(host: Host) -> Proposal:
     return host.snapshots.plan_revert("web-01", "one", HARM)
 
 
+def _with_old_points(host: Host) -> None:
+    _with_point(host)
+    for full in (False, True):
+        host.apply(host.backups.plan("web-01", full=full))
+
+
 SCENES: Mapping[str, Scene] = {
+    "prune points": Scene(WEB, lambda host: host.backups.plan_prune((), Keep(last=1)), prepare=_with_old_points),
     "take a snapshot": Scene(UEFI, lambda host: host.snapshots.plan_create("web-01", "new"), _with_snapshots("one")),
     "take a snapshot of a stopped guest": Scene(OFF, lambda host: host.snapshots.plan_create("web-01", "new")),
     "go back to a snapshot": Scene(UEFI, _go_back, _with_snapshots("one", "two")),
@@ -150,7 +153,6 @@ SCENES: Mapping[str, Scene] = {
     "delete a snapshot below": Scene(
         WEB, lambda host: host.snapshots.plan_delete("web-01", "one"), _with_snapshots("one", "two", "three")
     ),
-    "delete a snapshot beside": Scene(WEB, lambda host: host.snapshots.plan_delete("web-01", "two"), _gone_back),
     "delete a snapshot of a stopped guest": Scene(
         OFF, lambda host: host.snapshots.plan_delete("web-01", "one"), _with_snapshots("one", "two")
     ),

@@ -52,7 +52,8 @@ def _leaves(command: click.Command = cli, words: tuple[str, ...] = ()) -> Iterat
             assert found is not None
             yield from _leaves(found, (*words, name))
     else:
-        yield words, {flag for option in command.params for flag in option.opts if flag.startswith("--")} - FOR_ALL
+        known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
+        yield words, {flag for flag in known if flag.startswith("--")} - FOR_ALL
 
 
 def _typed(text: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ import click
 from vmhost.cli import diagnostics
 from vmhost.cli.common import interruptible, open_host, settle, tell, yes_option
 from vmhost.cli.output import DOCUMENTS, emit, format_option, names, show, table
+from vmhost.cli.prune import prune
 from vmhost.cli.site import carry_out, show_plan
 from vmhost.model.errors import UsageError
 from vmhost.model.text import sanitize
@@ -31,6 +32,9 @@ def repository_option(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.group()
 def backup() -> None:
     """Take, list, verify and restore points of guests: what their disks hold at one instant."""
+
+
+backup.add_command(prune)
 
 
 @backup.command()

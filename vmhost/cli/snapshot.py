@@ -53,16 +53,22 @@ dry_run_option = click.option("--dry-run", is_flag=True, help="Show the plan and
 @snapshot.command()
 @click.argument("guest")
 @click.option("--name", default="", help="How it is called; without it, after the time.")
+@click.option(
+    "--quiesce/--no-quiesce", default=None, help="Its file systems must be frozen, or not at all; else if they can be."
+)
 @dry_run_option
 @yes_option
 @format_option
 @click.pass_context
-def create(ctx: click.Context, guest: str, name: str, dry_run: bool, yes: bool, output: str) -> int:
+def create(
+    ctx: click.Context, guest: str, name: str, quiesce: bool | None, dry_run: bool, yes: bool, output: str
+) -> int:
     """Keep all disks of GUEST as they are at one instant; a guest that runs goes on running."""
     with open_host(ctx) as host:
         if not dry_run:
             settle(host)
-        return carry_out(host, host.snapshots.plan_create(guest, name), output, yes=yes, dry_run=dry_run)
+        proposal = host.snapshots.plan_create(guest, name, quiesce=quiesce)
+        return carry_out(host, proposal, output, yes=yes, dry_run=dry_run)
 
 
 @snapshot.command()
@@ -99,6 +105,20 @@ def revert(
             settle(host)
         proposal = host.snapshots.plan_revert(guest, name, permit, timeout=seconds)
         return carry_out(host, proposal, output, yes=yes, dry_run=dry_run)
+
+
+@snapshot.command()
+@click.argument("guest")
+@dry_run_option
+@yes_option
+@format_option
+@click.pass_context
+def thaw(ctx: click.Context, guest: str, dry_run: bool, yes: bool, output: str) -> int:
+    """Thaw the file systems of GUEST that a snapshot or a backup has left frozen."""
+    with open_host(ctx) as host:
+        if not dry_run:
+            settle(host)
+        return carry_out(host, host.snapshots.plan_thaw(guest), output, yes=yes, dry_run=dry_run)
 
 
 @snapshot.command()

@@ -8,7 +8,21 @@ from types import MappingProxyType
 
 from vmhost.model.errors import Cancelled
 from vmhost.model.events import Event, Notice
+from vmhost.model.snapshots import Level
 from vmhost.ports import Ports, Waiting
+
+
+@dataclass(frozen=True, slots=True)
+class Quiesced:
+    """What freezing a guest has reached: the level, how many file systems were frozen, whether they may still be.
+
+    ``since`` is the monotonic moment at which it was asked to.
+    """
+
+    level: Level
+    frozen: int = 0
+    open: bool = False
+    since: float = 0.0
 
 
 def _silent(_event: Event) -> None:
@@ -25,6 +39,7 @@ class Context:
 
     ``secrets`` maps keys (``vmhost.render.seed.secret_token``) to values and never leaves the process;
     ``private_key`` is the file of the site's own SSH key; ``cancelled`` is asked between steps and while waiting.
+    ``quiesced`` is what freezing has reached, by the guests' UUIDs.
     """
 
     ports: Ports
@@ -32,6 +47,7 @@ class Context:
     private_keys: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     on_event: Callable[[Event], None] = _silent
     cancelled: Callable[[], bool] = _never
+    quiesced: dict[str, Quiesced] = field(default_factory=dict)
 
     def waiting(self, subject: str) -> Waiting:
         """Return how this operation waits for a lock: until it is cancelled, and saying for whom."""

@@ -12,6 +12,7 @@ from vmhost.engine.hold import hold
 from vmhost.engine.network import change_network
 from vmhost.engine.portsteps import execute_on_port
 from vmhost.engine.power import shut_down
+from vmhost.engine.quiesce import quiesce
 from vmhost.engine.snapsteps import execute_on_disks
 from vmhost.model.backupsteps import BackupStep
 from vmhost.model.errors import Absent, AlreadyThere, Conflict
@@ -27,7 +28,7 @@ from vmhost.model.netsteps import (
     RemoveNetworkUnit,
     SetPortVlans,
 )
-from vmhost.model.snapsteps import SnapshotStep
+from vmhost.model.snapsteps import DiskStep, QuiesceStep
 from vmhost.model.steps import (
     AwaitGuest,
     CheckTuning,
@@ -87,7 +88,9 @@ def execute(step: Step, context: Context) -> str:
         return execute_backup(step, context)
     if isinstance(step, AwaitGuest):
         return await_guest(step, context)
-    if isinstance(step, SnapshotStep):
+    if isinstance(step, QuiesceStep):
+        return quiesce(step, context)
+    if isinstance(step, DiskStep):
         execute_on_disks(step, context.ports)
     elif isinstance(step, KeeperStep):
         _keep(step, context.ports.keeper)

@@ -14,7 +14,7 @@ from vmhost.model.backupsteps import DeletePoint, DropCheckpoint, RemoveFile
 from vmhost.model.errors import Absent, VmhostError
 from vmhost.model.netsteps import InstallNetworkUnit, KeepNetwork, RemoveNetworkUnit
 from vmhost.model.plan import Planned
-from vmhost.model.snapsteps import KeepSnapshots, MergeOverlays
+from vmhost.model.snapsteps import KeepSnapshots, MergeOverlays, SeeThawed
 from vmhost.model.steps import (
     CloseAccess,
     DeleteBridge,
@@ -50,6 +50,7 @@ FORWARD = (
     DropCheckpoint,
     DeletePoint,
     RemoveFile,
+    SeeThawed,
 )
 
 

@@ -8,20 +8,20 @@ from vmhost.model.errors import Absent, DriverError
 from vmhost.model.snapshots import SNAPSHOTS
 from vmhost.model.snapsteps import (
     CheckNvram,
+    DiskStep,
     KeepNvram,
     KeepSnapshots,
     MergeOverlays,
     Overlay,
     PutNvram,
     SnapshotDisks,
-    SnapshotStep,
 )
 from vmhost.ports import Ports
 from vmhost.render.parse.domain import parse_domain
 from vmhost.render.snapshots import with_sources
 
 
-def execute_on_disks(step: SnapshotStep, ports: Ports) -> None:
+def execute_on_disks(step: DiskStep, ports: Ports) -> None:
     """Do one step. :raises DriverError: it failed; but for merging nothing was changed."""
     hypervisor, files = ports.hypervisor, ports.files
     match step:

@@ -105,6 +105,11 @@ class DeletePoint:
     ref: PointRef
     kind: Literal["delete-point"] = "delete-point"
 
+    @property
+    def uuid(self) -> str:
+        """The guest whose point it is: nobody takes another one of it meanwhile."""
+        return self.ref.guest
+
 
 @dataclass(frozen=True, slots=True)
 class DropCheckpoint:

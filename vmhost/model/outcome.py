@@ -27,7 +27,8 @@ class Outcome:
             return f"{self.plan.site}: nothing to do"
         ready = "".join(f"; {guest}: cloud-init {verdict}" for guest, verdict in self.verdicts)
         steps = f"{len(self.done)} step{'' if len(self.done) == 1 else 's'}"
-        return f"{self.plan.site}: {steps} done in {self.total_seconds:.1f} s{ready}"
+        where = f"{self.plan.site}: " if self.plan.site else ""
+        return f"{where}{steps} done in {self.total_seconds:.1f} s{ready}"
 
 
 JobState = Literal["running", "done", "failed", "cancelled", "interrupted"]

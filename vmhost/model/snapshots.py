@@ -63,12 +63,14 @@ class Snapshots:
     """All snapshots of a guest. ``present`` is the one that its disks rest on now, 0: none; ``next`` the next number.
 
     ``reverted`` is when the guest last went back to one (ISO 8601, UTC): what was noted of its disks before is void.
+    ``frozen`` is since when its file systems are frozen and nobody could thaw them; mostly empty.
     """
 
     items: tuple[Snapshot, ...] = ()
     present: int = 0
     next: int = 1
     reverted: str = ""
+    frozen: str = ""
     version: int = SNAPSHOTS_VERSION
 
     @property

@@ -84,4 +84,48 @@ class PutNvram:
     kind: Literal["put-nvram"] = "put-nvram"
 
 
-SnapshotStep = SnapshotDisks | MergeOverlays | KeepSnapshots | KeepNvram | CheckNvram | PutNvram
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Let a guest freeze its file systems through its agent, at most so many seconds; a guest that does not is no
+    failure unless it is ``required``.
+    """
+
+    uuid: str
+    name: str
+    timeout: float
+    required: bool = False
+    kind: Literal["freeze"] = "freeze"
+
+
+@dataclass(frozen=True, slots=True)
+class Thaw:
+    """Thaw a guest's file systems: through its agent, then over SSH. ``must``: that it cannot be done is a failure."""
+
+    uuid: str
+    name: str
+    must: bool = False
+    kind: Literal["thaw"] = "thaw"
+
+
+@dataclass(frozen=True, slots=True)
+class NoteLevel:
+    """Note with a snapshot, by its number, what it is worth: what the freeze of the same operation has reached."""
+
+    uuid: str
+    name: str
+    number: int
+    kind: Literal["note-level"] = "note-level"
+
+
+@dataclass(frozen=True, slots=True)
+class SeeThawed:
+    """Look whether the guest was thawed; if it was not, try again, and then say everywhere that it is frozen."""
+
+    uuid: str
+    name: str
+    kind: Literal["see-thawed"] = "see-thawed"
+
+
+DiskStep = SnapshotDisks | MergeOverlays | KeepSnapshots | KeepNvram | CheckNvram | PutNvram
+QuiesceStep = Freeze | Thaw | NoteLevel | SeeThawed
+SnapshotStep = DiskStep | QuiesceStep

@@ -22,6 +22,7 @@ from vmhost.plan.restore import RestoreRequest, disk_files, find_point, plan_con
 if TYPE_CHECKING:
     from vmhost.model.observed import Observed
     from vmhost.model.plan import Plan
+    from vmhost.model.retention import Keep
     from vmhost.ops.host import Host
     from vmhost.ports import Ports
 
@@ -215,6 +216,15 @@ class Backups:
             return plan_confirm(name, observed, {file: ports.repositories.kept(file) for file in disk_files(domain)})
 
         return Proposal(f"confirm {name}", again(observe(ports)), again, locks_host=False)
+
+    def plan_prune(self, names: Sequence[str], keep: Keep, *, repository: str | None = None) -> Proposal:
+        """Return what would be deleted of the points of guests, of all if there are no names; nothing is changed.
+
+        :raises NotFound: there is no point of one of them.
+        """
+        from vmhost.ops.prune import propose_prune
+
+        return propose_prune(self._host, names, keep, repository)
 
     def _path(self, repository: str | None) -> str:
         return str(Path(repository).absolute()) if repository else str(self._ports.layout.backups)

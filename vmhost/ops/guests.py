@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vmhost.engine.observe import observe_domains
 from vmhost.model.errors import NotFound
+from vmhost.render.parse.snapshots import parse_snapshots
 
 if TYPE_CHECKING:
     from vmhost.model.domains import ObservedDomain
@@ -40,8 +41,9 @@ class GuestDetails:
 
 
 def list_guests(hypervisor: Hypervisor) -> tuple[GuestRow, ...]:
-    """Return all guests by name, ours and foreign."""
-    return tuple(row_of(domain) for domain in observe_domains(hypervisor))
+    """Return all guests by name, ours and foreign; first those whose file systems are frozen."""
+    rows = (row_of(domain) for domain in observe_domains(hypervisor))
+    return tuple(sorted(rows, key=lambda row: "FROZEN" not in row.flags))
 
 
 def row_of(domain: ObservedDomain) -> GuestRow:
@@ -49,6 +51,7 @@ def row_of(domain: ObservedDomain) -> GuestRow:
     metadata = domain.metadata
     nics = metadata.identity.nics if metadata else ()
     flags = (
+        ("FROZEN",) if domain.active and parse_snapshots(domain.raw.xml).frozen else (),
         ("foreign",) if metadata is None else (),
         ("protected",) if metadata and metadata.protect else (),
         ("pending",) if metadata and metadata.pending else (),

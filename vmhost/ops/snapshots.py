@@ -15,7 +15,7 @@ from vmhost.model.units import check_name
 from vmhost.ops.guests import find_guest
 from vmhost.ops.proposals import Proposal
 from vmhost.plan.snapmerge import plan_delete_snapshot
-from vmhost.plan.snapshots import plan_create, plan_revert
+from vmhost.plan.snapshots import plan_create, plan_revert, plan_thaw
 from vmhost.render.parse.snapshots import parse_snapshots
 
 if TYPE_CHECKING:
@@ -59,10 +59,11 @@ class Snapshots:
         sizes = {(v.pool, v.name): v.allocation for pool in observe_pools(hypervisor) for v in pool.volumes}
         return tuple(row for domain in domains for row in _rows(domain, sizes))
 
-    def plan_create(self, guest: str, name: str = "") -> Proposal:
+    def plan_create(self, guest: str, name: str = "", *, quiesce: bool | None = None) -> Proposal:
         """Return what would be done to take a snapshot; nothing is changed.
 
         :param name: how it is to be called; empty: after the time.
+        :param quiesce: None: freeze the guest's file systems if they let themselves be; True: they must; False: do not.
         :raises NotFound: no such guest; :raises UsageError: this is no name; :raises Refused: it has one of that name,
             or none can be taken of it.
         """
@@ -70,7 +71,7 @@ class Snapshots:
         called = _checked(name) if name else datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
 
         def again(fresh: Observed) -> Plan:
-            return plan_create(guest, called, fresh, created=iso(now))
+            return plan_create(guest, called, fresh, created=iso(now), quiesce=quiesce)
 
         return self._proposal(f"snapshot {guest}", again)
 
@@ -94,6 +95,13 @@ class Snapshots:
         :raises NotFound: no such guest or snapshot; :raises Refused: others rest on it.
         """
         return self._proposal(f"delete snapshot of {guest}", lambda fresh: plan_delete_snapshot(guest, name, fresh))
+
+    def plan_thaw(self, guest: str) -> Proposal:
+        """Return what would be done to thaw a guest's file systems; nothing is changed.
+
+        :raises NotFound: no such guest; :raises Refused: it does not run.
+        """
+        return self._proposal(f"thaw {guest}", lambda fresh: plan_thaw(guest, fresh))
 
     def _proposal(self, operation: str, again: Callable[[Observed], Plan]) -> Proposal:
         return Proposal(operation, again(observe(self._host.ports)), again)

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Final
 
 from vmhost.model.observed import Observed, ObservedVolume
 from vmhost.model.permit import Permit
 from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.snapshots import MOST_DEEP, KeptDisk, Level, Snapshot, nvram_name, overlay_name
-from vmhost.model.snapsteps import CheckNvram, KeepNvram, MergeOverlays, Overlay, PutNvram, SnapshotDisks
+from vmhost.model.snapsteps import (
+    CheckNvram,
+    Freeze,
+    KeepNvram,
+    MergeOverlays,
+    NoteLevel,
+    Overlay,
+    PutNvram,
+    SeeThawed,
+    SnapshotDisks,
+    Thaw,
+)
 from vmhost.model.steps import (
     CreateVolume,
     DefineDomain,
@@ -22,13 +34,19 @@ from vmhost.model.steps import (
 from vmhost.plan.request import Conflict, Protected, Refused
 from vmhost.plan.snapsubject import PRESENT, Disk, Subject, look, named, refuse_saved, site_of
 from vmhost.plan.tuning import check_start
+from vmhost.render.parse.domain import agent_connected
 from vmhost.render.parse.tuning import parse_tuning
 from vmhost.render.snapshots import with_snapshots, with_sources
 
+FREEZE: Final = 10.0
+"""Seconds that a guest has to freeze its file systems, its own hooks included."""
 
-def plan_create(name: str, snapshot: str, observed: Observed, *, created: str, level: Level = Level.CRASH) -> Plan:
+
+def plan_create(name: str, snapshot: str, observed: Observed, *, created: str, quiesce: bool | None = None) -> Plan:
     """Return the plan that takes a snapshot of a guest, running or not. ``created`` is ISO 8601 in UTC.
 
+    :param quiesce: None: freeze the file systems of a guest that runs, if its agent is there and they let themselves be
+        frozen; True: they must; False: do not try.
     :raises NotFound: no such guest; :raises Conflict: it has a snapshot of that name; :raises Refused: it is foreign,
         its memory is saved, its snapshots lie too deep, or a disk is of a kind that has none.
     """
@@ -42,12 +60,18 @@ def plan_create(name: str, snapshot: str, observed: Observed, *, created: str, l
         oldest = have.line(have.present)[-1].name
         text = f"its disks rest on {have.depth} snapshots, {MOST_DEEP} are the most"
         raise Refused(text, subject=name, hint=f"vmhost snapshot delete {name} {oldest}")
-    new = _taken(subject, snapshot, created, level)
+    new = _taken(subject, snapshot, created)
     after = replace(have, items=(*have.items, new), present=new.number, next=new.number + 1)
     overlays = tuple(_overlay(subject, disk, new.number) for disk in subject.disks)
     steps = [*_keep_nvram(subject, new), *(_on(subject, disk, disk.volume, new.number) for disk in subject.disks)]
     domain = subject.domain
+    freezes = _freezes(subject, quiesce)
+    last: list[Planned] = []
     if domain.active:
+        freeze = Freeze(domain.uuid, domain.name, FREEZE, required=quiesce is True)
+        if freezes:
+            undo_freeze = Thaw(domain.uuid, domain.name, must=True)
+            steps.append(subject.planned(freeze, undo_freeze, "freeze its file systems"))
         ids = ", ".join(disk.id for disk in subject.disks)
         steps.append(
             subject.planned(
@@ -56,15 +80,43 @@ def plan_create(name: str, snapshot: str, observed: Observed, *, created: str, l
                 f"snapshot {snapshot} of {ids} at one instant",
             )
         )
+        if freezes:
+            steps.append(subject.planned(Thaw(domain.uuid, domain.name), None, "thaw its file systems"))
         if new.nvram:
             check = CheckNvram(domain.uuid, domain.name, _nvram_path(subject, new))
             steps.append(subject.planned(check, None, "its UEFI variables did not change meanwhile"))
         undo = subject.records(have)
         steps.append(subject.planned(subject.records(after), undo, f"note snapshot {snapshot}"))
+        if freezes:
+            note = NoteLevel(domain.uuid, domain.name, new.number)
+            steps.append(subject.planned(note, None, "note what the snapshot is worth"))
+            last.append(subject.planned(SeeThawed(domain.uuid, domain.name), None, "see that it is thawed"))
     else:
         xml = with_sources(domain.raw.xml, {overlay.target: overlay.top for overlay in overlays})
         steps.append(_define(subject, with_snapshots(xml, after), f"snapshot {snapshot}: it goes on in new files"))
-    return Plan(site_of(subject), tuple(steps))
+    return Plan(site_of(subject), tuple(steps), tuple(last))
+
+
+def plan_thaw(name: str, observed: Observed) -> Plan:
+    """Return the plan that thaws a guest. :raises NotFound: no such guest; :raises Refused: it does not run."""
+    subject = look(name, observed)
+    domain = subject.domain
+    if not domain.active:
+        raise Refused("it does not run, so nothing of it is frozen", subject=name, hint=f"vmhost guest start {name}")
+    thaw = Thaw(domain.uuid, domain.name, must=True)
+    return Plan(site_of(subject), (subject.planned(thaw, None, "thaw its file systems"),))
+
+
+def _freezes(subject: Subject, quiesce: bool | None) -> bool:
+    """Return whether to freeze. :raises Refused: it must be, and nobody is there to do it."""
+    domain = subject.domain
+    if quiesce is False or not domain.active:
+        return False
+    connected = agent_connected(domain.raw.live_xml)
+    if quiesce and not connected:
+        text = "its agent is not connected, so its file systems cannot be frozen"
+        raise Refused(text, subject=domain.name, hint=f"vmhost guest console {domain.name}")
+    return connected
 
 
 def plan_revert(
@@ -91,7 +143,7 @@ def plan_revert(
     notes = list(_differences(subject, back))
     subject = replace(subject, disks=tuple(here))  # what was not there then stays as it is
     why = f"before the revert to {snapshot}"
-    new = _taken(subject, f"before-revert-{have.next}", created, Level.CRASH, why)
+    new = _taken(subject, f"before-revert-{have.next}", created, why)
     after = replace(have, items=(*have.items, new), present=back.number, next=new.number + 1, reverted=created)
     steps = [*_stop(subject, permit, timeout), *_keep_nvram(subject, new)]
     sources = {}
@@ -139,14 +191,14 @@ def _stop(subject: Subject, permit: Permit, timeout: float) -> Iterator[Planned]
         yield subject.planned(do, StartDomain(uuid, name), text, Change.NEEDS_STOP)
 
 
-def _taken(subject: Subject, name: str, created: str, level: Level, why: str = "") -> Snapshot:
+def _taken(subject: Subject, name: str, created: str, why: str = "") -> Snapshot:
     number = subject.snapshots.next or 1
     uefi = subject.domain.facts.firmware == "uefi"
     return Snapshot(
         number=number,
         name=name,
         created=created,
-        level=level,
+        level=Level.CRASH,
         parent=subject.snapshots.present,
         disks=tuple(KeptDisk(disk.id, disk.volume.pool, disk.volume.name) for disk in subject.disks),
         nvram=nvram_name(subject.domain.uuid, number) if uefi else "",

@@ -51,7 +51,7 @@ def _element(snapshots: Snapshots) -> etree._Element:
     root = etree.Element(_tag("snapshots"), nsmap={PREFIX: SNAPSHOTS})
     root.set("version", str(snapshots.version))
     root.set("next", str(snapshots.next))
-    _set(root, present=str(snapshots.present or ""), reverted=snapshots.reverted)
+    _set(root, present=str(snapshots.present or ""), reverted=snapshots.reverted, frozen=snapshots.frozen)
     root.extend(_snapshot(item) for item in snapshots.items)
     return root
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from vmhost.model.errors import Absent, DriverError, Unreachable
 from vmhost.render.parse.cloudinit import VERDICT_ARGV
-from vmhost.testing import commands, guests
+from vmhost.testing import commands, freezing, guests
 from vmhost.testing.commands import Inside, Program, Ran
 from vmhost.testing.machine import Machine
 from vmhost.testing.world import Domain, World
@@ -41,6 +41,8 @@ class FakeAgents:
             "guest-ping": lambda _: {},
             "guest-get-host-name": lambda asked: {"host-name": _inside(asked).system.hostname},
             "guest-network-get-interfaces": _interfaces,
+            "guest-fsfreeze-freeze": lambda asked: freezing.freeze(asked.world, asked.domain),
+            "guest-fsfreeze-thaw": lambda asked: freezing.thaw(asked.world, asked.domain),
             "guest-exec": self._exec,
             "guest-exec-status": self._exec_status,
         }
@@ -56,14 +58,26 @@ class FakeAgents:
             domain = world.domains.get(uuid)
             if domain is None or not domain.state.active:
                 raise Absent("it does not run", subject=domain.name if domain else uuid, hint="vmhost guest list")
-            if not (domain.up and world.behaviour(domain.name).agent):
+            how = freezing.answering(world, domain, name)
+            if how == "silent":
+                self._machine.advance(timeout)
+                if name == "guest-fsfreeze-freeze":
+                    freezing.freeze(world, domain)
+                raise Unreachable("Guest agent is not responding", subject=domain.name, retryable=True)
+            if how == "nonsense":
+                return "(nonsense)"
+            if how == "gone" or not (domain.up and world.behaviour(domain.name).agent):
                 text = "Guest agent is not responding: QEMU guest agent is not connected"
                 raise Unreachable(text, subject=domain.name, retryable=True)
             if name not in self.answers:
                 text = f"unable to execute QEMU agent command '{name}': The command {name} has not been found"
                 raise DriverError(f"internal error: {text}", subject=domain.name)
             asked = Asked(world, domain, question.get("arguments", {}))
-            return json.dumps({"return": self.answers[name](asked)})
+            answer = json.dumps({"return": self.answers[name](asked)})
+            if name == "guest-fsfreeze-freeze" and freezing.answering(world, domain, name) == "silent":
+                self._machine.advance(timeout)
+                raise Unreachable("Guest agent is not responding", subject=domain.name, retryable=True)
+            return answer
 
     def _exec(self, asked: Asked) -> dict[str, int]:
         arguments = asked.arguments

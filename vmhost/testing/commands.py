@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vmhost.render.parse.cloudinit import VERDICT_ARGV, verdict_output
+from vmhost.render.parse.quiesce import HOOKS_ARGV, TOLD
 from vmhost.testing.guests import REPORTS
 from vmhost.testing.world import System
 
@@ -49,7 +50,9 @@ def _cat(inside: Inside, arguments: Sequence[str], data: bytes) -> Ran:
 
 
 def _sh(inside: Inside, arguments: Sequence[str], _: bytes) -> Ran:
-    """A fake guest has no shell; it knows what vmhost's own question for cloud-init's verdict asks."""
+    """A fake guest has no shell; it knows vmhost's own questions: for cloud-init's verdict, and for hooks."""
+    if tuple(arguments) == HOOKS_ARGV[1:]:
+        return Ran(TOLD if "/etc/qemu/fsfreeze-hook" in inside.system.files else b"")
     if tuple(arguments) != VERDICT_ARGV[1:]:
         return Ran(stderr=b"sh: this guest runs single programs only\n", exit_code=126)
     result, status = (inside.system.files[path] for path in REPORTS)

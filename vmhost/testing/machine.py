@@ -90,7 +90,7 @@ class Machine:
         """End a domain's run; a transient one is gone with it."""
         hook.at_end(self.world, domain)
         was_connected = domain.up and self.world.behaviour(domain.name).agent
-        domain.state, domain.live_xml = DomainState.SHUTOFF, ""
+        domain.state, domain.live_xml, domain.frozen = DomainState.SHUTOFF, "", 0
         domain.up, domain.up_at, domain.done_at, domain.down_at, domain.reached = False, 0.0, 0.0, 0.0, []
         if was_connected:
             self.emit(domain, "agent-disconnected")

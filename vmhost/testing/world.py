@@ -23,6 +23,9 @@ class Behaviour:
 
     ``boots`` False: it never comes up. ``host_key`` another key than its seed's, when it is somebody else's machine.
     ``verdict`` is cloud-init's, with its ``errors`` and ``warnings``. ``obeys`` False: it does not shut down.
+    ``freezes`` is what is wrong with its agent when it is to freeze: ``silent`` (never an answer), ``late`` (it
+    freezes, and answers nothing for 12 s), ``garbage``, ``dies`` (between freeze and thaw). ``dead_man``: it thaws
+    itself after 10 s.
     """
 
     boots: bool = True
@@ -36,6 +39,8 @@ class Behaviour:
     warnings: list[str] = field(default_factory=list)
     obeys: bool = True
     shutdown_seconds: float = 0.0
+    freezes: str = ""
+    dead_man: bool = True
 
 
 @dataclass(slots=True)
@@ -94,6 +99,7 @@ class Domain:
     ``up_at``, ``done_at`` and ``down_at`` are moments of the world at which its guest comes up, its cloud-init ends and
     it goes down, 0 for none. ``reached`` holds the address of each MAC and its bridge while the guest is up.
     ``backup`` is the XML of the backup job that runs.
+    ``frozen`` counts its file systems that are, since the moment ``frozen_at``.
     """
 
     uuid: str
@@ -113,6 +119,8 @@ class Domain:
     reached: list[tuple[str, str, str]] = field(default_factory=list)
     checkpoints: list[str] = field(default_factory=list)
     backup: str = ""
+    frozen: int = 0
+    frozen_at: float = 0.0
 
 
 @dataclass(slots=True)

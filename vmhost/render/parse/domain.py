@@ -72,6 +72,12 @@ def alias_of(element: Node) -> str:
     return "" if alias is None else alias.get("name", "")
 
 
+def agent_connected(xml: str | Node) -> bool:
+    """Whether a running domain's XML says that its guest agent has opened its channel."""
+    targets = look_into(xml).findall("devices/channel/target")
+    return any(t.get("name") == "org.qemu.guest_agent.0" and t.get("state") == "connected" for t in targets)
+
+
 def _firmware(root: Node) -> str:
     system, loader = root.find("os"), root.find("os/loader")
     if system is not None and system.get("firmware") == "efi":

@@ -26,6 +26,7 @@ def parse_snapshots(xml: str | Node) -> Snapshots:
         present=_number(element.get("present")),
         next=_number(element.get("next")),
         reverted=element.get("reverted", ""),
+        frozen=element.get("frozen", ""),
         version=_number(element.get("version")) or SNAPSHOTS_VERSION + 1,
     )
 

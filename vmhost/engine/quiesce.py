@@ -1,0 +1,227 @@
+"""Freezing and thawing a guest's file systems, bounded on every side. Why so: docs/decisions/0087."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final, assert_never
+
+from vmhost.engine.agent import begin_command, output_of
+from vmhost.engine.context import Context, Quiesced
+from vmhost.engine.reach import address_of
+from vmhost.model.errors import Absent, DriverError, GuestError, VmhostError
+from vmhost.model.events import Notice
+from vmhost.model.reservations import iso
+from vmhost.model.shell import SshTarget
+from vmhost.model.snapshots import SNAPSHOTS, Level
+from vmhost.model.snapsteps import Freeze, NoteLevel, QuiesceStep, SeeThawed, Thaw
+from vmhost.render.parse.metadata import parse_metadata
+from vmhost.render.parse.quiesce import HOOKS_ARGV, THAW_ARGV, TOLD
+from vmhost.render.parse.snapshots import parse_snapshots
+from vmhost.render.snapshots import snapshots_xml
+
+ASK: Final = 3.0
+"""Seconds that an agent has for an answer that costs it nothing."""
+
+PATIENCE: Final = 25.0
+"""Seconds in which thawing is tried: longer than the dead-man in the guest waits, and than a late freeze may take."""
+
+DEAD_MAN, MARGIN = 10.0, 1.0
+"""Seconds after which guests of our images thaw themselves, and how much sooner we do not rely on it any more."""
+
+PAUSE: Final = 1.0
+SSH: Final = 10.0
+
+
+def quiesce(step: QuiesceStep, context: Context) -> str:
+    """Do one step and return what is worth telling of it.
+
+    :raises GuestError: the guest had to be frozen, or thawed, and was not. :raises Absent: it does not run.
+    """
+    match step:
+        case Freeze():
+            return _freeze(step, context)
+        case Thaw(uuid, name, must):
+            return _thaw_step(uuid, name, context, must=must)
+        case NoteLevel(uuid, _, number):
+            return _note(uuid, number, context)
+        case SeeThawed(uuid, name):
+            return _see_thawed(uuid, name, context)
+        case _:
+            assert_never(step)
+
+
+def _freeze(step: Freeze, context: Context) -> str:
+    """Freeze, and write down what that has reached; a guest that does not answer keeps nobody waiting for long."""
+    uuid = step.uuid
+    context.quiesced[uuid] = Quiesced(Level.CRASH)
+    try:
+        _ask(context, uuid, "guest-ping", ASK)
+        level = Level.APPLICATION if _has_hooks(context, uuid) else Level.FILESYSTEM
+        # from here on it may be frozen, whatever we hear of it
+        asked = context.ports.clock.monotonic()
+        context.quiesced[uuid] = Quiesced(Level.CRASH, open=True)
+        count = _ask(context, uuid, "guest-fsfreeze-freeze", step.timeout)
+        if not isinstance(count, int) or count < 1:
+            raise DriverError("its agent froze nothing", subject=step.name)
+    except Absent:
+        raise
+    except DriverError as error:
+        if step.required:
+            text = f"its file systems were not frozen: {error.message}"
+            raise GuestError(text, subject=step.name, hint="leave --quiesce out") from error
+        context.on_event(Notice(step.name, f"not quiesced: {error.message}"))
+        return ""
+    context.quiesced[uuid] = Quiesced(level, count, open=True, since=asked)
+    return ""
+
+
+def _thaw_step(uuid: str, name: str, context: Context, *, must: bool) -> str:
+    """Thaw what was frozen; when it thawed before its time, the point is worth no more than a crash.
+
+    That is so when fewer file systems are thawed than were frozen; where nobody tells, when so much time went by
+    that the dead-man in the guest may have been at work.
+    """
+    reached, began = context.quiesced.get(uuid), context.ports.clock.monotonic()
+    if reached is not None and not reached.open and not must:
+        return ""
+    thawed = _thaw(uuid, name, context, PATIENCE if must else ASK * 2)
+    if thawed is None and must:
+        _mark(uuid, context, frozen=True)
+        raise _frozen(name)
+    if thawed is not None:
+        _mark(uuid, context, frozen=False)
+    if reached is not None:
+        told = thawed is not None and thawed >= 0
+        late = (thawed or 0) < reached.frozen if told else began - reached.since >= DEAD_MAN - MARGIN
+        level = Level.CRASH if late else reached.level
+        context.quiesced[uuid] = replace(reached, level=level, open=thawed is None)
+        if late and reached.frozen:
+            context.on_event(Notice(name, "its file systems thawed before the snapshot was taken: not quiesced"))
+    return ""
+
+
+def _see_thawed(uuid: str, name: str, context: Context) -> str:
+    """Try again to thaw what would not be thawed. :raises GuestError: in vain; every list says so from now on."""
+    reached = context.quiesced.get(uuid)
+    if reached is not None and not reached.open:
+        return ""
+    with suppress(Absent):  # a guest that ended is no longer frozen
+        if _thaw(uuid, name, context, PATIENCE) is None:
+            _mark(uuid, context, frozen=True)
+            raise _frozen(name)
+        _mark(uuid, context, frozen=False)
+    return ""
+
+
+def _frozen(name: str) -> GuestError:
+    text = "its file systems are FROZEN, and neither its agent nor SSH thaws them"
+    return GuestError(text, subject=name, hint=f"vmhost snapshot thaw {name}, or vmhost guest stop {name} --power-off")
+
+
+def _thaw(uuid: str, name: str, context: Context, patience: float) -> int | None:
+    """Thaw, and return how many file systems were frozen until then; -1: not known; None: nobody could thaw them."""
+    ports = context.ports
+    wakeups = ports.signals.open(ports.hypervisor, uuid, "")
+    try:
+        deadline = ports.clock.monotonic() + patience
+        while True:
+            try:
+                count = _ask(context, uuid, "guest-fsfreeze-thaw", ASK)
+                if isinstance(count, int):
+                    return count
+            except Absent:
+                raise
+            except DriverError:
+                pass
+            if ports.clock.monotonic() >= deadline:
+                break
+            wakeups.wait(PAUSE)  # an agent that comes back ends the wait
+    finally:
+        wakeups.close()
+    return -1 if _thaw_by_ssh(uuid, context) else None
+
+
+def _thaw_by_ssh(uuid: str, context: Context) -> bool:
+    """Thaw over SSH. Whether it went well is what the guest says."""
+    ports = context.ports
+    metadata = parse_metadata(ports.hypervisor.domain(uuid).xml)
+    key = context.private_keys.get(metadata.site, "") if metadata else ""
+    if metadata is None or not key:
+        return False
+    try:
+        reach = address_of(metadata.identity, ports)
+        if reach is None:
+            return False
+        target = SshTarget(
+            guest=metadata.identity.name,
+            host=reach.host,
+            port=reach.port,
+            via=reach.via,
+            user=str(json.loads(metadata.spec or "{}").get("cloud_init", {}).get("user", "vmhost")),
+            host_keys=(metadata.identity.host_key,),
+            private_key_files=(ports.keys.private_file(metadata.site),),
+        )
+        session = ports.shell.connect(target, deadline=ports.clock.monotonic() + SSH)
+        try:
+            return session.run(THAW_ARGV, timeout=SSH, sudo=True).exit_code == 0
+        finally:
+            session.close()
+    except (VmhostError, ValueError):
+        return False
+
+
+def _note(uuid: str, number: int, context: Context) -> str:
+    """Write the level that was reached to a snapshot's record, and tell it."""
+    reached = context.quiesced.get(uuid, Quiesced(Level.CRASH))
+    have = parse_snapshots(context.ports.hypervisor.domain(uuid).xml)
+    items = (replace(one, level=reached.level) if one.number == number else one for one in have.items)
+    changed = replace(have, items=tuple(items))
+    if changed != have:
+        context.ports.hypervisor.set_metadata(uuid, snapshots_xml(changed), SNAPSHOTS)
+    return f"snapshot of level {reached.level}"
+
+
+def _mark(uuid: str, context: Context, *, frozen: bool) -> None:
+    """Say in the guest's definition that it is frozen, or no longer."""
+    have = parse_snapshots(context.ports.hypervisor.domain(uuid).xml)
+    if bool(have.frozen) == frozen:
+        return
+    changed = replace(have, frozen=iso(context.ports.clock.now()) if frozen else "")
+    context.ports.hypervisor.set_metadata(uuid, snapshots_xml(changed), SNAPSHOTS)
+
+
+def _has_hooks(context: Context, uuid: str) -> bool:
+    """Whether programs of the guest are told before it freezes; one that lets nobody look counts as without."""
+    try:
+        pid = begin_command(context.ports.hypervisor, uuid, HOOKS_ARGV)
+        for said in _outputs(context, uuid, pid):
+            if said is not None:
+                return said.strip() == TOLD
+    except Absent:
+        raise
+    except (DriverError, KeyError, TypeError, ValueError):
+        pass
+    return False
+
+
+def _outputs(context: Context, uuid: str, pid: int) -> Iterator[bytes | None]:
+    """Yield what a short command in the guest has written, or None while it runs; for about a second."""
+    wakeups = context.ports.signals.open(context.ports.hypervisor, uuid, "")
+    try:
+        for _ in range(20):
+            yield output_of(context.ports.hypervisor, uuid, pid)
+            wakeups.wait(0.05)
+    finally:
+        wakeups.close()
+
+
+def _ask(context: Context, uuid: str, name: str, timeout: float) -> Any:
+    """Return an agent's answer. :raises DriverError: there is none in time, or it makes no sense."""
+    answer = context.ports.hypervisor.agent(uuid, json.dumps({"execute": name}), timeout)
+    try:
+        return json.loads(answer)["return"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DriverError(f"the guest agent gave no sensible answer to {name}", subject=uuid) from error

@@ -1,0 +1,74 @@
+"""Pruning: the points that a rule no longer keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from vmhost.engine.observe import observe
+from vmhost.model.errors import NotFound, UsageError
+from vmhost.model.retention import Keep
+from vmhost.ops.proposals import Proposal
+from vmhost.plan.prune import plan_prune
+
+if TYPE_CHECKING:
+    from vmhost.model.observed import Observed
+    from vmhost.model.plan import Plan
+    from vmhost.ops.host import Host
+
+COUNTED: Final = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
+EXAMPLE: Final = "daily=7,weekly=4,monthly=6"
+
+
+def parse_keep(text: str) -> Keep:
+    """Return the rules that a text such as ``last=3,daily=7,within=48h`` says. :raises UsageError: it says none."""
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        rule, _, value = part.strip().partition("=")
+        try:
+            if rule in found or rule not in (*COUNTED, "within"):
+                raise ValueError(f"{part.strip()!r} is no rule: {', '.join(COUNTED)} or within, each once")
+            found[rule] = _span(value) if rule == "within" else _count(value)
+        except ValueError as error:
+            raise UsageError(str(error), subject="--keep", hint=f"--keep {EXAMPLE}") from error
+    within = found.pop("within", 0.0)
+    keep = Keep(**{rule: int(value) for rule, value in found.items()}, within=within)
+    if not keep.rules:
+        raise UsageError("nothing would be kept for its own sake", subject="--keep", hint=f"--keep {EXAMPLE}")
+    return keep
+
+
+def _span(text: str) -> float:
+    unit = {"h": 3600.0, "d": 86_400.0}.get(text[-1:])
+    if unit is None:
+        raise ValueError(f"{text!r} is no time: write hours or days, as 48h or 14d")
+    return _count(text[:-1]) * unit
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 7):
+        raise ValueError(f"{text!r} is no whole number")
+    return int(text)
+
+
+def propose_prune(host: Host, names: Sequence[str], keep: Keep, repository: str | None = None) -> Proposal:
+    """Return what would be deleted; nothing is changed. Days and weeks are those of this machine's time zone.
+
+    :param names: guests, also those that are gone, by name or UUID; empty: all of this host's.
+    :raises NotFound: there is no point of one of them.
+    """
+    ports, backups = host.ports, host.backups
+    place, zone = backups.repository(repository), datetime.now().astimezone().tzinfo
+
+    def again(_: Observed) -> Plan:
+        points = ports.repositories.points(place.path)
+        known = {name for point in points for name in (point.name, point.ref.guest)}
+        missing = next((name for name in names if name not in known), None)
+        if missing is not None:
+            raise NotFound("there is no point of this guest", subject=missing, hint="vmhost backup list")
+        chosen = [p for p in points if not names or p.name in names or p.ref.guest in names]
+        assert zone is not None
+        return plan_prune(chosen, keep, place.host, zone)
+
+    return Proposal(f"prune {' '.join(names) or 'all'}", again(observe(ports)), again, locks_host=False)

@@ -1,0 +1,43 @@
+"""Points that go, as retention says; what lies on them goes first. Why so: docs/decisions/0086."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, tzinfo
+
+from vmhost.model.backupsteps import DeletePoint
+from vmhost.model.plan import Change, Note, Plan, Planned
+from vmhost.model.points import Point
+from vmhost.model.retention import Held, Keep, Verdict
+from vmhost.plan.retention import retain
+
+
+def plan_prune(points: Iterable[Point], keep: Keep, host: str, zone: tzinfo = UTC) -> Plan:
+    """Return the plan that deletes what retention lets go, guest by guest; its notes say why the others stay.
+
+    :param points: of one repository.
+    :param host: whose points may go: what other hosts have put there is theirs.
+    """
+    mine = [point for point in points if point.ref.host == host]
+    after: list[Planned] = []
+    notes: list[Note] = []
+    for guest in dict.fromkeys(point.ref.guest for point in mine):
+        its = {point.id: point for point in mine if point.ref.guest == guest}
+        for verdict in retain([held(point) for point in its.values()], keep, zone):
+            point = its[verdict.point.id]
+            if verdict.keep:
+                notes.append(Note(point.name, f"{point.id} stays: {', '.join(verdict.reasons)}"))
+            else:
+                after.append(_delete(point, verdict))
+    return Plan("", after=tuple(after), notes=tuple(notes))
+
+
+def held(point: Point) -> Held:
+    """Return a point as retention sees it."""
+    taken = datetime.fromisoformat(point.taken).timestamp()
+    return Held(point.id, point.generation, taken, needs=point.parent)
+
+
+def _delete(point: Point, verdict: Verdict) -> Planned:
+    why = f"{point.name}: delete point {point.id} for good: {', '.join(verdict.reasons)}"
+    return Planned(DeletePoint(point.ref), None, Change.REMOVE, point.name, why)
