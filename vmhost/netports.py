@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from vmhost.model.netsteps import GuardNetwork, HostRoute, KeepNetwork, LinkStep, PortStep
     from vmhost.model.network import LinkManager, ObservedNetwork
     from vmhost.model.observed import Neighbour, ObservedHook, ObservedLink
+    from vmhost.model.probing import HttpAnswer, HttpAsk
     from vmhost.model.reach import AccessPort
     from vmhost.model.reservations import Reservation
+    from vmhost.model.shell import SshTarget
     from vmhost.model.vlans import PortVlans
     from vmhost.model.wire import KernelNetwork
+    from vmhost.ports import ShellSession
 
 
 class Keeper(Protocol):
@@ -147,3 +150,17 @@ class Reservations(Protocol):
 
     def drop(self, items: Sequence[Reservation]) -> None:
         """Forget them; those that are not there are fine."""
+
+
+class Prober(Protocol):
+    """Looks at what answers in a guest, by the way that leads to its SSH server; ``inside``: by that session, from
+    within the guest. ``timeout`` holds for everything together.
+    """
+
+    def tcp(self, target: SshTarget, port: int, *, timeout: float, inside: ShellSession | None = None) -> None:
+        """Connect. :raises Unreachable: nobody takes the connection."""
+
+    def http(
+        self, target: SshTarget, ask: HttpAsk, *, timeout: float, inside: ShellSession | None = None
+    ) -> HttpAnswer:
+        """Ask. :raises Unreachable: there is no answer; :raises DriverError: TLS or the certificate is not good."""

@@ -21,11 +21,14 @@ from vmhost.model.layout import Layout as Layout
 from vmhost.netports import Hook as Hook
 from vmhost.netports import Links as Links
 from vmhost.netports import Packet as Packet
+from vmhost.netports import Prober as Prober
 from vmhost.netports import Reservations as Reservations
 from vmhost.snapports import DiskFiles as DiskFiles
 from vmhost.snapports import DomainDisks
 
 if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
+    import socket
+
     from vmhost.model.image import ImageRecord
     from vmhost.model.observed import RawDomain
     from vmhost.model.outcome import JobRecord
@@ -170,6 +173,9 @@ class ShellSession(Protocol):
     ) -> CommandResult: ...
     def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None: ...
     def read_file(self, path: str, *, cap: int = 1 << 20) -> bytes: ...
+    def dial(self, port: int, *, timeout: float) -> socket.socket:
+        """Return a connection to a port of the guest's own loopback."""
+
     def close(self) -> None: ...
 
 
@@ -371,6 +377,7 @@ class Ports:
     kernel: Kernel
     packet: Packet
     shell: GuestShell
+    prober: Prober
     signals: Signals
     seeds: SeedMaker
     images: ImageSource

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "backup": ("vmhost.cli.backup", "backup", "Take, list, verify and restore points of guests."),
     "host": ("vmhost.cli.host", "host", "Show and examine this host."),
     "net": ("vmhost.cli.net", "net", "The host's network: bridges, uplinks, VLANs."),
+    "service": ("vmhost.cli.service", "service", "Services inside guests: list, deploy, check, restart, logs."),
     "watch": ("vmhost.cli.watch", "watch", "Keep ports of guests in their VLANs, whoever changes them."),
     "job": ("vmhost.cli.job", "job", "List, show and cancel long operations."),
     "recover": ("vmhost.cli.site", "recover", "Settle operations that a crash interrupted."),

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from vmhost.ops.power import Action, PowerResult
     from vmhost.ops.proposals import Proposal
     from vmhost.ops.snapshots import Snapshots
+    from vmhost.ops.services import Services
     from vmhost.ops.vlans import Vlans
     from vmhost.ops.watch import Watch
     from vmhost.ports import Hypervisor, Ports
@@ -79,6 +80,8 @@ class Host:
 
     def close(self) -> None:
         """End the connection; the host goes on as it is."""
+        if "services" in self.__dict__:
+            self.services.close()
         for built in (self.__dict__.get("ports"), self._builder.__dict__.get("hypervisor")):
             if built is not None:
                 getattr(built, "hypervisor", built).close()
@@ -360,6 +363,13 @@ class Host:
         from vmhost.ops.snapshots import Snapshots
 
         return Snapshots(self)
+
+    @cached_property
+    def services(self) -> Services:
+        """The services inside guests: list, deploy, check, start, stop, restart, logs."""
+        from vmhost.ops.services import Services
+
+        return Services(self)
 
     @property
     def ledger(self) -> Ports | Builder:

@@ -48,7 +48,7 @@ def _cat(inside: Inside, arguments: Sequence[str], data: bytes) -> Ran:
     return Ran(out)
 
 
-def _sh(inside: Inside, arguments: Sequence[str], _: bytes) -> Ran:
+def ask_verdict(inside: Inside, arguments: Sequence[str], _: bytes) -> Ran:
     """A fake guest has no shell; it knows what vmhost's own question for cloud-init's verdict asks."""
     if tuple(arguments) != VERDICT_ARGV[1:]:
         return Ran(stderr=b"sh: this guest runs single programs only\n", exit_code=126)
@@ -61,7 +61,7 @@ PROGRAMS: Final[dict[str, Program]] = {
     "echo": lambda _, arguments, __: Ran(" ".join(arguments).encode() + b"\n"),
     "false": lambda *_: Ran(exit_code=1),
     "hostname": lambda inside, *_: Ran(f"{inside.system.hostname}\n".encode()),
-    "sh": _sh,
+    "sh": ask_verdict,
     "true": lambda *_: Ran(),
     "uname": _uname,
     "whoami": lambda inside, *_: Ran(f"{inside.user}\n".encode()),
