@@ -264,6 +264,6 @@ def test_a_unit_that_does_not_start_is_undone(shop: Shop) -> None:
     shop.deploy()
     with shop.inside("web-01") as system:
         system.land.units["nginx.service"] = FakeUnit(active=True, broken=True, ports=[80])
-    with pytest.raises(ApplyError, match="Job for nginx.service failed"):
+    with pytest.raises(ApplyError, match=r"Job for nginx\.service failed"):
         shop.deploy(NGINX.replace("listen 80", "listen 82").replace("reload", "restart"))
     assert shop.picture("web-01")["files"]["/etc/nginx/conf.d/shop.conf"] == b"server { listen 80; }\n"

@@ -64,11 +64,14 @@ class NetworkProber:
         timer = threading.Timer(max(0.0, deadline - time.monotonic()), end)
         timer.daemon = True
         timer.start()
+        slow = Unreachable(f"no whole answer within {timeout:g} s", subject=f"{target.host} port {port}")
         try:
             yield sock
+            if late.is_set():  # what came until then may look whole to who reads until the end
+                raise slow
         except Unreachable as error:
-            if late.is_set():
-                raise Unreachable(f"no whole answer within {timeout:g} s", subject=error.subject) from error
+            if late.is_set() and error is not slow:
+                raise slow from error
             raise
         finally:
             timer.cancel()
