@@ -30,7 +30,7 @@ def check_services(draft: Draft) -> dict[str, ServiceSpec]:
 def _guests(draft: Draft, name: str, service: ServiceSpec) -> Iterator[str]:
     at: tuple[Key, ...] = ("services", name)
     entries = {entry for entry, _ in draft.guests}
-    if bool(service.guests) == bool(service.labels):
+    if bool(service.guests) == bool(service.labels) and not draft.partial([("services", name)]):
         draft.fault("needs guests or labels, and not both: where does it run?", *at)
     for number, wanted in enumerate(service.guests):
         matching = [guest.name for entry, guest in draft.guests if wanted in (entry, guest.name)]

@@ -46,9 +46,10 @@ PUT: Final = r"""set -eu
 path=$1 mode=$2 owner=$3 size=$4 sum=$5
 shift 5
 umask 077
-new=$(mktemp "$(dirname -- "$path")/.vmhost.XXXXXXXXXX")
-trap 'rm -f -- "$new"' EXIT
+new=
+trap '[ -z "$new" ] || rm -f -- "$new"' EXIT
 trap 'exit 130' HUP INT TERM
+new=$(mktemp "$(dirname -- "$path")/.vmhost.XXXXXXXXXX")
 cat >"$new"
 [ "$(stat -c %s -- "$new")" = "$size" ] || { echo "the connection ended in the middle of it" >&2; exit 1; }
 [ -z "$sum" ] || printf '%s  %s\n' "$sum" "$new" | sha256sum --check --status
