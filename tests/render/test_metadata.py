@@ -24,7 +24,7 @@ texts = st.text(
 )
 nics = st.builds(NicIdentity, texts, texts, texts, texts, texts, st.integers(0, 65535))
 identities = st.builds(GuestIdentity, texts, texts, texts, texts, st.lists(nics, max_size=3).map(tuple))
-services = st.builds(DeployedService, texts, texts, texts, texts, texts, texts, texts, st.booleans())
+services = st.builds(DeployedService, texts, texts, texts, texts, texts, texts, texts, st.booleans(), texts)
 metadata = st.builds(
     GuestMetadata,
     version=st.integers(1, 99),

@@ -26,7 +26,7 @@ COMMANDS: Final = {
     "host": ("vmhost.cli.host", "host", "Show and examine this host."),
     "net": ("vmhost.cli.net", "net", "The host's network: bridges, uplinks, VLANs."),
     "service": ("vmhost.cli.service", "service", "Services inside guests: list, deploy, check, restart, logs."),
-    "watch": ("vmhost.cli.watch", "watch", "Keep ports of guests in their VLANs, whoever changes them."),
+    "watch": ("vmhost.cli.watch", "watch", "Keep ports of guests in their VLANs, and services well."),
     "job": ("vmhost.cli.job", "job", "List, show and cancel long operations."),
     "recover": ("vmhost.cli.site", "recover", "Settle operations that a crash interrupted."),
     "lab": ("vmhost.cli.lab", "lab", "A throw-away hypervisor to try things in."),

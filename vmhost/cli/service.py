@@ -13,6 +13,7 @@ import click
 from vmhost.cli import diagnostics
 from vmhost.cli.common import consent, interruptible, open_host, settle, tell, yes_option
 from vmhost.cli.output import DOCUMENTS, emit, format_option, names, show, table
+from vmhost.cli.serviceroll import roll
 from vmhost.model.errors import UsageError
 from vmhost.model.text import sanitize
 from vmhost.model.units import parse_duration
@@ -28,6 +29,9 @@ COLUMNS = ("SERVICE", "GUEST", "VERSION", "ENV", "UNIT", "STATE", "HEALTH", "DRI
 @click.group()
 def service() -> None:
     """Services inside guests: what runs there, how it is, and bringing it there."""
+
+
+service.add_command(roll)
 
 
 def guest_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -56,7 +60,8 @@ def _cells(row: ServiceRow) -> tuple[str, ...]:
     state = "not reached" if row.error else row.state or "-"
     drift = str(len(row.drift)) if row.drift else "no" if row.looks or row.state else "-"
     head = (row.service, row.guest, row.version, row.env, row.unit or "-", state)
-    return (*head, str(row.health), drift, row.since or "-")
+    health = f"{row.health}, rolling" if row.roll else str(row.health)
+    return (*head, health, drift, row.since or "-")
 
 
 @service.command()

@@ -24,7 +24,8 @@ class DeployedService:
     """A service that was deployed into a guest, as the guest's metadata tells.
 
     ``sha256`` is that of ``state``, the desired state as JSON without texts and secrets; ``deployed`` is the time of
-    the last deployment (ISO 8601, UTC), ``user`` who did it. ``stopped``: a person stopped it since.
+    the last deployment (ISO 8601, UTC), ``user`` who did it. ``stopped``: a person stopped it since. ``roll`` names
+    what a rolling change that is under way goes to.
     """
 
     name: str
@@ -35,6 +36,7 @@ class DeployedService:
     deployed: str = ""
     user: str = ""
     stopped: bool = False
+    roll: str = ""
 
     @property
     def id(self) -> ServiceId:
@@ -131,7 +133,9 @@ class ServiceDrift:
 
 @dataclass(frozen=True, slots=True)
 class ServiceRow:
-    """A service in a guest, as a listing shows it. ``since`` is when its unit came into its state."""
+    """A service in a guest, as a listing shows it. ``since`` is when its unit came into its state,
+    ``roll`` where a rolling change that is under way goes to.
+    """
 
     service: str
     guest: str
@@ -143,4 +147,16 @@ class ServiceRow:
     health: Health = Health.UNKNOWN
     looks: tuple[Look, ...] = ()
     drift: tuple[ServiceDrift, ...] = ()
+    roll: str = ""
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """How a group is changed: ``canary`` guests first, one by one, then ``batch`` by ``batch``; never are more than
+    ``unavailable`` away at once.
+    """
+
+    canary: int = 1
+    batch: int = 1
+    unavailable: int = 1

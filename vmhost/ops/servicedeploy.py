@@ -74,14 +74,15 @@ class Deployment:
         """Return the plan as lines; with ``satisfied`` also what is right already, and why."""
         lines: list[str] = []
         for item in self.items:
-            lines += _lines_of(item, satisfied=satisfied)
+            lines += lines_of(item, satisfied=satisfied)
         return tuple(lines) if lines else (f"{self.site}: nothing to do",)
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
 
-def _lines_of(item: GuestDeployment, *, satisfied: bool) -> list[str]:
+def lines_of(item: GuestDeployment, *, satisfied: bool) -> list[str]:
+    """Return what is done in one guest as lines; none when there is nothing to say."""
     head = f"{item.guest}: {item.service} {item.wanted.state.version} ({item.wanted.state.env})"
     if item.error is not None:
         return [f"{head}: not known: {item.error.message}"]
@@ -118,7 +119,7 @@ def plan_deploy(
                 domain = _ours(domains.get(guest), guest, site)
                 place = _place(site, domain)
                 wanted[f"{name}\0{guest}"] = (domain, desired(name, spec, place, secrets))
-    answers = map_guests(lambda item: _plan(lines, *item), wanted)
+    answers = map_guests(lambda item: plan_guest(lines, *item), wanted)
     items = [
         answer if isinstance(answer, GuestDeployment) else _unknown(*wanted[key], answer)
         for key, answer in answers.items()
@@ -153,7 +154,8 @@ def _secrets(spec: ServiceSpec) -> dict[str, str]:
     return {reference.key(): reader.read(reference) for reference in service_secrets(spec)}
 
 
-def _plan(lines: Lines, domain: ObservedDomain, wanted: Desired) -> GuestDeployment:
+def plan_guest(lines: Lines, domain: ObservedDomain, wanted: Desired) -> GuestDeployment:
+    """Ask a guest for facts and plan. :raises Unreachable: it does not run, or does not answer."""
     if not domain.active:
         raise Unreachable("the guest does not run", subject=domain.name, hint=f"vmhost guest start {domain.name}")
     facts = Gatherer(lines, domain.name).for_plan(wanted)
@@ -215,7 +217,7 @@ def deploy_one(
     """Carry out what a deployment does in one guest, under its lock, and wait until the service is ready."""
     context = Context(ports, on_event=tell, cancelled=cancelled)
     with ports.locks.guests([item.domain.uuid], context.waiting(item.guest)):
-        fresh = _plan(lines, item.domain, item.wanted)
+        fresh = plan_guest(lines, item.domain, item.wanted)
         if fresh.plan.steps != item.plan.steps:
             text = "the guest changed since the plan was shown; nothing was done"
             raise Conflict(text, subject=item.guest, hint="vmhost service deploy SITE")
@@ -234,6 +236,7 @@ def record(ports: Ports, domain: ObservedDomain, wanted: Desired) -> None:
     if metadata is None:
         raise NotFound("the guest's metadata is gone", subject=domain.name, hint="vmhost guest list")
     state = wanted.state
+    before = next((item for item in metadata.services if item.name == state.name), None)
     service = DeployedService(
         name=state.name,
         version=state.version,
@@ -242,6 +245,7 @@ def record(ports: Ports, domain: ObservedDomain, wanted: Desired) -> None:
         state=canonical(state),
         deployed=iso(ports.clock.now()),
         user=user_name(),
+        roll=before.roll if before else "",
     )
     others = tuple(item for item in metadata.services if item.name != state.name)
     services = tuple(sorted((*others, service), key=lambda item: item.name))

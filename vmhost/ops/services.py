@@ -20,10 +20,13 @@ from vmhost.render.service import state_of
 if TYPE_CHECKING:
     from vmhost.model.events import Event
     from vmhost.model.observed import ObservedDomain
+    from vmhost.model.services import Rolling
     from vmhost.model.spec import Site
+    from vmhost.ops.heal import Healer
     from vmhost.ops.host import Host
     from vmhost.ops.servicedeploy import Deployment
     from vmhost.ops.servicelogs import LogLine
+    from vmhost.ops.serviceroll import Roll
     from vmhost.ports import Ports
 
 Listener = Callable[["Event"], None]
@@ -160,6 +163,46 @@ class Services:
 
         return logs(self, self.find(names, guests), since=since, lines=lines, follow=follow)
 
+    def plan_roll(self, name: str, how: Rolling, *, site: Site | None = None, to: str = "") -> Roll:
+        """Return how a service gets to what a site says, or to another version, guest by guest; nothing is changed.
+
+        :param to: a version that those of its packages begin with.
+        :raises NotFound: there is no such service; :raises Refused: too many of its guests are down, or there is no
+            such version.
+        """
+        from vmhost.ops.serviceroll import plan_roll
+
+        return plan_roll(self._host.ports, self, name, how, site=site, to=to)
+
+    def plan_back(self, name: str, how: Rolling) -> Roll:
+        """Return how the last roll is taken back. :raises NotFound: there is nothing to go back to."""
+        from vmhost.ops.serviceroll import plan_back
+
+        return plan_back(self._host.ports, self, name, how)
+
+    def roll(
+        self,
+        plan: Roll,
+        *,
+        rollback: bool = False,
+        on_event: Listener | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> tuple[ActionResult, ...]:
+        """Change batch after batch, each until it is ready; the first that fails halts it.
+
+        :param rollback: take everything back that was changed, when it fails.
+        :raises PartlyDone: it halted, with the failures; :raises ApplyError: it halted and was taken back.
+        """
+        from vmhost.ops.serviceroll import roll
+
+        return roll(self._host.ports, self, plan, rollback=rollback, on_event=on_event, cancelled=cancelled)
+
+    def watch(self, on_event: Listener) -> Healer:
+        """Return what looks at all services and restarts them by their policies; ``run`` ends after ``stop``."""
+        from vmhost.ops.heal import Healer
+
+        return Healer(self._host.ports, self, on_event)
+
     def circuits(self) -> tuple[LineState, ...]:
         """Return how the lines to guests are."""
         return self.lines.states()
@@ -251,6 +294,7 @@ def _row_of(
         health=health,
         looks=looks,
         drift=drift,  # type: ignore[arg-type]
+        roll=deployed.roll,
         error=error,
     )
 

@@ -34,6 +34,21 @@ def read_packages(output: bytes) -> dict[str, str]:
     return {name: version if status == "installed" else "" for name, (version, status) in known.items()}
 
 
+def ask_versions(names: Sequence[str]) -> GuestCommand:
+    """Ask which versions of packages the guest's mirrors hold."""
+    return GuestCommand(("apt-cache", "madison", "--", *names), sudo=False)
+
+
+def read_versions(output: bytes) -> dict[str, Sequence[str]]:
+    """Return the versions of each package, the newest first, as apt orders them."""
+    found: dict[str, list[str]] = {}
+    for line in _lines(output):
+        name, *rest = (part.strip() for part in line.split("|"))
+        if len(rest) == 2 and rest[0] not in found.setdefault(name, []):
+            found[name].append(rest[0])
+    return {name: tuple(versions) for name, versions in found.items()}
+
+
 def ask_paths(paths: Sequence[str]) -> GuestCommand:
     """Ask what lies at paths; absent ones are told on stderr."""
     return GuestCommand(("stat", r"--printf=%F\t%a\t%U:%G\t%s\t%n\0", "--", *paths))

@@ -56,7 +56,7 @@ def _service(service: DeployedService) -> etree._Element:
     element = etree.Element(_tag("service"))
     element.text = service.state or None
     _set(element, name=service.name, version=service.version, env=service.env, sha256=service.sha256)
-    _set(element, deployed=service.deployed, user=service.user, stopped=_flag(service.stopped))
+    _set(element, deployed=service.deployed, user=service.user, stopped=_flag(service.stopped), roll=service.roll)
     return element
 
 

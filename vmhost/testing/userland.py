@@ -71,6 +71,15 @@ def _env(inside: Inside, arguments: Sequence[str], data: bytes) -> Ran:
     return _install(inside, _after(words))
 
 
+def _apt_cache(inside: Inside, arguments: Sequence[str], _: bytes) -> Ran:
+    lines = [
+        f" {name} | {version} | http://mirror.example bookworm/main amd64 Packages\n"
+        for name in _after(arguments)
+        for version in reversed(MIRROR[name].versions if name in MIRROR else ())
+    ]
+    return Ran("".join(lines).encode())
+
+
 def _install(inside: Inside, wanted: list[str]) -> Ran:
     chosen = {}
     for item in wanted:
@@ -106,7 +115,7 @@ def _remove(inside: Inside, name: str, *, purge: bool) -> None:
 
 def _activate(unit: FakeUnit) -> None:
     unit.starts += 1
-    unit.active = not unit.broken
+    unit.active, unit.failed = not unit.broken, unit.broken
 
 
 def _write(inside: Inside, path: str, data: bytes, mode: str, owner: str) -> None:
@@ -231,7 +240,7 @@ def _systemctl(inside: Inside, arguments: Sequence[str], _: bytes) -> Ran:
     if verb in ("enable", "disable"):
         unit.enabled = f"{verb}d"
     elif verb == "stop":
-        unit.active = False
+        unit.active = unit.failed = False
     else:
         _activate(unit)
         if not unit.active:
@@ -243,14 +252,16 @@ def _shown(name: str, land: Userland) -> str:
     unit = land.units.get(name)
     if unit is None:
         return f"Id={name}\nLoadState=not-found\nActiveState=inactive\nSubState=dead\n"
-    active, sub = (
-        ("active", "running") if unit.active else ("failed", "failed") if unit.broken else ("inactive", "dead")
-    )
+    active, sub, result = "inactive", "dead", "success"
+    if unit.active:
+        active, sub = "active", "running"
+    elif unit.failed:
+        active, sub, result = "failed", "failed", "signal"
     since = time.strftime("%a %Y-%m-%d %H:%M:%S UTC", time.gmtime(1_767_225_600))
     pid = 1000 + unit.starts if unit.active else 0
     return (
         f"Id={name}\nLoadState=loaded\nActiveState={active}\nSubState={sub}\nUnitFileState={unit.enabled}\n"
-        f"MainPID={pid}\nNRestarts=0\nResult=success\nStateChangeTimestamp={since}\nNeedDaemonReload=no\n"
+        f"MainPID={pid}\nNRestarts=0\nResult={result}\nStateChangeTimestamp={since}\nNeedDaemonReload=no\n"
     )
 
 
@@ -287,6 +298,7 @@ def _journalctl(inside: Inside, arguments: Sequence[str], _: bytes) -> Ran:
 
 
 USERLAND: Final[dict[str, Program]] = {
+    "apt-cache": _apt_cache,
     "cat": _cat,
     "dpkg-query": _dpkg_query,
     "env": _env,

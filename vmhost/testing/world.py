@@ -40,9 +40,12 @@ class Behaviour:
 
 @dataclass(slots=True)
 class FakeUnit:
-    """A unit of systemd in a guest. ``broken``: it does not start; ``ports`` are what it listens on while it runs."""
+    """A unit of systemd in a guest. ``broken``: it does not start; ``failed``: it ended by itself; it listens on
+    ``ports`` while it runs.
+    """
 
     active: bool = False
+    failed: bool = False
     enabled: str = "enabled"
     broken: bool = False
     ports: list[int] = field(default_factory=list)

@@ -14,6 +14,7 @@ from vmhost.ports import Hypervisor, Ports
 
 ANSWER: Final = 10.0
 PAUSE: Final = 0.1
+ENVIRONMENT: Final = ["LC_ALL=C", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]
 _LONGEST_PAUSE: Final = 2.0
 
 
@@ -42,7 +43,8 @@ class AgentSession:
     ) -> CommandResult:
         """Run a command and wait for its end; ``sudo`` and ``until`` change nothing."""
         began = self._clock.monotonic()
-        arguments: dict[str, Any] = {"path": "env", "arg": ["LC_ALL=C", *argv], "capture-output": True}
+        path, *rest = argv
+        arguments: dict[str, Any] = {"path": path, "arg": rest, "env": ENVIRONMENT, "capture-output": True}
         if input:
             arguments["input-data"] = base64.b64encode(input).decode("ascii")
         pid = self._ask("guest-exec", arguments)["pid"]

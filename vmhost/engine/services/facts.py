@@ -30,7 +30,11 @@ class Gatherer:
 
     def manifest(self, service: str) -> str:
         """Return what an earlier deployment left in the guest, or empty."""
-        result = self._lines.run(self._guest, ask.ask_text(manifest_path(service)), again=True)
+        return self.maybe(manifest_path(service))
+
+    def maybe(self, path: str) -> str:
+        """Return a file of ours as text, or empty when it is not there."""
+        result = self._lines.run(self._guest, ask.ask_text(path), again=True, cap=TEXT_LIMIT * 2)
         return result.stdout.decode("utf-8", "replace") if result.exit_code == 0 else ""
 
     def for_plan(self, wanted: Desired) -> GuestFacts:
@@ -43,7 +47,7 @@ class Gatherer:
             for path, fact in found.paths.items()
             if fact.kind == "file" and not (path in kept and _same(wanted, path, fact)) and path != MANIFESTS
         ]
-        texts = {path: self._text(path) for path in replaced}
+        texts = {path: self.text(path) for path in replaced}
         return replace(found, manifest=before, texts=texts)
 
     def for_drift(self, state: ServiceState) -> GuestFacts:
@@ -82,7 +86,8 @@ class Gatherer:
             raise DriverError(f"this guest does not tell what is there: {text}", subject=self._guest)
         return read(result.stdout)
 
-    def _text(self, path: str) -> bytes:
+    def text(self, path: str) -> bytes:
+        """Return a file's content. :raises DriverError: it is larger than 1 MiB, or cannot be read."""
         result = self._lines.run(self._guest, ask.ask_text(path), again=True, cap=TEXT_LIMIT)
         if result.exit_code != 0 or result.truncated:
             why = "is larger than 1 MiB" if result.truncated else result.stderr.decode("utf-8", "replace").strip()

@@ -56,6 +56,7 @@ def _service(element: Node) -> DeployedService:
         deployed=element.get("deployed", ""),
         user=element.get("user", ""),
         stopped=element.get("stopped") == "yes",
+        roll=element.get("roll", ""),
     )
 
 
