@@ -1,4 +1,4 @@
-"""A guest that the host does not reach by the network: commands go through its agent, and everything else is the same."""
+"""A guest that the host does not reach by the network: commands go through its agent, the rest is the same."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_service_is_deployed_and_looked_at_through_the_agent(shop: Shop) -> No
 
 
 def test_probes_that_connect_say_that_the_agent_cannot(shop: Shop) -> None:
-    with pytest.raises(GuestError, match="nobody knows its address|leads no connections"):
+    with pytest.raises(GuestError, match=r"nobody knows its address|leads no connections"):
         shop.deploy(ONE)
 
 

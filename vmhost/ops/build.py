@@ -92,8 +92,8 @@ class Builder:
         from vmhost.drivers.netkeeper import NetworkKeeper
         from vmhost.drivers.netlink import Netlink
         from vmhost.drivers.nft import Nft
-        from vmhost.drivers.repository.store import FileRepositories
         from vmhost.drivers.prober import NetworkProber
+        from vmhost.drivers.repository.store import FileRepositories
         from vmhost.drivers.reservations import FileReservations
         from vmhost.drivers.seediso import IsoSeedMaker
         from vmhost.drivers.signals import GuestSignals

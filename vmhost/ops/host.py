@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from vmhost.ops.nics import Nics
     from vmhost.ops.power import Action, PowerResult
     from vmhost.ops.proposals import Proposal
-    from vmhost.ops.snapshots import Snapshots
     from vmhost.ops.services import Services
+    from vmhost.ops.snapshots import Snapshots
     from vmhost.ops.vlans import Vlans
     from vmhost.ops.watch import Watch
     from vmhost.ports import Hypervisor, Ports
