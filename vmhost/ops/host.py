@@ -45,8 +45,7 @@ class Host:
     """A connection to one hypervisor; a context manager; safe to use from several threads.
 
     :param uri: as for virsh's ``-c``; None: ``LIBVIRT_DEFAULT_URI``, libvirt's own default, ``qemu:///system`` if it
-        answers,
-        else ``qemu:///session``; ``fake:demo``: the built-in fake host, which needs no libvirt.
+        answers, else ``qemu:///session``; ``fake:demo``: the built-in fake host, which needs no libvirt.
     """
 
     def __init__(self, uri: str | None = None, *, ports: Ports | None = None) -> None:
@@ -147,8 +146,7 @@ class Host:
     def plan_delete(self, names: Iterable[str], permit: Permit | None = None) -> Proposal:
         """Return what would be done to remove guests; nothing is changed.
 
-        :raises NotFound: no such guest; :raises Refused: foreign, protected, or running without
-            ``Permit(power_off=True)``.
+        :raises NotFound: no such guest; :raises Refused: foreign, protected, or running without leave.
         """
         from vmhost.ops.proposals import propose_delete
 
