@@ -400,8 +400,5 @@ class Host:
 
 
 def connect(uri: str | None = None) -> Host:
-    """Return a :class:`Host`; libvirt is contacted at the first call that needs it.
-
-    :param uri: see :class:`Host`.
-    """
+    """Return a :class:`Host` (``uri`` as there); libvirt is contacted at the first call that needs it."""
     return Host(uri)
