@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from vmhost.model.permit import Permit
@@ -72,19 +71,16 @@ class Host:
     def __enter__(self) -> Host:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """End the connection; the host goes on as it is."""
         if "services" in self.__dict__:
             self.services.close()
-        for built in (self.__dict__.get("ports"), self._builder.__dict__.get("hypervisor")):
-            if built is not None:
-                getattr(built, "hypervisor", built).close()
-                return
+        built = self.__dict__.get("ports") or self._builder.__dict__.get("hypervisor")
+        if built is not None:
+            getattr(built, "hypervisor", built).close()
 
     def observe(self) -> Observed:
         """Return the whole host as it is now. :raises Unreachable: libvirt does not answer."""
@@ -95,8 +91,7 @@ class Host:
     def plan(self, site: Site, permit: Permit | None = None) -> Proposal:
         """Return what would be done to bring this host to the site; nothing is changed.
 
-        :raises Refused: it cannot be done here, with every reason; :raises NotFound: an image, bridge or pool is
-            missing.
+        :raises Refused: it cannot be done here, with every reason; :raises NotFound: an image or pool is missing.
         """
         from vmhost.ops.proposals import propose_site
 
