@@ -1,4 +1,4 @@
-"""What vmhost asks of the outside world about the host's network: links, VLANs and ways into them, and what lasts.
+"""What vmhost asks of the outside world about the network: links, VLANs and ways into them, and what is at their end.
 
 The same rules as in :mod:`vmhost.ports` hold.
 """
@@ -10,11 +10,15 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    import socket
+
     from vmhost.model.netsteps import GuardNetwork, HostRoute, KeepNetwork, LinkStep, PortStep
     from vmhost.model.network import LinkManager, ObservedNetwork
     from vmhost.model.observed import Neighbour, ObservedHook, ObservedLink
+    from vmhost.model.probing import HttpAnswer, HttpAsk
     from vmhost.model.reach import AccessPort
     from vmhost.model.reservations import Reservation
+    from vmhost.model.shell import CommandResult, SshTarget
     from vmhost.model.vlans import PortVlans
     from vmhost.model.wire import KernelNetwork
 
@@ -147,3 +151,49 @@ class Reservations(Protocol):
 
     def drop(self, items: Sequence[Reservation]) -> None:
         """Forget them; those that are not there are fine."""
+
+
+class ShellSession(Protocol):
+    """An open SSH connection to a guest; several threads may run commands on it at once."""
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes = b"",  # noqa: A002 - the word of subprocess
+        timeout: float,
+        cap: int = 1 << 20,
+        sudo: bool = False,
+        until: bytes = b"",
+    ) -> CommandResult: ...
+    def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None: ...
+    def read_file(self, path: str, *, cap: int = 1 << 20) -> bytes: ...
+    def dial(self, port: int, *, timeout: float) -> socket.socket:
+        """Return a connection to a port of the guest's own loopback."""
+
+    def close(self) -> None: ...
+
+
+class GuestShell(Protocol):
+    """Opens SSH sessions with strictly pinned host keys; ``deadline`` is a monotonic time in seconds."""
+
+    def connect(self, target: SshTarget, *, deadline: float) -> ShellSession: ...
+    def knock(self, target: SshTarget, notify: Callable[[str], None]) -> AbstractContextManager[object]:
+        """Call ``notify("ssh")`` once, at the moment when the guest's SSH server opens; knocking ends with the context.
+
+        The next :meth:`connect` to the same host and port goes on with that very connection.
+        """
+
+
+class Prober(Protocol):
+    """Looks at what answers in a guest, by the way that leads to its SSH server; ``inside``: by that session, from
+    within the guest. ``timeout`` holds for everything together.
+    """
+
+    def tcp(self, target: SshTarget, port: int, *, timeout: float, inside: ShellSession | None = None) -> None:
+        """Connect. :raises Unreachable: nobody takes the connection."""
+
+    def http(
+        self, target: SshTarget, ask: HttpAsk, *, timeout: float, inside: ShellSession | None = None
+    ) -> HttpAnswer:
+        """Ask. :raises Unreachable: there is no answer; :raises DriverError: TLS or the certificate is not good."""

@@ -18,10 +18,13 @@ from vmhost.backupports import Repositories as Repositories
 from vmhost.kernelport import Kernel as Kernel
 from vmhost.model.identity import NAMESPACE
 from vmhost.model.layout import Layout as Layout
+from vmhost.netports import GuestShell as GuestShell
 from vmhost.netports import Hook as Hook
 from vmhost.netports import Links as Links
 from vmhost.netports import Packet as Packet
+from vmhost.netports import Prober as Prober
 from vmhost.netports import Reservations as Reservations
+from vmhost.netports import ShellSession as ShellSession
 from vmhost.snapports import DiskFiles as DiskFiles
 from vmhost.snapports import DomainDisks
 
@@ -29,7 +32,6 @@ if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
     from vmhost.model.image import ImageRecord
     from vmhost.model.observed import RawDomain
     from vmhost.model.outcome import JobRecord
-    from vmhost.model.shell import CommandResult, SshTarget
     from vmhost.model.stats import DomainStats
     from vmhost.model.tuning import Tuning
     from vmhost.netports import Keeper
@@ -153,35 +155,6 @@ class Hypervisor(DomainDisks, Backups, Protocol):
         """Call ``listener`` from another thread at every event; return the function that ends it."""
 
     def close(self) -> None: ...
-
-
-class ShellSession(Protocol):
-    """An open SSH connection to a guest; several threads may run commands on it at once."""
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        input: bytes = b"",  # noqa: A002 - the word of subprocess
-        timeout: float,
-        cap: int = 1 << 20,
-        sudo: bool = False,
-        until: bytes = b"",
-    ) -> CommandResult: ...
-    def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None: ...
-    def read_file(self, path: str, *, cap: int = 1 << 20) -> bytes: ...
-    def close(self) -> None: ...
-
-
-class GuestShell(Protocol):
-    """Opens SSH sessions with strictly pinned host keys; ``deadline`` is a monotonic time in seconds."""
-
-    def connect(self, target: SshTarget, *, deadline: float) -> ShellSession: ...
-    def knock(self, target: SshTarget, notify: Callable[[str], None]) -> AbstractContextManager[object]:
-        """Call ``notify("ssh")`` once, at the moment when the guest's SSH server opens; knocking ends with the context.
-
-        The next :meth:`connect` to the same host and port goes on with that very connection.
-        """
 
 
 class Wakeups(Protocol):
@@ -371,6 +344,7 @@ class Ports:
     kernel: Kernel
     packet: Packet
     shell: GuestShell
+    prober: Prober
     signals: Signals
     seeds: SeedMaker
     images: ImageSource

@@ -35,6 +35,16 @@ SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "guests.NAME.cloud_init.users[]": (spec.UserSpec,),
     "guests.NAME.cloud_init.files[]": (spec.FileSpec,),
     "guests.NAME.cloud_init.user_data": (spec.UserDataSpec,),
+    "services.NAME": (spec.ServiceSpec,),
+    "services.NAME.unit": (spec.UnitSpec,),
+    "services.NAME.files[]": (spec.ServiceFileSpec,),
+    "services.NAME.directories[]": (spec.DirectorySpec,),
+    "services.NAME.users[]": (spec.ServiceUserSpec,),
+    "services.NAME.probes.NAME": (spec.ProbeSpec,),
+    "services.NAME.probes.NAME.tcp": (spec.TcpSpec,),
+    "services.NAME.probes.NAME.http": (spec.HttpSpec,),
+    "services.NAME.restart": (spec.RestartSpec,),
+    "services.NAME.hooks": (spec.HooksSpec,),
     "Secrets": SECRETS,
 }
 # These leave absent keys open, so that they are inherited; what follows from that stands in the complete model.
@@ -107,7 +117,7 @@ def _spelled(default: Any) -> set[str]:
     if isinstance(default, bool):
         return {f"`{str(default).lower()}`"}
     if isinstance(default, float):
-        return {f"`{text}`" for text in ("90s", "5m", "10m", "1h") if parse_duration(text) == default}
+        return {f"`{text}`" for text in ("5s", "10s", "90s", "5m", "10m", "1h") if parse_duration(text) == default}
     return {"`[]`"} if default == () else {f"`{default}`"}
 
 
@@ -127,7 +137,9 @@ def test_every_model_of_the_schema_has_its_section() -> None:
 
 def test_a_missing_key_a_wrong_default_and_a_bad_example_are_found(page: str) -> None:
     bad = re.sub(r"(?m)^\| `protect` .*\n", "", page)
-    bad = bad.replace("| `1500` |", "| `1400` |").replace("| `10m` |", "| `5m` |").replace("| `uefi` |", "| `uefy` |")
+    bad = (
+        bad.replace("| `1500` |", "| `1400` |").replace("| `10m` |", "| `5m` |", 1).replace("| `uefi` |", "| `uefy` |")
+    )
     bad = bad.replace("| `pool` | what `address: auto`", "| `pond` | what `address: auto`")
     assert [fault.partition(": the example is not valid")[0] for fault in _faults(bad)] == [
         "networks.NAME: pool is missing",

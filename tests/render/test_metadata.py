@@ -13,6 +13,7 @@ from lxml import etree
 from tests.render.cases import CASES
 from vmhost.model.errors import DamagedData, UsageError
 from vmhost.model.identity import METADATA_VERSION, NAMESPACE, GuestIdentity, GuestMetadata, NicIdentity
+from vmhost.model.services import DeployedService
 from vmhost.render.metadata import metadata_xml
 from vmhost.render.parse.metadata import parse_metadata
 
@@ -23,6 +24,7 @@ texts = st.text(
 )
 nics = st.builds(NicIdentity, texts, texts, texts, texts, texts, st.integers(0, 65535))
 identities = st.builds(GuestIdentity, texts, texts, texts, texts, st.lists(nics, max_size=3).map(tuple))
+services = st.builds(DeployedService, texts, texts, texts, texts, texts, texts, texts, st.booleans(), texts)
 metadata = st.builds(
     GuestMetadata,
     version=st.integers(1, 99),
@@ -36,6 +38,7 @@ metadata = st.builds(
     protect=st.booleans(),
     pending=st.booleans(),
     command=texts,
+    services=st.lists(services, max_size=2).map(tuple),
 )
 
 
@@ -65,6 +68,7 @@ def test_every_field_is_written() -> None:
         "protect": True,
         "pending": True,
         "command": "guest resize",
+        "services": (DeployedService("nginx", "1", "prod", "00", "{}"),),
     }
     assert set(changed) == set(GuestMetadata.__dataclass_fields__)
     for field, value in changed.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ from vmhost.cli.common import ENDING, open_host, tell
 
 UNIT = """\
 [Unit]
-Description=vmhost keeps ports of guests in their VLANs
+Description=vmhost keeps ports of guests in their VLANs, and their services well
 Documentation=man:vmhost(1)
 After=libvirtd.service virtqemud.service
 Wants=libvirtd.service
@@ -36,18 +37,25 @@ WantedBy=multi-user.target
 @click.option("--unit", is_flag=True, help="Print a systemd unit that runs it, and end.")
 @click.pass_context
 def watch(ctx: click.Context, unit: bool) -> int:
-    """Keep the ports of running guests in their VLANs: what others change is put back at once, and told.
+    """Keep the ports of running guests in their VLANs, and their services well.
 
-    A port that was moved to another bridge is told and stays there. Ends with Ctrl-C or SIGTERM.
+    What others change at a port is put back at once, and told; a port that was moved to another bridge is told and
+    stays there. Services are looked at by their probes, and restarted by their policies. Ends with Ctrl-C or SIGTERM.
     """
     if unit:
         sys.stdout.write(UNIT.format(command=quote(str(Path(sys.argv[0]).resolve()))))
         return 0
     with open_host(ctx) as host:
-        keeper = host.keeper(tell)
+        keeper, healer = host.keeper(tell), host.services.watch(tell)
+        services = threading.Thread(target=healer.run, name="services")
         with _ended_by_signals(keeper.stop):
             diagnostics.say("vmhost: watching; Ctrl-C ends it")
-            count = keeper.run()
+            services.start()
+            try:
+                count = keeper.run()
+            finally:
+                healer.stop()
+                services.join()
     diagnostics.say(f"vmhost: ended; {count} port{'' if count == 1 else 's'} put back")
     return 0
 

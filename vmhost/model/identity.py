@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from vmhost.model.reach import AccessPort, Via, parse_jump
+from vmhost.model.services import DeployedService
 from vmhost.model.vlans import PortVlans, parse_vids, port_vlans
 
 NAMESPACE: Final = "https://vmhost.dev/xmlns/guest"
@@ -85,7 +86,7 @@ class GuestMetadata:
     means that a newer vmhost wrote it: read-only for us. ``volumes`` are ``pool/name`` of the disks and the seed that
     are the guest's. ``pending`` is True until the guest's first boot was seen to end well and its seed was scrubbed.
     ``applied`` is the time of the last apply (ISO 8601, UTC), ``user`` who did it, ``command`` the command that
-    changed the guest past its site, if any.
+    changed the guest past its site, if any. ``services`` are those that were deployed into it.
     """
 
     version: int
@@ -99,6 +100,7 @@ class GuestMetadata:
     protect: bool = False
     pending: bool = False
     command: str = ""
+    services: tuple[DeployedService, ...] = ()
 
     @property
     def readable(self) -> bool:

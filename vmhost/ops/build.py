@@ -92,6 +92,7 @@ class Builder:
         from vmhost.drivers.netkeeper import NetworkKeeper
         from vmhost.drivers.netlink import Netlink
         from vmhost.drivers.nft import Nft
+        from vmhost.drivers.prober import NetworkProber
         from vmhost.drivers.repository.store import FileRepositories
         from vmhost.drivers.reservations import FileReservations
         from vmhost.drivers.seediso import IsoSeedMaker
@@ -107,6 +108,7 @@ class Builder:
             kernel=LinuxKernel(),
             packet=Nft(),
             shell=SshShell(),
+            prober=NetworkProber(),
             signals=GuestSignals(),
             seeds=IsoSeedMaker(),
             images=self.images,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from vmhost.model.permit import Permit
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from vmhost.ops.nics import Nics
     from vmhost.ops.power import Action, PowerResult
     from vmhost.ops.proposals import Proposal
+    from vmhost.ops.services import Services
     from vmhost.ops.snapshots import Snapshots
     from vmhost.ops.vlans import Vlans
     from vmhost.ops.watch import Watch
@@ -44,8 +44,7 @@ class Host:
     """A connection to one hypervisor; a context manager; safe to use from several threads.
 
     :param uri: as for virsh's ``-c``; None: ``LIBVIRT_DEFAULT_URI``, libvirt's own default, ``qemu:///system`` if it
-        answers,
-        else ``qemu:///session``; ``fake:demo``: the built-in fake host, which needs no libvirt.
+        answers, else ``qemu:///session``; ``fake:demo``: the built-in fake host, which needs no libvirt.
     """
 
     def __init__(self, uri: str | None = None, *, ports: Ports | None = None) -> None:
@@ -72,17 +71,16 @@ class Host:
     def __enter__(self) -> Host:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
         """End the connection; the host goes on as it is."""
-        for built in (self.__dict__.get("ports"), self._builder.__dict__.get("hypervisor")):
-            if built is not None:
-                getattr(built, "hypervisor", built).close()
-                return
+        if "services" in self.__dict__:
+            self.services.close()
+        built = self.__dict__.get("ports") or self._builder.__dict__.get("hypervisor")
+        if built is not None:
+            getattr(built, "hypervisor", built).close()
 
     def observe(self) -> Observed:
         """Return the whole host as it is now. :raises Unreachable: libvirt does not answer."""
@@ -93,8 +91,7 @@ class Host:
     def plan(self, site: Site, permit: Permit | None = None) -> Proposal:
         """Return what would be done to bring this host to the site; nothing is changed.
 
-        :raises Refused: it cannot be done here, with every reason; :raises NotFound: an image, bridge or pool is
-            missing.
+        :raises Refused: it cannot be done here, with every reason; :raises NotFound: an image or pool is missing.
         """
         from vmhost.ops.proposals import propose_site
 
@@ -144,8 +141,7 @@ class Host:
     def plan_delete(self, names: Iterable[str], permit: Permit | None = None) -> Proposal:
         """Return what would be done to remove guests; nothing is changed.
 
-        :raises NotFound: no such guest; :raises Refused: foreign, protected, or running without
-            ``Permit(power_off=True)``.
+        :raises NotFound: no such guest; :raises Refused: foreign, protected, or running without leave.
         """
         from vmhost.ops.proposals import propose_delete
 
@@ -361,6 +357,13 @@ class Host:
 
         return Snapshots(self)
 
+    @cached_property
+    def services(self) -> Services:
+        """The services inside guests: list, deploy, check, start, stop, restart, logs."""
+        from vmhost.ops.services import Services
+
+        return Services(self)
+
     @property
     def ledger(self) -> Ports | Builder:
         """What needs no libvirt: history, clock, chance, layout, images."""
@@ -392,8 +395,5 @@ class Host:
 
 
 def connect(uri: str | None = None) -> Host:
-    """Return a :class:`Host`; libvirt is contacted at the first call that needs it.
-
-    :param uri: see :class:`Host`.
-    """
+    """Return a :class:`Host` (``uri`` as there); libvirt is contacted at the first call that needs it."""
     return Host(uri)

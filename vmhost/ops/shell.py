@@ -10,7 +10,7 @@ from vmhost.engine.reach import address_of
 from vmhost.model.errors import Refused, Unreachable, VmhostError
 from vmhost.model.shell import CommandResult, SshTarget
 from vmhost.ops.guests import find_guest
-from vmhost.ports import Ports
+from vmhost.ports import Ports, ShellSession
 
 CONNECT_TIMEOUT = 15.0
 
@@ -42,6 +42,21 @@ def ssh_target_of(ports: Ports, name: str) -> SshTarget:
         private_key_files=(ports.keys.private_file(domain.metadata.site),),
         use_agent=True,
     )
+
+
+def session_to(ports: Ports, name: str, deadline: float) -> ShellSession:
+    """Open a session to a guest: SSH, or through the guest agent where the host has no way to it by the network.
+
+    :param deadline: monotonic time in seconds.
+    :raises NotFound: no such guest; :raises Refused: it is foreign; :raises Unreachable: it does not answer.
+    """
+    from vmhost.engine.services.agentsession import AgentSession
+
+    domain = find_guest(ports.hypervisor, name)
+    nics = domain.metadata.identity.nics if domain.metadata else ()
+    if domain.active and domain.metadata and all(nic.reach == "agent" for nic in nics):
+        return AgentSession(ports.hypervisor, domain.uuid, domain.name, ports)
+    return ports.shell.connect(ssh_target_of(ports, name), deadline=deadline)
 
 
 def _login(spec: str) -> str:

@@ -13,14 +13,15 @@ from vmhost.model.spec.cloudinit import USER_DATA_LIMIT
 from vmhost.model.spec.faults import Key, as_faults, faults_of
 from vmhost.model.units import shown
 from vmhost.ops.cloudinit import check_user_data
+from vmhost.ops.servicefiles import read_service_files
 from vmhost.ops.textfile import TextFault, read_text
 from vmhost.ops.yamlfile import Tree, read_tree
 
 SITE_LIMIT: Final = 1 << 20
 MOST_FAULTS: Final = 200
 HINT: Final = "vmhost schema"
-_SECTIONS: Final = ("bridges", "networks", "profiles", "guests")
-_DEPTHS: Final = {"bridges": 2, "networks": 2, "profiles": 3, "guests": 3, "defaults": 2}
+_SECTIONS: Final = ("bridges", "networks", "profiles", "guests", "services")
+_DEPTHS: Final = {"bridges": 2, "networks": 2, "profiles": 3, "guests": 3, "services": 3, "defaults": 2}
 
 Found = list[tuple[tuple[Key, ...], str]]
 
@@ -156,7 +157,7 @@ def _read_beside(data: dict[str, Any], base: Path) -> Found:
         for reference in _references(seed):
             if isinstance(reference.get("file"), str) and reference["file"]:
                 reference["file"] = str(base.absolute() / _home(reference["file"]))
-    return found
+    return found + read_service_files(data.get("services"), base)
 
 
 def _fill_user_data(user_data: dict[str, Any], base: Path) -> Found:

@@ -227,7 +227,8 @@ def _metadata(pair: Pair, deltas: list[Delta], request: Request) -> list[Planned
     if old is None:
         return []
     new = build_metadata(pair.spec, pair.identity, request, pair.pools, pending=old.pending)
-    new = replace(new, volumes=tuple(dict.fromkeys((*new.volumes, *old.volumes))), owner=old.owner)
+    volumes = tuple(dict.fromkeys((*new.volumes, *old.volumes)))
+    new = replace(new, volumes=volumes, owner=old.owner, services=old.services)
     if _same(pair, new, old):
         return []
     noted = [delta for delta in deltas if delta.field.partition(".")[0] in NOTED]
@@ -315,7 +316,9 @@ def _known(pair: Pair) -> GuestIdentity:
 
 
 def _pending(pair: Pair, request: Request) -> GuestMetadata:
-    return build_metadata(pair.spec, pair.identity, request, pair.pools, pending=True)
+    old = pair.domain.metadata
+    made = build_metadata(pair.spec, pair.identity, request, pair.pools, pending=True)
+    return replace(made, services=old.services if old else ())
 
 
 def _seed(spec: GuestSpec, pair: Pair, request: Request) -> SeedDocuments:

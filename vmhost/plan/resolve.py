@@ -6,6 +6,7 @@ from vmhost.model.errors import Fault, SpecError
 from vmhost.model.spec import Site, SiteInput
 from vmhost.model.spec.faults import as_faults
 from vmhost.plan.inherit import Broken, Draft, draft_guests
+from vmhost.plan.servicecheck import check_services
 from vmhost.plan.sitecheck import check_guests, check_networks
 
 
@@ -32,6 +33,7 @@ def examine(written: SiteInput, path: str = "", broken: Broken | None = None) ->
     check_networks(draft)
     draft_guests(draft)
     check_guests(draft)
+    services = check_services(draft)
     site = Site(
         name=written.name,
         path=path,
@@ -39,5 +41,6 @@ def examine(written: SiteInput, path: str = "", broken: Broken | None = None) ->
         bridges=written.bridges,
         networks=written.networks,
         guests=tuple(guest for _, guest in draft.guests),
+        services=services,
     )
     return site, tuple(dict.fromkeys(as_faults(draft.faults)))

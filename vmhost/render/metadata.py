@@ -9,6 +9,7 @@ from lxml import etree
 
 from vmhost.model.errors import UsageError
 from vmhost.model.identity import NAMESPACE, GuestIdentity, GuestMetadata, NicIdentity
+from vmhost.model.services import DeployedService
 
 PREFIX: Final = "vmhost"
 # Characters that JSON allows in a string and XML 1.0 (section 2.2) does not.
@@ -45,8 +46,18 @@ def _element(metadata: GuestMetadata) -> etree._Element:
     root.append(_identity(metadata.identity))
     for volume in metadata.volumes:
         _text(root, "volume", volume)
+    for service in metadata.services:
+        root.append(_service(service))
     _text(root, "spec", _NOT_XML.sub(lambda found: f"\\u{ord(found.group()):04x}", metadata.spec))
     return root
+
+
+def _service(service: DeployedService) -> etree._Element:
+    element = etree.Element(_tag("service"))
+    element.text = service.state or None
+    _set(element, name=service.name, version=service.version, env=service.env, sha256=service.sha256)
+    _set(element, deployed=service.deployed, user=service.user, stopped=_flag(service.stopped), roll=service.roll)
+    return element
 
 
 def _identity(identity: GuestIdentity) -> etree._Element:

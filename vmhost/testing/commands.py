@@ -49,7 +49,7 @@ def _cat(inside: Inside, arguments: Sequence[str], data: bytes) -> Ran:
     return Ran(out)
 
 
-def _sh(inside: Inside, arguments: Sequence[str], _: bytes) -> Ran:
+def ask_shell(inside: Inside, arguments: Sequence[str], _: bytes) -> Ran:
     """A fake guest has no shell; it knows vmhost's own questions: for cloud-init's verdict, and for hooks."""
     if tuple(arguments) == HOOKS_ARGV[1:]:
         return Ran(TOLD if "/etc/qemu/fsfreeze-hook" in inside.system.files else b"")
@@ -64,7 +64,7 @@ PROGRAMS: Final[dict[str, Program]] = {
     "echo": lambda _, arguments, __: Ran(" ".join(arguments).encode() + b"\n"),
     "false": lambda *_: Ran(exit_code=1),
     "hostname": lambda inside, *_: Ran(f"{inside.system.hostname}\n".encode()),
-    "sh": _sh,
+    "sh": ask_shell,
     "true": lambda *_: Ran(),
     "uname": _uname,
     "whoami": lambda inside, *_: Ran(f"{inside.user}\n".encode()),

@@ -24,6 +24,7 @@ from vmhost.testing.locks import FakeLocks
 from vmhost.testing.machine import Machine
 from vmhost.testing.overlays import FakeDiskFiles
 from vmhost.testing.packet import FakePacket, guards_of
+from vmhost.testing.prober import FakeProber
 from vmhost.testing.records import FakeHistory, FakeJournals, FakeKeys
 from vmhost.testing.repository import FakeRepositories
 from vmhost.testing.reservations import FakeReservations
@@ -33,6 +34,7 @@ from vmhost.testing.signals import FakeSignals
 from vmhost.testing.storage import FakePools
 from vmhost.testing.topologies import Shape, capabilities, kernel
 from vmhost.testing.tuning import FakeKernel
+from vmhost.testing.userland import USERLAND
 from vmhost.testing.world import Behaviour, Domain, Link, Pool, Volume, World
 from vmhost.testing.xml import read, write
 
@@ -79,7 +81,7 @@ class FakeHost:
     ) -> None:
         self.world = world or World()
         self.layout = layout or layout_in(DIRECTORY)
-        self.programs: dict[str, Program] = dict(PROGRAMS)
+        self.programs: dict[str, Program] = {**PROGRAMS, **USERLAND}
         self.machine = Machine(self.world, speed=speed, keep=keep)
         self.domains = FakeDomains(self.machine)
         self.agents = FakeAgents(self.machine, self.programs)
@@ -106,6 +108,7 @@ class FakeHost:
             kernel=self.kernel,
             packet=FakePacket(self.machine),
             shell=FakeShell(self.machine, self.programs, self.keys.private_file),
+            prober=FakeProber(self.machine),
             signals=FakeSignals(self.machine),
             seeds=FakeSeedMaker(),
             images=FakeImages(self.machine),

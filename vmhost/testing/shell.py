@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,7 +48,7 @@ class FakeShell:
         machine = self._machine
 
         def once() -> None:
-            if once in machine.knocks and _answering(machine.world, target):
+            if once in machine.knocks and answering(machine.world, target):
                 machine.knocks.remove(once)
                 notify("ssh")
 
@@ -59,7 +60,7 @@ class FakeShell:
                 machine.knocks.remove(once)
 
     def _await(self, world: World, target: SshTarget, until: float) -> Domain:
-        while (found := _answering(world, target)) is None:
+        while (found := answering(world, target)) is None:
             if world.now >= until:
                 text = f"SSH at {target.host} port {target.port}: timed out"
                 hint = f"vmhost guest console {target.guest}"
@@ -136,6 +137,9 @@ class FakeSession:
             raise DriverError(f"{path} is larger than {cap} bytes", subject=self._target.guest)
         return data
 
+    def dial(self, port: int, *, timeout: float) -> socket.socket:
+        raise DriverError("a fake guest leads no connections", subject=self._target.guest)
+
     def close(self) -> None:
         self._closed = True
 
@@ -161,7 +165,7 @@ class FakeSession:
                 raise DriverError("the command did not end in time", subject=self._target.guest, retryable=True)
 
 
-def _answering(world: World, target: SshTarget) -> Domain | None:
+def answering(world: World, target: SshTarget) -> Domain | None:
     """Return the domain whose guest answers at the target's address and port."""
     for domain in world.domains.values():
         if not (domain.up and world.behaviour(domain.name).ssh):

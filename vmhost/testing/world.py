@@ -44,6 +44,40 @@ class Behaviour:
 
 
 @dataclass(slots=True)
+class FakeUnit:
+    """A unit of systemd in a guest. ``broken``: it does not start; ``failed``: it ended by itself; it listens on
+    ``ports`` while it runs.
+    """
+
+    active: bool = False
+    failed: bool = False
+    enabled: str = "enabled"
+    broken: bool = False
+    ports: list[int] = field(default_factory=list)
+    starts: int = 0
+
+
+@dataclass(slots=True)
+class Userland:
+    """The inside of a system as services see it.
+
+    ``packages`` maps names to versions; ``access`` paths to ``0644 root:root``; ``users`` and ``groups`` names to their
+    lines; ``sysctl`` files below ``/proc/sys`` to values; ``journal`` are lines of ``journalctl --output=json``;
+    ``full``: its disk is.
+    """
+
+    packages: dict[str, str] = field(default_factory=dict)
+    units: dict[str, FakeUnit] = field(default_factory=dict)
+    access: dict[str, str] = field(default_factory=dict)
+    directories: list[str] = field(default_factory=list)
+    users: dict[str, str] = field(default_factory=dict)
+    groups: dict[str, str] = field(default_factory=dict)
+    sysctl: dict[str, str] = field(default_factory=lambda: {"/proc/sys/net/core/somaxconn": "4096"})
+    journal: list[str] = field(default_factory=list)
+    full: bool = False
+
+
+@dataclass(slots=True)
 class System:
     """What is installed on a root disk: it was configured by the seed of that instance-id, once.
 
@@ -59,6 +93,7 @@ class System:
     files: dict[str, bytes] = field(default_factory=dict)
     last_words: str = ""
     boots: int = 0
+    land: Userland = field(default_factory=Userland)
 
 
 @dataclass(slots=True)

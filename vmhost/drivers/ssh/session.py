@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from paramiko import SSHException
 from vmhost.drivers.ssh.command import Exchange, command_line, ending_line
 from vmhost.drivers.ssh.connect import end_transport
 from vmhost.drivers.ssh.files import RemoteFiles
+from vmhost.drivers.ssh.forward import forwarded
 from vmhost.drivers.ssh.transport import PinnedTransport
 from vmhost.model.errors import DriverError, Unreachable
 from vmhost.model.shell import CommandResult
@@ -133,6 +135,14 @@ class SshSession:
         deadline = time.monotonic() + timeout
         with self._translated(), self._transport.wire.limit(deadline):
             return self._files.read(path, cap=cap, deadline=deadline)
+
+    def dial(self, port: int, *, timeout: float) -> socket.socket:
+        """Return a connection to a port of the guest's loopback, which the SSH server makes (RFC 4254, 7.2).
+
+        :raises Unreachable: nobody listens there; :raises DriverError: the SSH server forwards nothing.
+        """
+        with self._channel_room(timeout), self._translated():
+            return forwarded(self._transport, port, timeout)
 
     def close(self) -> None:
         """End the connection; commands that still run raise Unreachable in their threads. Closing twice is fine."""

@@ -12,6 +12,18 @@ from vmhost.model.spec.guest import (
 )
 from vmhost.model.spec.network import BridgeSpec, JumpSpec, NetworkSpec, RouteSpec
 from vmhost.model.spec.resources import CpuSpec, MemoryInput, MemorySpec
+from vmhost.model.spec.service import (
+    DirectorySpec,
+    HooksSpec,
+    HttpSpec,
+    ProbeSpec,
+    RestartSpec,
+    ServiceFileSpec,
+    ServiceSpec,
+    ServiceUserSpec,
+    TcpSpec,
+    UnitSpec,
+)
 from vmhost.model.spec.site import API_VERSION, HostSpec, Site, SiteInput
 
 __all__ = [
@@ -22,23 +34,33 @@ __all__ = [
     "CommandRef",
     "CpuSpec",
     "CredentialRef",
+    "DirectorySpec",
     "DiskSpec",
     "EnvRef",
     "FileRef",
     "FileSpec",
     "GuestInput",
     "GuestSpec",
+    "HooksSpec",
     "HostSpec",
+    "HttpSpec",
     "JumpSpec",
     "MemoryInput",
     "MemorySpec",
     "NetworkSpec",
     "NicSpec",
+    "ProbeSpec",
     "ReadySpec",
+    "RestartSpec",
     "RouteSpec",
     "SecretRef",
+    "ServiceFileSpec",
+    "ServiceSpec",
+    "ServiceUserSpec",
     "Site",
     "SiteInput",
+    "TcpSpec",
+    "UnitSpec",
     "UserDataSpec",
     "UserSpec",
 ]

@@ -10,6 +10,7 @@ from vmhost.model.spec.base import HostMemory, LinkName, Model, Name
 from vmhost.model.spec.guest import GuestEntry, GuestInput, GuestSpec
 from vmhost.model.spec.network import BridgeEntry, BridgeSpec, NetworkSpec
 from vmhost.model.spec.resources import CpuSet
+from vmhost.model.spec.service import ServiceSpec
 
 API_VERSION: Final = "vmhost/v1"
 Ratio = Annotated[float, Field(ge=0.1, le=100)]
@@ -45,6 +46,7 @@ class SiteInput(Model):
     )
     profiles: dict[Name, GuestEntry] = Field(default={}, description="Named flavours that guests inherit.")
     guests: dict[Name, GuestEntry] = Field(default={}, description="Guests, by name.")
+    services: dict[Name, ServiceSpec] = Field(default={}, description="Services inside guests, by name.")
 
 
 class Site(Model):
@@ -56,6 +58,7 @@ class Site(Model):
     bridges: dict[LinkName, BridgeSpec] = {}
     networks: dict[Name, NetworkSpec] = {}
     guests: tuple[GuestSpec, ...] = ()
+    services: dict[Name, ServiceSpec] = {}
 
     def guest(self, name: str) -> GuestSpec | None:
         """Return the guest of that name, or None."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from xml.etree.ElementTree import Element
 
 from vmhost.model.identity import METADATA_VERSION, NAMESPACE, GuestIdentity, GuestMetadata, NicIdentity
+from vmhost.model.services import DeployedService
 from vmhost.render.parse.reading import look_into
 
 if TYPE_CHECKING:
@@ -41,6 +42,21 @@ def _metadata(element: Node) -> GuestMetadata:
         protect=state.get("protect") == "yes",
         pending=state.get("pending") == "yes",
         command=applied.get("command", ""),
+        services=tuple(_service(service) for service in element.findall(f"{_NS}service")),
+    )
+
+
+def _service(element: Node) -> DeployedService:
+    return DeployedService(
+        name=element.get("name", ""),
+        version=element.get("version", ""),
+        env=element.get("env", ""),
+        sha256=element.get("sha256", ""),
+        state=element.text or "",
+        deployed=element.get("deployed", ""),
+        user=element.get("user", ""),
+        stopped=element.get("stopped") == "yes",
+        roll=element.get("roll", ""),
     )
 
 

@@ -1,0 +1,215 @@
+"""nginx from Debian's packages in a real guest with systemd: deployed, looked at, broken, mended, undone."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import re
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.guest.conftest import ROOT, Booted, vmhost
+from tests.labfixture import InLab
+from vmhost.drivers.command import run
+
+pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
+
+HOST, GUEST = "10.77.0.1", "10.77.0.11"
+CANARY = 'canary-5b1f "$0" \\c77e2'
+PART = "canary-5b1f"
+ENVIRONMENT = "EnvironmentFile=/etc/vmhost/env/nginx.env"
+SERVICES = """
+services:
+  nginx:
+    version: "1.22"
+    env: test
+    guests: [web-01]
+    packages: [nginx={version}]
+    unit: nginx
+    ports: [80]
+    directories:
+      - {{path: /srv/www, mode: "0750", owner: "root:www-data"}}
+    environment:
+      TOKEN: {{env: NGINX_TOKEN}}
+    files:
+      - path: /srv/www/index.html
+        content: "{page}\\n"
+        after: nothing
+      - path: /etc/nginx/sites-enabled/default
+        template: true
+        content: |
+          server {{ listen {{{{ vars.port }}}}; root /srv/www; add_header X-Guest {{{{ guest.name }}}}; {more} }}
+        check: [sh, -c, "printf 'events {{}} http {{ include %s; }}' $0 > /run/c && nginx -t -c /run/c", "{{file}}"]
+        after: reload
+    vars: {{port: 80}}
+    probes:
+      unit: {{systemd: true, role: liveness, interval: 2s}}
+      page: {{http: {{port: 80, status: 200, body: "{page}"}}, interval: 2s}}
+      inside: {{http: 80, source: guest, interval: 2s}}
+      config: {{command: [nginx, -t, -q], interval: 2s}}
+      agent: {{agent: true}}
+"""
+
+
+@dataclass
+class Shop:
+    """The site with its service: ``text`` writes it anew."""
+
+    path: Path
+    version: str
+    newer: str
+
+    def write(self, *, page: str = "it works", more: str = "", version: str = "", extra: str = "") -> str:
+        site = (ROOT / "examples" / "two-guests.yaml").read_text()
+        text = SERVICES.format(page=page, more=more, version=version or self.version)
+        self.path.write_text(site + text + extra)
+        return str(self.path)
+
+
+@pytest.fixture(scope="module")
+def shop(booted: Booted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    """A mirror of packages on the host's address, the only one that the guest knows."""
+    del booted
+    place = run([str(ROOT / "scripts" / "guest-packages")], timeout=60).text.strip()
+    found = re.findall(r"^Package: nginx\nVersion: (\S+)", (Path(place) / "Packages").read_text(), re.MULTILINE)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=place)
+    server = http.server.ThreadingHTTPServer((HOST, 0), handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    source = f"deb [trusted=yes] http://{HOST}:{server.server_address[1]} ./\n"
+    script = "rm -f /etc/apt/sources.list.d/* && cat > /etc/apt/sources.list"
+    inside("sh", "-c", script, stdin=source.encode())
+    yield Shop(tmp_path_factory.mktemp("shop") / "site.yaml", min(found, key=len), max(found, key=len))
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NGINX_TOKEN", CANARY)
+
+
+def inside(*words: str, stdin: bytes = b"", check: bool = True) -> str:
+    """Run a command in the guest as root, by another way than the services take."""
+    done = vmhost("guest", "exec", "web-01", "--sudo", "--", *words, stdin=stdin, check=check)
+    return done.text
+
+
+def page() -> str:
+    with urllib.request.urlopen(f"http://{GUEST}/", timeout=20) as answer:
+        return f"{answer.headers['X-Guest']}: {answer.read().decode().strip()}"
+
+
+def rows(*words: str) -> list[dict[str, object]]:
+    return list(json.loads(vmhost("service", "list", *words, "-o", "json").stdout)["data"])
+
+
+def test_a_plan_shows_everything_and_changes_nothing(shop: Shop) -> None:
+    told = vmhost("service", "deploy", shop.write(), "--dry-run").text
+    assert f"install nginx={shop.version}" in told
+    assert "+server { listen 80; root /srv/www; add_header X-Guest web-01;  }" in told
+    assert "new file /etc/vmhost/env/nginx.env (secret, not shown)" in told
+    assert PART not in told
+    assert inside("sh", "-c", "command -v nginx || echo absent").strip() == "absent"
+    assert rows() == []
+
+
+def test_it_is_deployed_and_answers(shop: Shop) -> None:
+    done = vmhost("service", "deploy", shop.write(), "--yes", timeout=400)
+    assert "nginx in web-01:" in done.stderr.decode()
+    assert page() == "web-01: it works"
+    (row,) = rows()
+    assert (row["service"], row["version"], row["env"], row["guest"]) == ("nginx", "1.22", "test", "web-01")
+    assert (row["state"], row["health"], row["drift"]) == ("active (running)", "up", [])
+    assert {look["probe"] for look in row["looks"]} == {"unit", "page", "inside", "config", "agent"}  # type: ignore[attr-defined]
+    assert "/etc/vmhost/env/nginx.env" in inside("systemctl", "show", "-P", "EnvironmentFiles", "nginx")
+    assert inside("systemd-run", "-q", "--wait", "--pipe", "-p", ENVIRONMENT, "printenv", "TOKEN").strip() == CANARY
+    assert inside("stat", "-c", "%a %U:%G", "/srv/www").strip() == "750 root:www-data"
+
+
+def test_a_second_deployment_says_of_everything_why_there_is_nothing_to_do(shop: Shop) -> None:
+    told = vmhost("service", "deploy", shop.write(), "--dry-run").text
+    assert f"package nginx: {shop.version} is installed" in told
+    assert "file /etc/nginx/sites-enabled/default: is as it should be" in told
+    assert vmhost("service", "deploy", shop.write(), "--yes").text.strip() == "demo: nothing to do"
+    assert vmhost("plan", str(ROOT / "examples" / "two-guests.yaml")).text.strip().endswith("nothing to do")
+
+
+def test_what_somebody_changed_is_told_file_by_file_and_put_right(shop: Shop) -> None:
+    inside("sh", "-c", "echo changed > /srv/www/index.html; chmod 600 /srv/www/index.html; systemctl disable -q nginx")
+    (row,) = rows()
+    found = {item["what"] for item in row["drift"]}  # type: ignore[attr-defined]
+    assert found == {
+        "file /srv/www/index.html: content",
+        "file /srv/www/index.html: access",
+        "unit nginx.service: start with the guest",
+    }
+    told = vmhost("service", "deploy", shop.write(), "--yes", timeout=120).text
+    assert "-changed\n" in told
+    assert "+it works\n" in told
+    assert rows()[0]["drift"] == []
+    assert page() == "web-01: it works"
+
+
+def test_a_file_whose_check_fails_does_not_go_live(shop: Shop) -> None:
+    before = inside("sha256sum", "/etc/nginx/sites-enabled/default", "/srv/www/index.html")
+    site = shop.write(page="second", more="no_such_directive on;")
+    failed = vmhost("service", "deploy", site, "--yes", check=False, timeout=120)
+    told = failed.stderr.decode()
+    assert failed.code == 6
+    assert "the check of /etc/nginx/sites-enabled/default failed, the old file stays" in told
+    assert 'unknown directive "no_such_directive"' in told
+    assert inside("sha256sum", "/etc/nginx/sites-enabled/default", "/srv/www/index.html") == before
+    assert page() == "web-01: it works"
+    assert inside("find", "/etc/nginx", "/srv/www", "-name", ".vmhost.*") == ""
+
+
+def test_a_package_that_is_not_there_leaves_everything_as_it_was(shop: Shop) -> None:
+    failed = vmhost("service", "deploy", shop.write(version="99"), "--yes", check=False, timeout=120)
+    assert failed.code == 6
+    assert "was not found" in failed.stderr.decode()
+    assert page() == "web-01: it works"
+
+
+def test_a_killed_service_is_seen_and_restarted(shop: Shop) -> None:
+    del shop
+    inside("sh", "-c", "systemctl kill -s KILL nginx; systemctl is-active nginx || true")
+    checked = vmhost("service", "check", "nginx", check=False)
+    assert checked.code == 7
+    assert "nginx.service is" in checked.text
+    with pytest.raises(urllib.error.URLError):
+        page()
+    vmhost("service", "restart", "nginx", timeout=120)
+    assert vmhost("service", "check", "nginx", "--count", "3").code == 0
+    assert page() == "web-01: it works"
+    assert "systemd: Started" in vmhost("service", "logs", "nginx", "--since", "10m").text
+
+
+def test_stopped_by_wish_is_no_drift(shop: Shop) -> None:
+    del shop
+    vmhost("service", "stop", "nginx", "--yes", timeout=120)
+    assert rows()[0]["state"] == "inactive (dead)"
+    assert rows()[0]["drift"] == []
+    vmhost("service", "start", "nginx", timeout=120)
+    assert page() == "web-01: it works"
+
+
+def test_the_secret_is_where_it_should_be_and_nowhere_else(shop: Shop, lab: InLab) -> None:
+    del shop
+    assert inside("stat", "-c", "%a", "/etc/vmhost/env/nginx.env").strip() == "600"
+    places = ("/etc", "/srv", "/var/log", "/var/lib/vmhost", "/var/lib/cloud", "/run/systemd", "/tmp")
+    assert inside("grep", "-rlsF", PART, *places).split() == ["/etc/vmhost/env/nginx.env"]
+    journal = inside("journalctl", "--no-pager", "--output=export", "--lines=5000")
+    assert PART not in journal
+    assert "vmhost-put" in journal, "sudo writes down what is run, so the argument would be there"
+    assert PART not in lab.virsh("dumpxml", "web-01").text
+    assert "nginx" in lab.virsh("dumpxml", "web-01").text
+    for path in Path("/var/lib/vmhost").rglob("*"):
+        if path.is_file() and path.suffix not in (".qcow2", ".iso"):
+            assert PART.encode() not in path.read_bytes(), path

@@ -1,0 +1,1 @@
+"""Work inside guests: one line to each, facts, operations, probes."""

@@ -1,0 +1,162 @@
+"""Services inside guests: who they are, what was found there, how they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceId:
+    """What tells services apart."""
+
+    name: str
+    version: str
+    env: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version} ({self.env})"
+
+
+@dataclass(frozen=True, slots=True)
+class DeployedService:
+    """A service that was deployed into a guest, as the guest's metadata tells.
+
+    ``sha256`` is that of ``state``, the desired state as JSON without texts and secrets; ``deployed`` is the time of
+    the last deployment (ISO 8601, UTC), ``user`` who did it. ``stopped``: a person stopped it since. ``roll`` names
+    what a rolling change that is under way goes to.
+    """
+
+    name: str
+    version: str
+    env: str
+    sha256: str
+    state: str
+    deployed: str = ""
+    user: str = ""
+    stopped: bool = False
+    roll: str = ""
+
+    @property
+    def id(self) -> ServiceId:
+        """What tells it apart."""
+        return ServiceId(self.name, self.version, self.env)
+
+
+@dataclass(frozen=True, slots=True)
+class PathFact:
+    """What lies at a path: ``kind`` is ``file``, ``directory``, ``symlink`` or ``other``; ``mode`` has four digits."""
+
+    kind: str
+    mode: str
+    owner: str
+    size: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitFact:
+    """A unit as systemd tells it; ``since`` is when its state was entered, in systemd's words."""
+
+    name: str
+    load: str = "not-found"
+    active: str = "inactive"
+    sub: str = "dead"
+    enabled: str = ""
+    pid: int = 0
+    restarts: int = 0
+    result: str = ""
+    since: str = ""
+    stale: bool = False
+
+    @property
+    def there(self) -> bool:
+        """Whether systemd knows such a unit."""
+        return self.load not in ("not-found", "")
+
+
+@dataclass(frozen=True, slots=True)
+class GuestFacts:
+    """What was found in a guest, of that which was asked for; what is not there is missing from the mappings.
+
+    ``packages`` maps names to installed versions, empty where only the configuration is left, ``groups`` names to
+    numbers, ``users`` names to their line of passwd(5), ``texts`` paths to contents. ``manifest`` is what an earlier
+    deployment left, or empty.
+    """
+
+    packages: Mapping[str, str] = field(default_factory=dict)
+    paths: Mapping[str, PathFact] = field(default_factory=dict)
+    users: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: Mapping[str, int] = field(default_factory=dict)
+    sysctl: Mapping[str, str] = field(default_factory=dict)
+    units: Mapping[str, UnitFact] = field(default_factory=dict)
+    texts: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    manifest: str = ""
+
+
+class Health(StrEnum):
+    """How a service is by its probes: ``starting`` in its start period, ``unknown`` where nobody looked."""
+
+    UP = "up"
+    DOWN = "down"
+    STARTING = "starting"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look of a probe. ``seconds`` is how long it took, ``at`` when it was (epoch)."""
+
+    probe: str
+    good: bool
+    text: str
+    seconds: float
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceDrift:
+    """Something of a service that is not as it was deployed."""
+
+    guest: str
+    service: str
+    what: str
+    want: str
+    have: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.guest}: {self.service}: {self.what} is {self.have or 'absent'}, should be {self.want or 'absent'}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRow:
+    """A service in a guest, as a listing shows it. ``since`` is when its unit came into its state,
+    ``roll`` where a rolling change that is under way goes to.
+    """
+
+    service: str
+    guest: str
+    version: str
+    env: str
+    unit: str = ""
+    state: str = ""
+    since: str = ""
+    health: Health = Health.UNKNOWN
+    looks: tuple[Look, ...] = ()
+    drift: tuple[ServiceDrift, ...] = ()
+    roll: str = ""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Rolling:
+    """How a group is changed: ``canary`` guests first, one by one, then ``batch`` by ``batch``; never are more than
+    ``unavailable`` away at once.
+    """
+
+    canary: int = 1
+    batch: int = 1
+    unavailable: int = 1

@@ -1,0 +1,265 @@
+"""``vmhost watch`` for services: looks by their probes, restarts by their policy; one thread for each guest.
+
+A guest that does not answer delays its own services only.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from vmhost.engine.services.carry import do
+from vmhost.model.errors import Conflict, DriverError, VmhostError
+from vmhost.model.events import Event, Notice
+from vmhost.model.guestops import ActOnUnit, GuestCommand
+from vmhost.model.services import Health, Look, UnitFact
+from vmhost.ops.jobs import Job
+from vmhost.ops.services import Found, Services
+from vmhost.plan.healing import Act, Care, Case, Pulse, beat, care_for, health_of
+from vmhost.ports import NOT_AT_ALL, DomainEvent, Ports
+from vmhost.render.guestfacts import ask_units, read_units
+from vmhost.render.parse.metadata import parse_metadata
+
+if TYPE_CHECKING:
+    from vmhost.model.spec.service import ServiceState
+
+Listener = Callable[[Event], None]
+
+REFRESH: Final = 60.0
+"""Seconds after which services are looked for anew although nobody told of a change."""
+
+KEPT: Final = 256
+"""Looks of each probe that are remembered."""
+
+_MATTERS: Final = frozenset({"started", "stopped", "crashed", "defined", "undefined", "resumed"})
+
+
+@dataclass(slots=True)
+class Ward:
+    """A service in a guest under watch. Times are monotonic."""
+
+    item: Found
+    state: ServiceState
+    since: float
+    due: dict[str, float] = field(default_factory=dict)
+    pulses: dict[str, Pulse] = field(default_factory=dict)
+    care: Care = field(default_factory=Care)
+    first_bad: float = 0.0
+    told: Health = Health.UNKNOWN
+    history: dict[str, list[Look]] = field(default_factory=dict)
+
+    def starts_anew(self, now: float) -> None:
+        """Forget what was seen before a start: its start period begins."""
+        self.since, self.pulses = now, {name: Pulse() for name in self.state.probes}
+        self.due = dict.fromkeys(self.state.probes, now)
+
+
+class GuestWatch:
+    """Watches the services of one guest; :meth:`turn` does what is due and says when the next look is."""
+
+    def __init__(self, ports: Ports, services: Services, guest: str, tell: Listener) -> None:
+        self._ports = ports
+        self._services = services
+        self._guest = guest
+        self._tell = tell
+        self.wards: dict[str, Ward] = {}
+
+    def take(self, found: tuple[Found, ...]) -> None:
+        """Watch exactly these services; what is as it was goes on."""
+        now = self._ports.clock.monotonic()
+        wards = {}
+        for item in found:
+            if item.state is None or not item.state.probes:
+                continue
+            old = self.wards.get(item.deployed.name)
+            if old is not None and old.item.deployed.sha256 == item.deployed.sha256:
+                old.item = item
+                wards[item.deployed.name] = old
+                continue
+            ward = Ward(item, item.state, now)
+            ward.starts_anew(now)
+            wards[item.deployed.name] = ward
+        self.wards = wards
+
+    def turn(self) -> float:
+        """Look by every probe that is due, act, and return the seconds until the next look."""
+        for ward in tuple(self.wards.values()):
+            now = self._ports.clock.monotonic()
+            due = [name for name, at in ward.due.items() if at <= now]
+            for name in due:
+                self._look(ward, name)
+            if due:
+                self._judge(ward)
+        times = [at for ward in self.wards.values() for at in ward.due.values()]
+        return max(0.0, min(times, default=self._ports.clock.monotonic() + REFRESH) - self._ports.clock.monotonic())
+
+    def _look(self, ward: Ward, name: str) -> None:
+        probe = ward.state.probes[name]
+        began = self._ports.clock.monotonic()
+        look = self._services.looker(ward.item).look(name, probe, ward.state)
+        before = ward.pulses[name]
+        ward.pulses[name] = beat(before, probe, look, began - ward.since)
+        if ward.pulses[name].bad == 1 and ward.care.down_since is None:
+            ward.first_bad = began
+        ward.history[name] = [*ward.history.get(name, ())[-KEPT + 1 :], look]
+        ward.due[name] = began + probe.interval
+
+    def _judge(self, ward: Ward) -> None:
+        """Tell what changed, and do what the policy says."""
+        health = health_of(ward.pulses)
+        living = frozenset(name for name, probe in ward.state.probes.items() if probe.role == "liveness")
+        liveness = health_of(ward.pulses, only=living) if living else Health.UP
+        if health is not ward.told and health in (Health.UP, Health.DOWN):
+            self._say(ward, f"{health}: {self._cause(ward, health)}", quiet=ward.told is Health.UNKNOWN)
+            ward.told = health
+        now = self._ports.clock.monotonic()
+        case = Case(liveness, now, ward.first_bad or now, wished=ward.item.deployed.stopped)
+        if liveness is Health.DOWN and ward.state.restart.policy == "on-failure":
+            case = replace(case, by_hand=self._stopped_by_hand(ward))
+        before = ward.care
+        ward.care, act = care_for(before, ward.state.restart, case)
+        if act is Act.HEALED:
+            seconds = now - (before.down_since if before.down_since is not None else now)
+            tries = f" and {before.tries} {'try' if before.tries == 1 else 'tries'}" if before.tries else ""
+            self._say(ward, f"is well again after {seconds:.1f} s{tries}")
+        elif act is Act.GIVE_UP:
+            text = f"given up after {before.tries} tries: {self._cause(ward, Health.DOWN)}"
+            self._say(ward, f"{text}; vmhost service status {ward.item.deployed.name}")
+        elif act is Act.RESTART:
+            self._restart(ward, before)
+
+    def _cause(self, ward: Ward, health: Health) -> str:
+        wanted = health is Health.UP
+        return "; ".join(f"{name}: {pulse.text}" for name, pulse in ward.pulses.items() if pulse.up is wanted)
+
+    def _say(self, ward: Ward, text: str, *, quiet: bool = False) -> None:
+        if not quiet:
+            self._tell(Notice(self._guest, f"{ward.item.deployed.name} {text}"))
+
+    def _stopped_by_hand(self, ward: Ward) -> bool:
+        """Whether somebody stopped the unit inside the guest: then it ended well, and nobody has to mend it."""
+        if ward.state.unit is None:
+            return False
+        name = ward.state.unit.name
+        try:
+            command = GuestCommand(ask_units([name]).argv, timeout=10.0, sudo=False)
+            output = self._services.lines.run(self._guest, command, again=True).stdout
+        except VmhostError:
+            return False
+        fact = read_units(output, [name]).get(name, UnitFact(name))
+        return fact.active == "inactive" and fact.result == "success"
+
+    def _restart(self, ward: Ward, before: Care) -> None:
+        """Restart the unit under the guest's lock; who holds it is at work on the guest, so it is tried again later."""
+        unit, policy = ward.state.unit, ward.state.restart
+        if unit is None:
+            return
+        number, cause = ward.care.tries, self._cause(ward, Health.DOWN)
+        uuid, name = ward.item.domain.uuid, ward.item.deployed.name
+        try:
+            with self._ports.locks.guests([uuid], NOT_AT_ALL):
+                if self._wished_down(ward):
+                    ward.care = before
+                    return
+                with Job(self._ports, "service heal", f"{name} {self._guest}", None, None) as job:
+                    job.tell(Notice(self._guest, f"{name}: restart, try {number} of {policy.tries}: {cause}"))
+                    do(self._guest, ActOnUnit(unit.name, "restart"), self._services.lines)
+        except Conflict:
+            ward.care = before
+            return
+        except VmhostError as error:
+            self._say(ward, f"was not restarted (try {number} of {policy.tries}): {error.message}")
+            return
+        self._say(ward, f"restarted (try {number} of {policy.tries}): {cause}")
+        ward.starts_anew(self._ports.clock.monotonic())
+
+    def _wished_down(self, ward: Ward) -> bool:
+        """Whether a person stopped the service, or changed it, since it was read."""
+        metadata = parse_metadata(self._ports.hypervisor.domain(ward.item.domain.uuid).xml)
+        now = next((s for s in metadata.services if s.name == ward.item.deployed.name), None) if metadata else None
+        return now is None or now.stopped or now.sha256 != ward.item.deployed.sha256
+
+
+class Healer:
+    """Watches all services of a host; :meth:`run` ends after :meth:`stop`."""
+
+    def __init__(self, ports: Ports, services: Services, tell: Listener) -> None:
+        self._ports = ports
+        self._services = services
+        self._tell = tell
+        self._ended = threading.Event()
+        self._news = threading.Event()
+        self._watches: dict[str, _Thread] = {}
+
+    def stop(self) -> None:
+        """Let :meth:`run` end; from any thread."""
+        self._ended.set()
+        self._news.set()
+
+    def run(self) -> None:
+        """Watch until :meth:`stop`."""
+        unsubscribe = self._ports.hypervisor.subscribe(self._on_domain)
+        try:
+            while not self._ended.is_set():
+                self._news.clear()
+                try:
+                    self._refresh()
+                except DriverError as error:
+                    self._tell(Notice("libvirt", f"{error}; looking again"))
+                self._news.wait(REFRESH)
+        finally:
+            unsubscribe()
+            for watch in self._watches.values():
+                watch.end()
+            for watch in self._watches.values():
+                watch.join(5.0)
+
+    def _on_domain(self, event: DomainEvent) -> None:
+        if event.kind in _MATTERS:
+            self._news.set()
+
+    def _refresh(self) -> None:
+        """Have a watch for every guest that runs and has services, and none for the others."""
+        found: dict[str, list[Found]] = {}
+        for item in self._services.find():
+            if item.domain.active:
+                found.setdefault(item.guest, []).append(item)
+        for guest in self._watches.keys() - found.keys():
+            self._watches.pop(guest).end()
+            self._services.lines.drop(guest)
+        for guest, items in found.items():
+            if guest not in self._watches:
+                self._watches[guest] = _Thread(GuestWatch(self._ports, self._services, guest, self._tell), guest)
+            self._watches[guest].give(tuple(items))
+
+
+class _Thread(threading.Thread):
+    """Turns a guest's watch."""
+
+    def __init__(self, watch: GuestWatch, guest: str) -> None:
+        super().__init__(name=f"watch-{guest}", daemon=True)
+        self._watch = watch
+        self._woken = threading.Event()
+        self._ended = False
+        self._given: tuple[Found, ...] | None = None
+
+    def give(self, found: tuple[Found, ...]) -> None:
+        """Tell what is to be watched from now on."""
+        self._given = found
+        self._woken.set()
+        if not self.is_alive():
+            self.start()
+
+    def end(self) -> None:
+        self._ended = True
+        self._woken.set()
+
+    def run(self) -> None:
+        while not self._ended:
+            self._woken.clear()
+            given, self._given = self._given, None
+            if given is not None:
+                self._watch.take(given)
+            self._woken.wait(self._watch.turn())

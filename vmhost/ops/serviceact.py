@@ -1,0 +1,75 @@
+"""Starting, stopping and restarting services, one guest after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from vmhost.engine.context import Context
+from vmhost.engine.execute import execute
+from vmhost.engine.services.carry import do
+from vmhost.engine.services.line import Lines
+from vmhost.engine.services.ready import await_ready
+from vmhost.model.errors import NotFound, Refused, VmhostError
+from vmhost.model.events import Event, Notice
+from vmhost.model.guestops import ActOnUnit
+from vmhost.model.steps import SetMetadata
+from vmhost.ops.jobs import Job
+from vmhost.ops.permission import check_may_change
+from vmhost.ops.services import ActionResult, Found, Verb, looker
+from vmhost.render.metadata import metadata_xml
+from vmhost.render.parse.metadata import parse_metadata
+
+if TYPE_CHECKING:
+    from vmhost.ports import Ports
+
+DONE: Final = {"start": "started", "stop": "stopped", "restart": "restarted"}
+
+
+def act(
+    ports: Ports, lines: Lines, found: Sequence[Found], verb: Verb, on_event: Callable[[Event], None] | None
+) -> tuple[ActionResult, ...]:
+    """Do it in one guest after the other, each until the service is ready; the first that fails ends it."""
+    check_may_change(ports.hypervisor)
+    subject = " ".join(dict.fromkeys(item.deployed.name for item in found))
+    results: list[ActionResult] = []
+    with Job(ports, f"service {verb}", subject, on_event, None) as job:
+        context = Context(ports, on_event=job.tell, cancelled=job.cancelled)
+        for item in found:
+            if results and results[-1].error is not None:
+                results.append(ActionResult(item.deployed.name, item.guest, "not tried"))
+                continue
+            try:
+                _one(ports, lines, item, verb, context)
+            except VmhostError as error:
+                results.append(ActionResult(item.deployed.name, item.guest, error.message, error))
+            else:
+                results.append(ActionResult(item.deployed.name, item.guest, DONE[verb]))
+                job.tell(Notice(item.guest, f"{item.deployed.name}: {DONE[verb]}"))
+    return tuple(results)
+
+
+def _one(ports: Ports, lines: Lines, item: Found, verb: Verb, context: Context) -> None:
+    if item.state is None or item.state.unit is None:
+        text = "this service has no unit" if item.state else "a newer vmhost deployed this service"
+        raise Refused(text, subject=item.guest, hint=f"vmhost service status {item.deployed.name}")
+    with ports.locks.guests([item.domain.uuid], context.waiting(item.guest)):
+        do(item.guest, ActOnUnit(item.state.unit.name, verb), lines)
+        _note(ports, item, stopped=verb == "stop")
+    if verb != "stop":
+        await_ready(ports, looker(ports, lines, item.domain), item.domain, item.state, context)
+
+
+def _note(ports: Ports, item: Found, *, stopped: bool) -> None:
+    """Note in the metadata whether a person stopped it, so that nobody heals what was wished."""
+    metadata = parse_metadata(ports.hypervisor.domain(item.domain.uuid).xml)
+    if metadata is None:
+        raise NotFound("the guest's metadata is gone", subject=item.guest, hint="vmhost guest list")
+    services = tuple(
+        replace(service, stopped=stopped) if service.name == item.deployed.name else service
+        for service in metadata.services
+    )
+    if services != metadata.services:
+        xml = metadata_xml(replace(metadata, services=services))
+        execute(SetMetadata(item.domain.uuid, item.guest, xml), Context(ports))

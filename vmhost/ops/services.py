@@ -1,0 +1,306 @@
+"""Services inside guests: list, deploy, check, start, stop, restart, logs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from vmhost.engine.observe import observe_domains
+from vmhost.engine.services.facts import Gatherer
+from vmhost.engine.services.line import Lines, LineState
+from vmhost.engine.services.probing import Looker, Patient
+from vmhost.model.errors import NotFound, Refused, Unreachable, UsageError, VmhostError
+from vmhost.model.services import DeployedService, Health, Look, ServiceRow, UnitFact
+from vmhost.model.spec.service import ServiceState
+from vmhost.ops.shell import session_to, ssh_target_of
+from vmhost.plan.servicedrift import service_drift
+from vmhost.render.service import state_of
+
+if TYPE_CHECKING:
+    from vmhost.model.events import Event
+    from vmhost.model.observed import ObservedDomain
+    from vmhost.model.services import Rolling
+    from vmhost.model.spec import Site
+    from vmhost.ops.heal import Healer
+    from vmhost.ops.host import Host
+    from vmhost.ops.servicedeploy import Deployment
+    from vmhost.ops.servicelogs import LogLine
+    from vmhost.ops.serviceroll import Roll
+    from vmhost.ports import Ports
+
+Listener = Callable[["Event"], None]
+Verb = Literal["start", "stop", "restart"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A service in a guest: the guest's domain, what was deployed, and that as a value."""
+
+    domain: ObservedDomain
+    deployed: DeployedService
+    state: ServiceState | None
+
+    @property
+    def guest(self) -> str:
+        """The guest's name."""
+        return self.domain.name
+
+
+@dataclass(frozen=True, slots=True)
+class ActionResult:
+    """What became of an action on a service in one guest; ``error`` None: it was done."""
+
+    service: str
+    guest: str
+    text: str
+    error: VmhostError | None = None
+
+
+class Services:
+    """The services of one host's guests. Connections to guests are kept until :meth:`close` or the host's end."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._lines: Lines | None = None
+
+    @property
+    def lines(self) -> Lines:
+        """The lines to guests; opened as they are needed."""
+        if self._lines is None:
+            ports = self._host.ports
+            self._lines = Lines(lambda guest, deadline: session_to(ports, guest, deadline), ports.clock)
+        return self._lines
+
+    def close(self) -> None:
+        """End the connections to guests."""
+        if self._lines is not None:
+            self._lines.close()
+            self._lines = None
+
+    def list(
+        self, names: Sequence[str] = (), *, guests: Sequence[str] = (), look: bool = True
+    ) -> tuple[ServiceRow, ...]:
+        """Return services with how they are, eight guests at a time; a guest that does not answer delays nobody.
+
+        :param names: of services; empty: all. :param guests: only in these.
+        :param look: False: what was deployed only, no guest is asked.
+        :raises NotFound: there is no service of such a name.
+        """
+        found = self.find(names, guests)
+        if not look:
+            return tuple(_plain_row(item) for item in found)
+        return self._over(found, self._row)
+
+    def check(self, names: Sequence[str] = (), *, guests: Sequence[str] = (), count: int = 1) -> tuple[ServiceRow, ...]:
+        """Look at services by their probes; :param count: how many times each, for their latency."""
+
+        def rows(item: Found) -> ServiceRow:
+            if item.state is None or not item.domain.active:
+                return _unasked(item)
+            looker = self.looker(item)
+            looks = tuple(look for _ in range(count) for look in looker.look_at_all(item.state))
+            return _row_of(item, looks=looks, health=_health(looks))
+
+        return self._over(self.find(names, guests), rows)
+
+    def act(
+        self, names: Sequence[str], verb: Verb, *, guests: Sequence[str] = (), on_event: Listener | None = None
+    ) -> tuple[ActionResult, ...]:
+        """Start, stop or restart services, one guest after the other; the first that fails ends it.
+
+        :raises NotFound: there is no service of such a name.
+        """
+        from vmhost.ops.serviceact import act
+
+        if not names:
+            raise UsageError("which service?", hint="vmhost service list")
+        return act(self._host.ports, self.lines, self.find(names, guests), verb, on_event)
+
+    def plan_deploy(self, site: Site, *, only: Sequence[str] = (), guests: Sequence[str] = ()) -> Deployment:
+        """Return what would be done to bring a site's services to its guests; nothing is changed.
+
+        :param only: names of services; empty: all.
+        :raises NotFound: the site has no such service, or a guest is not there yet.
+        :raises UsageError: a template is wrong; :raises Absent: a secret is missing.
+        """
+        from vmhost.ops.servicedeploy import plan_deploy
+
+        return plan_deploy(self._host.ports, self.lines, site, only=only, guests=guests)
+
+    def deploy(
+        self,
+        deployment: Deployment,
+        *,
+        on_event: Listener | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        wait: bool = True,
+    ) -> tuple[ActionResult, ...]:
+        """Do what a deployment says, one guest after the other, each until it is ready; the first that fails ends it.
+
+        :raises Refused: a guest cannot hold its service, with every reason; nothing is changed.
+        :raises Conflict: a guest changed since; :raises ApplyError: an operation failed, that guest is as it was;
+            :raises GuestError: all was done, but a service does not become ready.
+        """
+        from vmhost.ops.servicedeploy import deploy
+
+        return deploy(self._host.ports, self.lines, deployment, on_event=on_event, cancelled=cancelled, wait=wait)
+
+    def logs(
+        self,
+        names: Sequence[str],
+        *,
+        guests: Sequence[str] = (),
+        since: float = 600.0,
+        lines: int = 1000,
+        follow: bool = False,
+    ) -> Iterator[LogLine]:
+        """Yield what services wrote to their guests' journals, merged by time.
+
+        :param since: seconds back; :param lines: at most that many from each guest; :param follow: go on for ever.
+        """
+        from vmhost.ops.servicelogs import logs
+
+        return logs(self, self.find(names, guests), since=since, lines=lines, follow=follow)
+
+    def plan_roll(self, name: str, how: Rolling, *, site: Site | None = None, to: str = "") -> Roll:
+        """Return how a service gets to what a site says, or to another version, guest by guest; nothing is changed.
+
+        :param to: a version that those of its packages begin with.
+        :raises NotFound: there is no such service; :raises Refused: too many of its guests are down, or there is no
+            such version.
+        """
+        from vmhost.ops.serviceroll import plan_roll
+
+        return plan_roll(self._host.ports, self, name, how, site=site, to=to)
+
+    def plan_back(self, name: str, how: Rolling) -> Roll:
+        """Return how the last roll is taken back. :raises NotFound: there is nothing to go back to."""
+        from vmhost.ops.serviceroll import plan_back
+
+        return plan_back(self._host.ports, self, name, how)
+
+    def roll(
+        self,
+        plan: Roll,
+        *,
+        rollback: bool = False,
+        on_event: Listener | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> tuple[ActionResult, ...]:
+        """Change batch after batch, each until it is ready; the first that fails halts it.
+
+        :param rollback: take everything back that was changed, when it fails.
+        :raises PartlyDone: it halted, with the failures; :raises ApplyError: it halted and was taken back.
+        """
+        from vmhost.ops.serviceroll import roll
+
+        return roll(self._host.ports, self, plan, rollback=rollback, on_event=on_event, cancelled=cancelled)
+
+    def watch(self, on_event: Listener) -> Healer:
+        """Return what looks at all services and restarts them by their policies; ``run`` ends after ``stop``."""
+        from vmhost.ops.heal import Healer
+
+        return Healer(self._host.ports, self, on_event)
+
+    def circuits(self) -> tuple[LineState, ...]:
+        """Return how the lines to guests are."""
+        return self.lines.states()
+
+    def find(self, names: Sequence[str] = (), guests: Sequence[str] = ()) -> tuple[Found, ...]:
+        """Return deployed services by name and guest. :raises NotFound: a name is unknown."""
+        domains = observe_domains(self._host.ports.hypervisor)
+        found = [
+            Found(domain, deployed, state_of(deployed))
+            for domain in domains
+            for deployed in (domain.metadata.services if domain.metadata else ())
+        ]
+        _require(names, {item.deployed.name for item in found}, "service", "vmhost service list")
+        _require(guests, {domain.name for domain in domains}, "guest", "vmhost guest list")
+        wanted = (item for item in found if not names or item.deployed.name in names)
+        chosen = (item for item in wanted if not guests or item.guest in guests)
+        return tuple(sorted(chosen, key=lambda item: (item.deployed.name, item.guest)))
+
+    def looker(self, item: Found) -> Looker:
+        """Return what looks at a guest's services."""
+        return looker(self._host.ports, self.lines, item.domain)
+
+    def _over(self, found: Sequence[Found], one: Callable[[Found], ServiceRow]) -> tuple[ServiceRow, ...]:
+        from vmhost.drivers.ssh.fanout import map_guests
+
+        items = {f"{item.deployed.name}\0{item.guest}": item for item in found}
+        answers = map_guests(one, items)
+        return tuple(
+            answer if isinstance(answer, ServiceRow) else _row_of(items[key], error=str(answer.message))
+            for key, answer in answers.items()
+        )
+
+    def _row(self, item: Found) -> ServiceRow:
+        if item.state is None or not item.domain.active:
+            return _unasked(item)
+        facts = Gatherer(self.lines, item.guest).for_drift(item.state)
+        looks = self.looker(item).look_at_all(item.state)
+        drift = service_drift(item.guest, item.deployed, facts)
+        unit = facts.units.get(item.state.unit.name) if item.state.unit else None
+        return _row_of(item, unit=unit, looks=looks, health=_health(looks), drift=drift)
+
+
+def looker(ports: Ports, lines: Lines, domain: ObservedDomain) -> Looker:
+    """Return what looks at a guest's services."""
+    return Looker(ports, lines, Patient(domain.name, domain.uuid, lambda: ssh_target_of(ports, domain.name)))
+
+
+def _require(names: Sequence[str], known: set[str], what: str, hint: str) -> None:
+    from difflib import get_close_matches
+
+    for name in names:
+        if name not in known:
+            near = get_close_matches(name, sorted(known), 1)
+            text = f"there is no such {what}" + (f"; did you mean {near[0]}?" if near else "")
+            raise NotFound(text, subject=name, hint=hint)
+
+
+def _unasked(item: Found) -> ServiceRow:
+    if item.state is None:
+        raise Refused("a newer vmhost deployed this service: read-only for this one", subject=item.guest)
+    raise Unreachable("the guest does not run", subject=item.guest, hint=f"vmhost guest start {item.guest}")
+
+
+def _plain_row(item: Found) -> ServiceRow:
+    return _row_of(item)
+
+
+def _row_of(
+    item: Found,
+    *,
+    unit: UnitFact | None = None,
+    looks: tuple[Look, ...] = (),
+    health: Health = Health.UNKNOWN,
+    drift: tuple[object, ...] = (),
+    error: str = "",
+) -> ServiceRow:
+    name = item.state.unit.name if item.state and item.state.unit else ""
+    state = "" if unit is None else f"{unit.active} ({unit.sub})"
+    since = unit.since if unit else ""
+    deployed = item.deployed
+    return ServiceRow(
+        service=deployed.name,
+        guest=item.guest,
+        version=deployed.version,
+        env=deployed.env,
+        unit=name,
+        state=state,
+        since=since,
+        health=health,
+        looks=looks,
+        drift=drift,  # type: ignore[arg-type]
+        roll=deployed.roll,
+        error=error,
+    )
+
+
+def _health(looks: Sequence[Look]) -> Health:
+    """Return how a service is by single looks at it; thresholds are the watch's, which looks again and again."""
+    if not looks:
+        return Health.UNKNOWN
+    return Health.UP if all(look.good for look in looks) else Health.DOWN

@@ -1,0 +1,311 @@
+"""From what a service should be in a guest, and what was found there, to operations; what is right already says why."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from vmhost.model.guestops import (
+    ActOnUnit,
+    GuestOp,
+    GuestPlan,
+    GuestPlanned,
+    InstallPackages,
+    MakeDirectory,
+    MakeGroup,
+    MakeUser,
+    PutFile,
+    RefreshPackages,
+    ReloadUnits,
+    RemoveDirectory,
+    RemoveFile,
+    RemoveGroup,
+    RemovePackages,
+    RemoveUser,
+    SetOwnership,
+    SetSysctl,
+)
+from vmhost.model.services import GuestFacts, PathFact
+from vmhost.model.spec.service import DirectorySpec, FileState, UnitSpec
+from vmhost.render.service import MANIFESTS, Desired, manifest, manifest_path, read_manifest
+
+UNITS: Final = "/etc/systemd/system/"
+MOST_LINES: Final = 60
+"""Lines of a difference that are shown of each file."""
+
+
+@dataclass(slots=True)
+class _Draft:
+    wanted: Desired
+    facts: GuestFacts
+    steps: list[GuestPlanned] = field(default_factory=list)
+    satisfied: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    changed: list[FileState] = field(default_factory=list)
+    installs: bool = False
+
+    def add(self, do: GuestOp, undo: Iterable[GuestOp], why: str, shown: tuple[str, ...] = ()) -> None:
+        self.steps.append(GuestPlanned(do, tuple(undo), why, shown))
+
+
+def plan_service(guest: str, wanted: Desired, facts: GuestFacts) -> GuestPlan:
+    """Return what makes a guest hold a service as it should be, each operation with its undo and its reason."""
+    draft = _Draft(wanted, facts)
+    _packages(draft)
+    _accounts(draft)
+    _directories(draft)
+    for file in wanted.state.files:
+        _file(draft, file)
+    _left_behind(draft)
+    _sysctl(draft)
+    _unit(draft)
+    _manifest(draft)
+    refused = "; ".join(draft.refused)
+    steps = () if refused else tuple(draft.steps)
+    return GuestPlan(guest, wanted.state.name, steps, tuple(draft.satisfied), refused)
+
+
+def settling(plan: GuestPlan, wanted: Desired, facts: GuestFacts) -> tuple[GuestOp, ...]:
+    """Return what gives the unit its former state back once everything else of a failed plan was undone."""
+    unit = wanted.state.unit
+    if unit is None or not any(isinstance(step.do, ActOnUnit | ReloadUnits) for step in plan.steps):
+        return ()
+    fact = facts.units.get(unit.name)
+    reload = (ReloadUnits(),) if any(isinstance(step.do, ReloadUnits) for step in plan.steps) else ()
+    if fact is None or not fact.there:
+        return reload
+    verb: ActOnUnit = ActOnUnit(unit.name, "restart" if fact.active == "active" else "stop")
+    return (*reload, verb)
+
+
+def _packages(draft: _Draft) -> None:
+    missing: list[str] = []
+    new: list[str] = []
+    gone: list[str] = []
+    older: list[str] = []
+    for package in draft.wanted.state.packages:
+        name, _, version = package.partition("=")
+        have = draft.facts.packages.get(name, "")
+        if have and version in ("", have):
+            draft.satisfied.append(f"package {name}: {have} is installed")
+            continue
+        missing.append(package)
+        if have:
+            older.append(f"{name}={have}")
+        elif name in draft.facts.packages:
+            gone.append(name)
+        else:
+            new.append(name)
+    if not missing:
+        return
+    draft.installs = True
+    draft.add(RefreshPackages(), (), "fetch the lists of packages")
+    undo: list[GuestOp] = [InstallPackages(tuple(older))] if older else []
+    undo += [RemovePackages(tuple(gone))] if gone else []
+    undo += [RemovePackages(tuple(new), purge=True)] if new else []
+    had = f" (in place of {', '.join(older)})" if older else ""
+    draft.add(InstallPackages(tuple(missing)), undo, f"install {', '.join(missing)}{had}")
+
+
+def _accounts(draft: _Draft) -> None:
+    facts, state = draft.facts, draft.wanted.state
+    for name in state.groups:
+        if name in facts.groups:
+            draft.satisfied.append(f"group {name}: is there")
+        else:
+            draft.add(MakeGroup(name), [RemoveGroup(name)], f"make group {name}")
+    for user in state.users:
+        have = facts.users.get(user.name)
+        if have is None:
+            make = MakeUser(user.name, user.group or "", user.home, user.shell)
+            draft.add(make, [RemoveUser(user.name)], f"make account {user.name}")
+        elif have[5:7] != (user.home, user.shell):
+            text = f"account {user.name} has home {have[5]} and shell {have[6]}: it is somebody else's"
+            draft.refused.append(f"{text}; write the same, or another name")
+        else:
+            draft.satisfied.append(f"account {user.name}: is there")
+
+
+def _directories(draft: _Draft) -> None:
+    own = [DirectorySpec(path=MANIFESTS, mode="0700")]
+    parents = {file.path.rpartition("/")[0] for file in draft.wanted.state.files}
+    if "/etc/vmhost/env" in parents:
+        own.append(DirectorySpec(path="/etc/vmhost/env", mode="0700"))
+    own += [DirectorySpec(path=path) for path in sorted(parents) if path.startswith(UNITS) and path.endswith(".d")]
+    for directory in draft.wanted.state.directories:
+        _directory(draft, directory, told=True)
+    for directory in own:
+        _directory(draft, directory, told=False)
+
+
+def _directory(draft: _Draft, wanted: DirectorySpec, *, told: bool) -> None:
+    owner = wanted.owner if ":" in wanted.owner else f"{wanted.owner}:{wanted.owner}"
+    fact, do = draft.facts.paths.get(wanted.path), MakeDirectory(wanted.path, wanted.mode, owner)
+    if fact is None:
+        draft.add(do, [RemoveDirectory(wanted.path)], f"make directory {wanted.path}")
+    elif fact.kind != "directory":
+        draft.refused.append(f"{wanted.path} is a {fact.kind}, not a directory: move it away")
+    elif (fact.mode, fact.owner) != (wanted.mode, owner):
+        undo = MakeDirectory(wanted.path, fact.mode, fact.owner)
+        draft.add(do, [undo], f"directory {wanted.path}: {_ownership(fact, wanted.mode, owner)}")
+    elif told:
+        draft.satisfied.append(f"directory {wanted.path}: is there, {fact.mode} {fact.owner}")
+
+
+def _file(draft: _Draft, file: FileState) -> None:
+    fact, text = draft.facts.paths.get(file.path), draft.wanted.texts[file.path]
+    if fact is not None and fact.kind not in ("file", "symlink"):
+        draft.refused.append(f"{file.path} is a {fact.kind}, not a file: move it away")
+        return
+    if fact is not None and fact.kind == "file" and fact.sha256 == _sum(draft, file):
+        if (fact.mode, fact.owner) == (file.mode, file.owner):
+            draft.satisfied.append(f"file {file.path}: is as it should be")
+            return
+        undo = SetOwnership(file.path, fact.mode, fact.owner)
+        why = f"file {file.path}: {_ownership(fact, file.mode, file.owner)}"
+        draft.add(SetOwnership(file.path, file.mode, file.owner), [undo], why)
+        draft.changed.append(file)
+        return
+    do = PutFile(file.path, file.mode, file.owner, text, file.sha256, file.check)
+    checked = ", checked before it goes live" if file.check else ""
+    what = "new file" if fact is None else "change file" if fact.kind == "file" else "replace the symbolic link"
+    shown = () if file.secret else _difference(file.path, draft.facts.texts.get(file.path, b""), text)
+    secret = " (secret, not shown)" if file.secret else ""
+    draft.add(do, _put_back(draft, file.path), f"{what} {file.path}{secret}{checked}", shown)
+    draft.changed.append(file)
+
+
+def _sum(draft: _Draft, file: FileState) -> str:
+    """Return the checksum that a file should have; a secret's is made here and goes nowhere."""
+    if file.sha256:
+        return file.sha256
+    from hashlib import sha256
+
+    return sha256(draft.wanted.texts[file.path]).hexdigest()
+
+
+def _put_back(draft: _Draft, path: str) -> list[GuestOp]:
+    """Return what gives a path its former content back."""
+    fact, text = draft.facts.paths.get(path), draft.facts.texts.get(path)
+    if fact is None:
+        return [RemoveFile(path)]
+    if text is None or fact.kind != "file":
+        return []
+    return [PutFile(path, fact.mode, fact.owner, text)]
+
+
+def _ownership(fact: PathFact, mode: str, owner: str) -> str:
+    return f"{fact.mode} {fact.owner} -> {mode} {owner}"
+
+
+def _difference(path: str, old: bytes, new: bytes) -> tuple[str, ...]:
+    try:
+        before, after = old.decode().splitlines(), new.decode().splitlines()
+    except UnicodeDecodeError:
+        return (f"binary: {len(old)} bytes -> {len(new)} bytes",)
+    lines = [line.rstrip("\n") for line in difflib.unified_diff(before, after, f"a{path}", f"b{path}", n=2)]
+    if len(lines) > MOST_LINES:
+        return (*lines[:MOST_LINES], f"... and {len(lines) - MOST_LINES} further lines")
+    return tuple(lines)
+
+
+def _left_behind(draft: _Draft) -> None:
+    """Remove the files of an earlier deployment that the service does not have any more."""
+    before = read_manifest(draft.facts.manifest) if draft.facts.manifest else None
+    if before is None:
+        return
+    kept = {file.path for file in draft.wanted.state.files}
+    for file in before.state.files:
+        if file.path not in kept and file.path in draft.facts.paths:
+            shown = () if file.secret else _difference(file.path, draft.facts.texts.get(file.path, b""), b"")
+            why = f"remove {file.path}: the service no longer has it"
+            draft.add(RemoveFile(file.path), _put_back(draft, file.path), why, shown)
+            draft.changed.append(file)
+
+
+def _sysctl(draft: _Draft) -> None:
+    for key, value in draft.wanted.state.sysctl.items():
+        have = draft.facts.sysctl.get(key)
+        if have is None:
+            draft.refused.append(f"the guest's kernel has no parameter {key}")
+        elif have == " ".join(value.split()):
+            draft.satisfied.append(f"kernel parameter {key}: is {have}")
+        else:
+            draft.add(SetSysctl(key, value), [SetSysctl(key, have)], f"kernel parameter {key}: {have} -> {value}")
+
+
+def _unit(draft: _Draft) -> None:
+    unit = draft.wanted.state.unit
+    if unit is None:
+        return
+    fact = draft.facts.units.get(unit.name)
+    there = fact is not None and fact.there
+    own = any(file.path == f"{UNITS}{unit.name}" for file in draft.wanted.state.files)
+    if not there and not own and not draft.installs:
+        draft.refused.append(f"there is no unit {unit.name} in the guest, and no package to install brings one")
+        return
+    if any(file.path.startswith(UNITS) for file in draft.changed) or (fact is not None and fact.stale):
+        draft.add(ReloadUnits(), (), "let systemd read its units again")
+    enabled = fact.enabled if fact is not None and there else ""
+    _enable(draft, unit, enabled)
+    _run(draft, unit, active=fact is not None and fact.active in ("active", "reloading"))
+
+
+def _enable(draft: _Draft, unit: UnitSpec, enabled: str) -> None:
+    on, off = ActOnUnit(unit.name, "enable"), ActOnUnit(unit.name, "disable")
+    if enabled in ("static", "generated", "indirect", "transient", "alias"):
+        draft.satisfied.append(f"unit {unit.name}: is {enabled}, it cannot be enabled or disabled")
+    elif unit.enabled == (enabled in ("enabled", "enabled-runtime")):
+        draft.satisfied.append(f"unit {unit.name}: is {enabled or 'disabled'}")
+    elif unit.enabled:
+        draft.add(on, [off] if enabled else [], f"unit {unit.name}: starts with the guest")
+    else:
+        draft.add(off, [on] if enabled else [], f"unit {unit.name}: no longer starts with the guest")
+
+
+def _run(draft: _Draft, unit: UnitSpec, *, active: bool) -> None:
+    if unit.state == "stopped":
+        if active or draft.installs:
+            draft.add(ActOnUnit(unit.name, "stop"), (), f"unit {unit.name}: stop")
+        else:
+            draft.satisfied.append(f"unit {unit.name}: does not run")
+        return
+    after = {file.after for file in draft.changed}
+    if not active or draft.installs:
+        # What a package starts by itself has not read our files yet.
+        verb, why = ("restart", "start with all of this") if draft.installs else ("start", "start")
+        draft.add(ActOnUnit(unit.name, verb), (), f"unit {unit.name}: {why}")  # type: ignore[arg-type]
+    elif "restart" in after:
+        draft.add(ActOnUnit(unit.name, "restart"), (), f"unit {unit.name}: restart, since its files changed")
+    elif "reload" in after:
+        why = f"unit {unit.name}: reload, since its files changed"
+        draft.add(ActOnUnit(unit.name, "reload-or-restart"), (), why)
+    else:
+        draft.satisfied.append(f"unit {unit.name}: runs")
+
+
+def _manifest(draft: _Draft) -> None:
+    path, text = manifest_path(draft.wanted.state.name), manifest(draft.wanted)
+    if draft.facts.manifest.encode() == text:
+        if not draft.steps:
+            draft.satisfied.append(f"{path}: is as it should be")
+        return
+    old = draft.facts.manifest.encode()
+    undo = PutFile(path, "0600", "root:root", old) if old else RemoveFile(path)
+    draft.add(PutFile(path, "0600", "root:root", text), [undo], "note in the guest what it should be")
+
+
+def paths_of(wanted: Desired, before: str) -> Iterator[str]:
+    """Yield every path that a plan has to know about."""
+    for file in wanted.state.files:
+        yield file.path
+        if file.path.startswith(UNITS) and file.path.rpartition("/")[0].endswith(".d"):
+            yield file.path.rpartition("/")[0]
+        if file.path.startswith("/etc/vmhost/env/"):
+            yield "/etc/vmhost/env"
+    yield from (directory.path for directory in wanted.state.directories)
+    yield MANIFESTS
+    old = read_manifest(before) if before else None
+    yield from (file.path for file in old.state.files) if old else ()
