@@ -6,6 +6,7 @@ import functools
 import http.server
 import json
 import re
+import subprocess
 import threading
 import urllib.error
 import urllib.request
@@ -15,9 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest.conftest import ROOT, Booted, vmhost
+import vmhost as library
+from tests.guest.conftest import ROOT, VMHOST, Booted, vmhost
 from tests.labfixture import InLab
 from vmhost.drivers.command import run
+from vmhost.engine.services.agentsession import AgentSession
+from vmhost.model.errors import DriverError
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
 
@@ -50,11 +54,12 @@ services:
         after: reload
     vars: {{port: 80}}
     probes:
-      unit: {{systemd: true, role: liveness, interval: 2s}}
+      unit: {{systemd: true, role: liveness, interval: 2s, failures: 1}}
       page: {{http: {{port: 80, status: 200, body: "{page}"}}, interval: 2s}}
       inside: {{http: 80, source: guest, interval: 2s}}
       config: {{command: [nginx, -t, -q], interval: 2s}}
       agent: {{agent: true}}
+    restart: {{policy: on-failure, backoff: 2s, tries: 3}}
 """
 
 
@@ -138,7 +143,6 @@ def test_a_second_deployment_says_of_everything_why_there_is_nothing_to_do(shop:
     assert f"package nginx: {shop.version} is installed" in told
     assert "file /etc/nginx/sites-enabled/default: is as it should be" in told
     assert vmhost("service", "deploy", shop.write(), "--yes").text.strip() == "demo: nothing to do"
-    assert vmhost("plan", str(ROOT / "examples" / "two-guests.yaml")).text.strip().endswith("nothing to do")
 
 
 def test_what_somebody_changed_is_told_file_by_file_and_put_right(shop: Shop) -> None:
@@ -198,6 +202,60 @@ def test_stopped_by_wish_is_no_drift(shop: Shop) -> None:
     assert rows()[0]["drift"] == []
     vmhost("service", "start", "nginx", timeout=120)
     assert page() == "web-01: it works"
+
+
+def test_killed_it_is_healed_by_the_watch_within_its_policy(shop: Shop) -> None:
+    del shop
+    with subprocess.Popen([VMHOST, "watch"], stderr=subprocess.PIPE, text=True) as watch:
+        assert watch.stderr is not None
+        told = [watch.stderr.readline()]
+        assert "watching" in told[0]
+        try:
+            inside("systemctl", "kill", "-s", "KILL", "nginx")
+            while "is well again" not in told[-1]:
+                told.append(watch.stderr.readline())
+                assert told[-1], told
+        finally:
+            watch.terminate()
+        told += watch.stderr.readlines()
+    (act,) = [line for line in told if "restarted" in line]
+    assert "web-01: nginx restarted (try 1 of 3): unit: nginx.service is failed (failed, signal)" in act
+    assert any(re.search(r"web-01: nginx is well again after \d+\.\d s and 1 try", line) for line in told)
+    assert page() == "web-01: it works"
+
+
+def test_a_failing_canary_is_taken_back(shop: Shop) -> None:
+    site = shop.write(page="fourth", more="return 503;")
+    failed = vmhost("service", "roll", "nginx", site, "--rollback-on-failure", "--yes", check=False, timeout=240)
+    told = failed.stderr.decode()
+    assert failed.code == 6, told
+    assert "page: status 503, not 200" in told
+    assert "the roll was taken back" in told
+    assert page() == "web-01: it works"
+    assert (rows()[0]["version"], rows()[0]["drift"], rows()[0]["roll"]) == ("1.22", [], "")
+
+
+def test_rolled_to_a_newer_package_and_back(shop: Shop) -> None:
+    installed = ("dpkg-query", "-W", "-f=${Version}", "nginx")
+    done = vmhost("service", "roll", "nginx", "--to", shop.newer, "--yes", timeout=240)
+    assert f"packages: [nginx={shop.newer}]" in done.text
+    assert inside(*installed) == shop.newer
+    assert page() == "web-01: it works"
+    vmhost("service", "roll", "nginx", "--back", "--yes", timeout=240)
+    assert inside(*installed) == shop.version
+    assert (page(), rows()[0]["drift"]) == ("web-01: it works", [])
+
+
+def test_the_agent_is_another_way_in(shop: Shop) -> None:
+    del shop
+    with library.connect() as host:
+        uuid = host.guest("web-01").row.uuid
+        session = AgentSession(host.ports.hypervisor, uuid, "web-01", host.ports)
+        assert session.run(("cat",), input=b"a\0b\xff", timeout=30.0).stdout == b"a\0b\xff"
+        assert session.run(("id", "-u"), timeout=30.0).stdout == b"0\n"
+        assert session.run(("sh", "-c", "exit 42"), timeout=30.0).exit_code == 42
+        with pytest.raises(DriverError, match=r"no end within 0\.5 s"):
+            session.run(("sleep", "20"), timeout=0.5)
 
 
 def test_the_secret_is_where_it_should_be_and_nowhere_else(shop: Shop, lab: InLab) -> None:

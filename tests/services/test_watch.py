@@ -10,6 +10,7 @@ import pytest
 
 from tests.services.shop import NGINX, Shop
 from vmhost.model.events import Event, Notice
+from vmhost.ops import heal
 from vmhost.ops.heal import GuestWatch
 
 HEALED = (
@@ -142,10 +143,11 @@ def test_a_guest_that_is_gone_raises_nothing_and_comes_back(ward: Ward) -> None:
     assert any("is well again" in text for text in ward.told)
 
 
-def test_the_latency_of_looks_is_remembered_and_bounded(ward: Ward) -> None:
-    ward.pass_seconds(1400)
+def test_the_latency_of_looks_is_remembered_and_bounded(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heal, "KEPT", 16)
+    ward.pass_seconds(100)
     history = ward.watch.wards["nginx"].history
-    assert {name: len(looks) for name, looks in history.items()} == {"unit": 256, "web": 256}
+    assert {name: len(looks) for name, looks in history.items()} == {"unit": 16, "web": 16}
     assert all(look.good for look in history["unit"])
 
 

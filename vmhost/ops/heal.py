@@ -30,6 +30,9 @@ Listener = Callable[[Event], None]
 REFRESH: Final = 60.0
 """Seconds after which services are looked for anew although nobody told of a change."""
 
+PARTING: Final = 5.0
+"""Seconds that looks under way may take at the end, all together; their threads do not keep the program alive."""
+
 KEPT: Final = 256
 """Looks of each probe that are remembered."""
 
@@ -214,7 +217,7 @@ class Healer:
             for watch in self._watches.values():
                 watch.end()
             for watch in self._watches.values():
-                watch.join(5.0)
+                watch.join(PARTING / len(self._watches))
 
     def _on_domain(self, event: DomainEvent) -> None:
         if event.kind in _MATTERS:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Listener = Callable[["Event"], None]
 Verb = Literal["start", "stop", "restart"]
+Hook = Literal["pre_freeze", "post_thaw"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +203,22 @@ class Services:
         from vmhost.ops.heal import Healer
 
         return Healer(self._host.ports, self, on_event)
+
+    def hooks(self, guest: str, when: Hook) -> tuple[ActionResult, ...]:
+        """Run the hooks of a guest's services, by name before a freeze, the other way round after the thaw.
+
+        One that fails does not keep the others from running: after a thaw everything has to go on.
+
+        :param when: ``pre_freeze`` or ``post_thaw``.
+        """
+        from vmhost.ops.serviceact import run_hook
+
+        found = self.find(guests=[guest])
+        return tuple(
+            run_hook(self.lines, item, when)
+            for item in (found if when == "pre_freeze" else reversed(found))
+            if item.state is not None and getattr(item.state.hooks, when) is not None
+        )
 
     def circuits(self) -> tuple[LineState, ...]:
         """Return how the lines to guests are."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from vmhost.engine.services.breaker import Breaker, Circuit
-from vmhost.model.errors import DriverError, HostKeyMismatch, PermissionDenied, Unreachable, VmhostError
+from vmhost.model.errors import PermissionDenied, Unreachable, VmhostError
 from vmhost.model.guestops import GuestCommand
 from vmhost.model.shell import CommandResult
 from vmhost.ports import Clock, ShellSession
@@ -71,17 +71,19 @@ class Lines:
         :raises DriverError: it did not end in time.
         """
         session, fresh = self._session(guest)
+        if again and not fresh:
+            try:
+                return self._checked(guest, session, command, cap)
+            except Unreachable:
+                # It had been open for a while: whether the guest is there, a new one shows.
+                self.drop(guest, session)
+                session, _ = self._session(guest)
         try:
-            result = self._send(session, command, cap)
+            return self._checked(guest, session, command, cap)
         except Unreachable as error:
             self.drop(guest, session)
-            if fresh or not again:
-                self._line(guest).breaker.failed(self._clock.monotonic(), error.message)
-                raise
-            session, _ = self._session(guest)
-            result = self._send(session, command, cap)
-        _check_sudo(guest, command, result)
-        return result
+            self._line(guest).breaker.failed(self._clock.monotonic(), error.message)
+            raise
 
     def session(self, guest: str) -> ShellSession:
         """Return the guest's open session, made if there is none. :raises Unreachable: as :meth:`run`."""
@@ -114,8 +116,10 @@ class Lines:
             if line.session is not None:
                 line.session.close()
 
-    def _send(self, session: ShellSession, command: GuestCommand, cap: int) -> CommandResult:
-        return session.run(command.argv, input=command.input, timeout=command.timeout, sudo=command.sudo, cap=cap)
+    def _checked(self, guest: str, session: ShellSession, command: GuestCommand, cap: int) -> CommandResult:
+        result = session.run(command.argv, input=command.input, timeout=command.timeout, sudo=command.sudo, cap=cap)
+        _check_sudo(guest, command, result)
+        return result
 
     def _line(self, guest: str) -> _Line:
         with self._lock:
@@ -144,8 +148,3 @@ def _check_sudo(guest: str, command: GuestCommand, result: CommandResult) -> Non
     if command.sudo and result.exit_code == 1 and any(text in result.stderr for text in _SUDO):
         text = "the account that vmhost signs in with may not become root without a password"
         raise PermissionDenied(text, subject=guest, hint=f"vmhost guest exec {guest} --sudo -- true")
-
-
-def lasting(error: DriverError) -> bool:
-    """Whether trying again would give the same: the guest says no, it is not merely away."""
-    return isinstance(error, HostKeyMismatch | PermissionDenied)
