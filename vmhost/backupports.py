@@ -32,6 +32,9 @@ class Backups(Protocol):
         Absent when there is none of that name.
         """
 
+    def drop_bitmap(self, uuid: str, source: str, name: str) -> None:
+        """Drop a bitmap of a running guest's disk; Absent when there is none."""
+
 
 class Repositories(Protocol):
     """Repositories of backups on this machine's file systems, and the files of disks that restores replace.
@@ -75,8 +78,14 @@ class Repositories(Protocol):
     def verify(self, ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
         """Read every byte of a point and of those that it lies on; return all that is not as it was."""
 
+    def note(self, ref: PointRef, **values: bool | str) -> None:
+        """Note ``pinned``, ``verified`` or ``damaged`` of a published point."""
+
+    def read(self, ref: PointRef, name: str) -> str:
+        """A small text of a published point, whose hash holds; Absent, or DamagedData."""
+
     def restore(self, ref: PointRef, file: str, target: str, like: str, tell: Tell) -> None:
-        """Verify a disk with all that it lies on and write it whole into a new file, owned as ``like`` is.
+        """Verify a disk with all that it lies on and write it whole into a new file, owned as ``like`` is, if any.
 
         :raises AlreadyThere: the target is there; :raises DamagedData: it is not restorable; nothing is left then.
         """

@@ -58,3 +58,26 @@ def test_a_full_backup_is_restored_and_equals_its_instant(
     assert not any(path.exists() for path in kept.values())
     assert vmhost("backup", "confirm", "small", "--yes").code == 3
     assert lab.virsh("checkpoint-list", "small", "--name").text.strip() == ""
+
+
+def test_a_point_becomes_a_guest_of_its_own(small: Paused, repository: str, tmp_path: Path, lab: InLab) -> None:
+    small.write("root", 71, 1 << 20, 1 << 20)
+    small.write("data1", 72, 0, 1 << 20)
+    instant = small.hashes()
+    where = ("--repository", repository)
+    assert vmhost("backup", "run", "small", *where).code == 0
+    small.write("data1", 73, 0, 1 << 20)
+    assert vmhost("backup", "run", "small", *where).code == 0
+    first = vmhost("backup", "list", "small", *where, "-o", "name").text.split()[0]
+    taken = vmhost("backup", "restore", "small", "--as", "small", "--yes", *where)
+    assert taken.code == 4, told(taken)
+    made = vmhost("backup", "restore", "small", "--as", "copy", "--point", first, "--yes", *where)
+    assert made.code == 0, told(made)
+    try:
+        assert lab.virsh("domuuid", "copy").text != lab.virsh("domuuid", "small").text
+        lines = lab.virsh("domblklist", "copy", "--details").text.splitlines()
+        files = [Path(line.split()[3]) for line in lines if line.split()[3].endswith(".qcow2")]
+        assert {held(path, tmp_path) for path in files} == set(instant.values())
+        lab.virsh("start", "--paused", "copy")
+    finally:
+        vmhost("guest", "delete", "copy", "--power-off", "--disks", "--yes")

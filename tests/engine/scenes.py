@@ -102,7 +102,6 @@ def _restored(host: Host) -> None:
     host.apply(host.backups.plan_restore("web-01", power_off=True))
 
 
-STOPPED = WEB + "    state: stopped\n"
 AUTO = """
 apiVersion: vmhost/v1
 name: shop
@@ -189,9 +188,6 @@ SCENES: Mapping[str, Scene] = {
     "delete one with guards": Scene(GUARDED, lambda host: host.plan_delete(["web-01"], HARM)),
     "delete the last in a VLAN": Scene(AUTO, lambda host: host.plan_delete(["web-01"], HARM)),
     "take a first point": Scene(WEB, lambda host: host.backups.plan("web-01"), repeats=True),
-    "take a point of what is shut off": Scene(
-        STOPPED, lambda host: host.backups.plan("web-01"), prepare=_with_point, repeats=True
-    ),
     "take an increment": Scene(WEB, lambda host: host.backups.plan("web-01"), prepare=_with_point, repeats=True),
     "restore in place": Scene(
         WEB, lambda host: host.backups.plan_restore("web-01", power_off=True), prepare=_with_point, repeats=True

@@ -31,6 +31,8 @@ SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "guests.NAME.nics[]": (spec.NicSpec,),
     "guests.NAME.nics[].bandwidth": (spec.BandwidthSpec,),
     "guests.NAME.ready": (spec.ReadySpec,),
+    "guests.NAME.backup": (spec.BackupSpec,),
+    "guests.NAME.backup.keep": (spec.KeepSpec,),
     "guests.NAME.cloud_init": (spec.CloudInitSpec,),
     "guests.NAME.cloud_init.users[]": (spec.UserSpec,),
     "guests.NAME.cloud_init.files[]": (spec.FileSpec,),

@@ -32,6 +32,7 @@ ELSEWHERE: dict[type[BaseModel], dict[str, str]] = {
         "protect": "the metadata",
         "labels": "the metadata",
         "ready": "a step",
+        "backup": "the metadata",
     },
     CpuSpec: dict.fromkeys(
         (

@@ -1,4 +1,4 @@
-"""vmhost backup: run, list, verify, restore, confirm."""
+"""vmhost backup: run, list, verify, restore, confirm, prune, pin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vmhost.model.points import Point
     from vmhost.ops.backups import BackupResult, Verified
 
-COLUMNS = ("GUEST", "POINT", "TAKEN", "KIND", "LEVEL", "SIZE", "DISKS", "WHY")
+COLUMNS = ("GUEST", "POINT", "TAKEN", "KIND", "LEVEL", "SIZE", "DISKS", "VERIFIED", "WHY")
 
 
 def repository_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -114,6 +114,7 @@ def _cells(point: Point) -> tuple[str, ...]:
         point.level,
         format_size(point.size),
         ",".join(disk.id for disk in point.disks),
+        ("DAMAGED" if point.damaged else point.verified or "never") + (", pinned" if point.pinned else ""),
         point.because or f"since {point.parent}",
     )
 
@@ -157,6 +158,8 @@ def _verdict(item: Verified) -> list[tuple[str, ...]]:
     "--point", default="latest", show_default=True, metavar="POINT", help="Its id or time, or their beginning."
 )
 @click.option("--in-place", is_flag=True, help="Replace the disks of the guest itself.")
+@click.option("--as", "new_name", metavar="NAME", help="Make a new guest of that name; GUEST may be gone.")
+@click.option("--site", type=click.Path(), metavar="FILE", help="With --as: the site file with the networks.")
 @click.option("--allow-stop", is_flag=True, help="A running guest may be shut down, and is started afterwards.")
 @click.option("--power-off", is_flag=True, help="A running guest may be powered off, and is started afterwards.")
 @click.option("--dry-run", is_flag=True, help="Show the plan and end.")
@@ -170,18 +173,26 @@ def restore(
     guest: str,
     point: str,
     in_place: bool,
+    new_name: str | None,
+    site: str | None,
     repository: str | None,
     output: str,
     yes: bool,
     dry_run: bool,
     **may: bool,
 ) -> int:
-    """Bring the disks of GUEST back to a point; what they were is kept until vmhost backup confirm."""
-    if not in_place:
-        raise UsageError("say where to: in the guest's own place", hint="add --in-place")
+    """Bring the disks of GUEST back to a point, and keep what they were; or make a new guest of the point."""
+    from vmhost.ops.sites import load_site
+
+    if in_place == bool(new_name):
+        raise UsageError("say where to: in the guest's own place, or as a new guest", hint="add --in-place")
     with open_host(ctx) as host:
         if not dry_run:
             settle(host)
+        if new_name:
+            networks = load_site(site) if site else None
+            proposal = host.backups.plan_restore_as(guest, new_name, point=point, site=networks, repository=repository)
+            return carry_out(host, proposal, output, yes=yes, dry_run=dry_run)
         proposal = host.backups.plan_restore(
             guest, point=point, repository=repository, stop=may["allow_stop"], power_off=may["power_off"]
         )
@@ -200,3 +211,23 @@ def confirm(ctx: click.Context, guest: str, yes: bool, dry_run: bool, output: st
         if not dry_run:
             settle(host)
         return carry_out(host, host.backups.plan_confirm(guest), output, yes=yes, dry_run=dry_run)
+
+
+@backup.command()
+@click.argument("guest")
+@click.option("--point", required=True, metavar="POINT", help="Its id or time, or how these begin; latest.")
+@click.option("--off", is_flag=True, help="Unpin it.")
+@click.option("--dry-run", is_flag=True, help="Show the plan and end.")
+@yes_option
+@repository_option
+@format_option
+@click.pass_context
+def pin(
+    ctx: click.Context, guest: str, point: str, off: bool, dry_run: bool, yes: bool, repository: str | None, output: str
+) -> int:
+    """Pin a point of GUEST, so that it never goes."""
+    with open_host(ctx) as host:
+        if not dry_run:
+            settle(host)
+        proposal = host.backups.plan_pin(guest, point, on=not off, repository=repository)
+        return carry_out(host, proposal, output, yes=yes, dry_run=dry_run)

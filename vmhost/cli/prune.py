@@ -11,7 +11,9 @@ from vmhost.cli.site import carry_out
 
 @click.command()
 @click.argument("guests", nargs=-1, metavar="[GUEST]...")
-@click.option("--keep", "rules", required=True, metavar="RULES", help="What stays: daily=7,weekly=4,within=48h, ...")
+@click.option(
+    "--keep", "rules", metavar="RULES", help="What stays: daily=7,weekly=4,within=48h, ...; as its site says."
+)
 @click.option("--repository", metavar="DIRECTORY", help="Another repository than the host's own.")
 @click.option("--dry-run", is_flag=True, help="Show the plan, and why each point stays, and end.")
 @yes_option
@@ -20,16 +22,16 @@ from vmhost.cli.site import carry_out
 def prune(
     ctx: click.Context,
     guests: tuple[str, ...],
-    rules: str,
+    rules: str | None,
     repository: str | None,
     dry_run: bool,
     yes: bool,
     output: str,
 ) -> int:
-    """Delete the points of GUEST, or of all guests, that RULES no longer keep; the newest always stays."""
+    """Delete the points of GUEST, or of all guests, that RULES, or its site, no longer keep; the newest stays."""
     from vmhost.ops.prune import parse_keep
 
-    keep = parse_keep(rules)
+    keep = parse_keep(rules) if rules is not None else None
     with open_host(ctx) as host:
         if not dry_run:
             settle(host)

@@ -14,10 +14,12 @@ from vmhost.model.backupsteps import (
     CopyDisks,
     DeletePoint,
     DiscardPoint,
+    DropBitmap,
     DropCheckpoint,
     EndBackup,
     MakeRepository,
     OpenPoint,
+    PinPoint,
     PublishPoint,
     RemoveFile,
     RestoreDisk,
@@ -55,8 +57,12 @@ def execute_backup(step: BackupStep, context: Context) -> str:  # noqa: C901 - o
             _publish(step, context)
         case DeletePoint(ref):
             repositories.delete(ref)
+        case PinPoint(ref, on):
+            repositories.note(ref, pinned=on)
         case DropCheckpoint(uuid, _, checkpoint, lost):
             hypervisor.drop_checkpoint(uuid, checkpoint, lost=lost)
+        case DropBitmap(uuid, _, source, bitmap):
+            hypervisor.drop_bitmap(uuid, source, bitmap)
         case RestoreDisk(ref, file, target, like):
             repositories.restore(ref, file, target, like, _teller(context, Path(target).name, "verify and write"))
         case SwapFile(path, new, kept):

@@ -10,7 +10,7 @@ from vmhost.engine.execute import execute
 from vmhost.engine.leftovers import leftover
 from vmhost.engine.record import Past, Record, read_past
 from vmhost.engine.transaction import undo_steps
-from vmhost.model.backupsteps import DeletePoint, DropCheckpoint, RemoveFile
+from vmhost.model.backupsteps import DeletePoint, DropBitmap, DropCheckpoint, RemoveFile
 from vmhost.model.errors import Absent, VmhostError
 from vmhost.model.netsteps import InstallNetworkUnit, KeepNetwork, RemoveNetworkUnit
 from vmhost.model.plan import Planned
@@ -48,6 +48,7 @@ FORWARD = (
     MergeOverlays,
     KeepSnapshots,
     DropCheckpoint,
+    DropBitmap,
     DeletePoint,
     RemoveFile,
     SeeThawed,

@@ -24,6 +24,11 @@ class OpenPoint:
     new: NewPoint
     kind: Literal["open-point"] = "open-point"
 
+    @property
+    def uuid(self) -> str:
+        """The guest, whose lock is held meanwhile."""
+        return self.new.point.ref.guest
+
 
 @dataclass(frozen=True, slots=True)
 class DiscardPoint:
@@ -88,6 +93,11 @@ class CopyDisks:
     nvram: str = ""
     kind: Literal["copy-disks"] = "copy-disks"
 
+    @property
+    def uuid(self) -> str:
+        """The guest, whose lock is held meanwhile."""
+        return self.ref.guest
+
 
 @dataclass(frozen=True, slots=True)
 class PublishPoint:
@@ -96,6 +106,11 @@ class PublishPoint:
     ref: PointRef
     checkpoint: str = ""
     kind: Literal["publish-point"] = "publish-point"
+
+    @property
+    def uuid(self) -> str:
+        """The guest, whose lock is held meanwhile."""
+        return self.ref.guest
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +122,21 @@ class DeletePoint:
 
     @property
     def uuid(self) -> str:
-        """The guest whose point it is: nobody takes another one of it meanwhile."""
+        """The guest, whose lock is held meanwhile."""
+        return self.ref.guest
+
+
+@dataclass(frozen=True, slots=True)
+class PinPoint:
+    """Pin a point, so that it never goes, or no longer."""
+
+    ref: PointRef
+    on: bool
+    kind: Literal["pin-point"] = "pin-point"
+
+    @property
+    def uuid(self) -> str:
+        """The guest, whose lock is held meanwhile."""
         return self.ref.guest
 
 
@@ -123,6 +152,17 @@ class DropCheckpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class DropBitmap:
+    """Drop a bitmap that no checkpoint belongs to any more, from the disk of a running guest."""
+
+    uuid: str
+    name: str
+    source: str
+    bitmap: str
+    kind: Literal["drop-bitmap"] = "drop-bitmap"
+
+
+@dataclass(frozen=True, slots=True)
 class RestoreDisk:
     """Verify a disk of a point with all that it lies on, and write its content into a new file beside ``like``."""
 
@@ -131,6 +171,11 @@ class RestoreDisk:
     target: str
     like: str
     kind: Literal["restore-disk"] = "restore-disk"
+
+    @property
+    def uuid(self) -> str:
+        """The guest, whose lock is held meanwhile."""
+        return self.ref.guest
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +214,9 @@ BackupStep = (
     | CopyDisks
     | PublishPoint
     | DeletePoint
+    | PinPoint
     | DropCheckpoint
+    | DropBitmap
     | RestoreDisk
     | SwapFile
     | UnswapFile

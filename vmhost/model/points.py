@@ -71,7 +71,8 @@ class Point:
 
     ``generation`` counts a guest's points, since clocks jump; ``taken`` is UTC (ISO 8601). ``because`` says why it is
     a full one, ``parent`` is the point that an incremental one lies on. ``level`` is how consistent it is.
-    ``checkpoint`` is what the next increment would begin from; empty: nothing.
+    ``checkpoint`` is what the next increment would begin from; empty: nothing. ``pinned``, ``verified`` (when it was
+    last found whole, ISO 8601) and ``damaged`` are noted beside it, not in its manifest.
     """
 
     ref: PointRef
@@ -88,6 +89,9 @@ class Point:
     nvram: str = ""
     disks: tuple[PointDisk, ...] = ()
     files: tuple[PointFile, ...] = ()
+    pinned: bool = False
+    verified: str = ""
+    damaged: bool = False
 
     @property
     def id(self) -> str:

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmhost.engine.observe import observe
-from vmhost.model.errors import Cancelled, DamagedData, NotFound, PartlyDone, VmhostError
+from vmhost.model.backupsteps import PinPoint
+from vmhost.model.errors import (
+    Cancelled,
+    Conflict,
+    DamagedData,
+    DriverError,
+    NotFound,
+    PartlyDone,
+    VmhostError,
+)
 from vmhost.model.events import Event, Progress
+from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.points import Damage, Point, RepositoryId
+from vmhost.model.reservations import iso
+from vmhost.model.retention import Keep
 from vmhost.ops.apply import apply_proposal
 from vmhost.ops.jobs import Job
 from vmhost.ops.proposals import Proposal
@@ -21,8 +34,7 @@ from vmhost.plan.restore import RestoreRequest, disk_files, find_point, plan_con
 
 if TYPE_CHECKING:
     from vmhost.model.observed import Observed
-    from vmhost.model.plan import Plan
-    from vmhost.model.retention import Keep
+    from vmhost.model.spec import Site
     from vmhost.ops.host import Host
     from vmhost.ops.nightly import Nightly
     from vmhost.ports import Ports
@@ -129,13 +141,31 @@ class Backups:
         clock = self._ports.clock
         start = clock.monotonic()
         try:
-            proposal = self.plan(name, full=full, repository=repository)
-            apply_proposal(self._ports, proposal, on_event=on_event, cancelled=cancelled)
+            self._take(name, full, repository, on_event, cancelled)
             uuid = guest_for_backup(name, observe(self._ports)).uuid
             found = self._ports.repositories.points(self._path(repository), uuid)
         except VmhostError as error:
             return BackupResult(name, error=error, seconds=clock.monotonic() - start)
         return BackupResult(name, find_point(found, "latest", name), clock.monotonic() - start)
+
+    def _take(
+        self,
+        name: str,
+        full: bool,
+        repository: str | None,
+        on_event: Listener | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> None:
+        """Plan a point and apply it, once more if the guest changed in between: another run may have been there."""
+        for last in (False, True):
+            proposal = self.plan(name, full=full, repository=repository)
+            try:
+                apply_proposal(self._ports, proposal, on_event=on_event, cancelled=cancelled)
+            except Conflict:
+                if last:
+                    raise
+            else:
+                return
 
     def repository(self, repository: str | None = None) -> RepositoryId:
         """Return what is at the place of a repository. :raises Refused: it is not mounted, or something else."""
@@ -184,7 +214,11 @@ class Backups:
             if job.cancelled():
                 raise Cancelled("cancelled", hint="vmhost job list")
 
-        return Verified(point, self._ports.repositories.verify(point.ref, tell))
+        damages = self._ports.repositories.verify(point.ref, tell)
+        with suppress(DriverError):  # a repository that cannot be written to can be verified all the same
+            found = "" if damages else iso(self._ports.clock.now())
+            self._ports.repositories.note(point.ref, verified=found, damaged=bool(damages))
+        return Verified(point, damages)
 
     def plan_restore(
         self,
@@ -212,6 +246,39 @@ class Backups:
 
         return Proposal(f"restore {name}", again(observe(ports)), again, locks_host=False)
 
+    def plan_restore_as(
+        self,
+        name: str,
+        new_name: str,
+        *,
+        point: str = "latest",
+        site: Site | None = None,
+        repository: str | None = None,
+    ) -> Proposal:
+        """Return what would be done to make a new guest of a point; nothing is changed.
+
+        :param name: the guest of the point, which may be gone; :param site: whose networks the new guest is on.
+        :raises NotFound: no such point; :raises Conflict: the new name is taken.
+        """
+        from vmhost.ops.restoreas import propose_as
+
+        chosen = find_point(self.list(name, repository=repository), point, name)
+        return propose_as(self._ports, chosen, new_name, site)
+
+    def plan_pin(self, name: str, point: str, *, on: bool = True, repository: str | None = None) -> Proposal:
+        """Return what would be done to pin a point, so that it never goes, or to unpin it; nothing is changed."""
+
+        def again(observed: Observed) -> Plan:
+            found = find_point(self.list(name, repository=repository), point, name)
+            if found.pinned == on:
+                state = "pinned" if on else "not pinned"
+                return Plan(found.site, notes=(Note(name, f"{found.id} is {state} already"),))
+            text = f"{name}: {'pin' if on else 'unpin'} point {found.id}"
+            step = Planned(PinPoint(found.ref, on), PinPoint(found.ref, not on), Change.LIVE, name, text)
+            return Plan(found.site, (step,))
+
+        return Proposal(f"pin {name}", again(observe(self._ports)), again, locks_host=False)
+
     def plan_confirm(self, name: str) -> Proposal:
         """Return what would be done to give up what a guest's disks were before its restore; nothing is changed.
 
@@ -225,9 +292,12 @@ class Backups:
 
         return Proposal(f"confirm {name}", again(observe(ports)), again, locks_host=False)
 
-    def plan_prune(self, names: Sequence[str], keep: Keep, *, repository: str | None = None) -> Proposal:
+    def plan_prune(
+        self, names: Sequence[str] = (), keep: Keep | None = None, *, repository: str | None = None
+    ) -> Proposal:
         """Return what would be deleted of the points of guests, of all if there are no names; nothing is changed.
 
+        :param keep: None: what each guest's site says (``backup: {keep: ...}``); without that all its points stay.
         :raises NotFound: there is no point of one of them.
         """
         from vmhost.ops.prune import propose_prune

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from vmhost.engine.observe import observe
 from vmhost.model.errors import NotFound, UsageError
+from vmhost.model.plan import Plan
 from vmhost.model.retention import Keep
 from vmhost.ops.proposals import Proposal
+from vmhost.plan.applied import applied_spec
 from vmhost.plan.prune import plan_prune
 
 if TYPE_CHECKING:
     from vmhost.model.observed import Observed
-    from vmhost.model.plan import Plan
     from vmhost.ops.host import Host
 
 COUNTED: Final = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
@@ -52,16 +53,23 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def propose_prune(host: Host, names: Sequence[str], keep: Keep, repository: str | None = None) -> Proposal:
+def _rules_of_sites(observed: Observed) -> dict[str, Keep]:
+    """Return what the site of each guest, by UUID, says that is kept of its points."""
+    specs = {domain.uuid: applied_spec(domain) for domain in observed.domains}
+    return {uuid: spec.backup.keep.rules for uuid, spec in specs.items() if spec and spec.backup}
+
+
+def propose_prune(host: Host, names: Sequence[str], keep: Keep | None, repository: str | None = None) -> Proposal:
     """Return what would be deleted; nothing is changed. Days and weeks are those of this machine's time zone.
 
     :param names: guests, also those that are gone, by name or UUID; empty: all of this host's.
+    :param keep: None: what each guest's site says; of guests for which none says anything all points stay.
     :raises NotFound: there is no point of one of them.
     """
     ports, backups = host.ports, host.backups
     place, zone = backups.repository(repository), datetime.now().astimezone().tzinfo
 
-    def again(_: Observed) -> Plan:
+    def again(observed: Observed) -> Plan:
         points = ports.repositories.points(place.path)
         known = {name for point in points for name in (point.name, point.ref.guest)}
         missing = next((name for name in names if name not in known), None)
@@ -69,6 +77,12 @@ def propose_prune(host: Host, names: Sequence[str], keep: Keep, repository: str 
             raise NotFound("there is no point of this guest", subject=missing, hint="vmhost backup list")
         chosen = [p for p in points if not names or p.name in names or p.ref.guest in names]
         assert zone is not None
-        return plan_prune(chosen, keep, place.host, zone)
+        rules = _rules_of_sites(observed) if keep is None else {}
+        parts = [
+            plan_prune([p for p in chosen if p.ref.guest == guest], keep or rules.get(guest, Keep()), place.host, zone)
+            for guest in dict.fromkeys(point.ref.guest for point in chosen)
+        ]
+        steps = tuple(item for part in parts for item in part.after)
+        return Plan("", after=steps, notes=tuple(note for part in parts for note in part.notes))
 
     return Proposal(f"prune {' '.join(names) or 'all'}", again(observe(ports)), again, locks_host=False)

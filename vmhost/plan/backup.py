@@ -13,6 +13,7 @@ from vmhost.model.backupsteps import (
     DeletePoint,
     DiscardPoint,
     DiskCopy,
+    DropBitmap,
     DropCheckpoint,
     EndBackup,
     MakeRepository,
@@ -112,7 +113,7 @@ def plan_backup(request: BackupRequest) -> Plan:
     """
     draft = _draft(request)
     steps = [*_ground(draft), *_taking(draft)]
-    after = tuple(_old_checkpoints(draft))
+    after = (*_old_checkpoints(draft), *_orphaned_bitmaps(draft))
     site = draft.domain.metadata.site if draft.domain.metadata else ""
     return Plan(site, tuple(steps), after, notes=tuple(_notes(draft)))
 
@@ -268,6 +269,17 @@ def _old_checkpoints(draft: _Draft) -> Iterator[Planned]:
             continue  # taken while it was shut off: the next point may still rest on it
         step = DropCheckpoint(draft.domain.uuid, name, checkpoint.name)
         yield _planned(draft, step, None, f"drop checkpoint {checkpoint.name}")
+
+
+def _orphaned_bitmaps(draft: _Draft) -> Iterator[Planned]:
+    """Yield the end of bitmaps of ours that outlived their checkpoints: nobody will ask them, and they slow writes."""
+    known = {checkpoint.name for checkpoint in draft.request.tracking.checkpoints}
+    sources = {disk.source for disk in draft.disks}
+    for bitmap in draft.request.tracking.bitmaps:
+        ours = bitmap.name.startswith(prefix_of(draft.request.repository)) and bitmap.source in sources
+        if ours and bitmap.name not in known:
+            step = DropBitmap(draft.domain.uuid, draft.domain.name, bitmap.source, bitmap.name)
+            yield _planned(draft, step, None, f"drop bitmap {bitmap.name}, which no checkpoint belongs to")
 
 
 def _usable(checkpoint: str, draft: _Draft) -> bool:

@@ -234,12 +234,18 @@ def _settings(pair: Pair) -> Iterator[Delta]:
     if old:
         yield from _delta(pair, "protect", on[spec.protect], on[old.protect], Change.LIVE, None)
         yield from _delta(pair, "labels", _labels(spec), _labels(old), Change.LIVE, None)
+        yield from _delta(pair, "backup", _kept(spec), _kept(old), Change.LIVE, None)
         yield from _parts(pair, "ready", spec.ready, old.ready)
         yield from _parts(pair, FIRST_BOOT, spec.cloud_init, old.cloud_init)
 
 
 def _labels(spec: GuestSpec) -> str:
     return ", ".join(f"{key}={value}" for key, value in spec.labels.items())
+
+
+def _kept(spec: GuestSpec) -> str:
+    keep = spec.backup.keep.model_dump(exclude_defaults=True) if spec.backup else {}
+    return ", ".join(f"{count} {rule}" for rule, count in keep.items())
 
 
 def _parts(pair: Pair, name: str, want: BaseModel, have: BaseModel) -> Iterator[Delta]:

@@ -35,7 +35,8 @@ def plan_prune(points: Iterable[Point], keep: Keep, host: str, zone: tzinfo = UT
 def held(point: Point) -> Held:
     """Return a point as retention sees it."""
     taken = datetime.fromisoformat(point.taken).timestamp()
-    return Held(point.id, point.generation, taken, needs=point.parent)
+    noted = {"pinned": point.pinned, "verified": bool(point.verified), "whole": not point.damaged}
+    return Held(point.id, point.generation, taken, needs=point.parent, **noted)
 
 
 def _delete(point: Point, verdict: Verdict) -> Planned:

@@ -238,7 +238,7 @@ def _domain(domain: Domain) -> dict[str, Any]:
         "persistent": domain.persistent,
         "autostart": domain.autostart,
         "snapshots": domain.snapshots,
-        "backup": (tuple(domain.checkpoints), domain.backup),
+        "backup": (tuple(domain.checkpoints), domain.backup, len(domain.orphaned_bitmaps)),
     }
 
 

@@ -157,6 +157,9 @@ class FakeHypervisor:
     def drop_checkpoint(self, uuid: str, name: str, *, lost: bool = False) -> None:
         self._backups.drop(uuid, name)
 
+    def drop_bitmap(self, uuid: str, source: str, name: str) -> None:
+        self._backups.drop_bitmap(uuid, source, name)
+
     def subscribe(self, listener: Callable[[DomainEvent], None]) -> Callable[[], None]:
         return self._machine.events.subscribe(listener)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import asdict, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -50,9 +51,7 @@ class FakeBackups:
             volumes = {disk.target: world.volume_at(disk.source) for disk in disks}
             return Tracking(
                 checkpoints=tuple(Checkpoint(name, xml=f"<domaincheckpoint>{name}") for name in domain.checkpoints),
-                bitmaps=tuple(Bitmap(disk.source, name) for disk in disks for name in domain.checkpoints)
-                if domain.state.active
-                else (),
+                bitmaps=_bitmaps(domain) if domain.state.active else (),
                 sizes=tuple(DiskSize(target, found.capacity, 1 << 20) for target, found in volumes.items() if found),
                 job=domain.backup,
             )
@@ -90,6 +89,13 @@ class FakeBackups:
                 raise Absent("there is no such checkpoint", subject=name)
             domain.checkpoints.remove(name)
 
+    def drop_bitmap(self, uuid: str, source: str, name: str) -> None:
+        with self._machine.at_work(changing=True) as world:
+            bitmaps = _find(world, uuid).orphaned_bitmaps
+            if [source, name] not in bitmaps:
+                raise Absent("there is no such bitmap", subject=name)
+            bitmaps.remove([source, name])
+
 
 class FakeRepositories:
     """Repositories on a fake host, whose files are texts."""
@@ -126,16 +132,18 @@ class FakeRepositories:
             points = world.repositories[ref.repository].points
             for key in [key for key, one in points.items() if not one.published and key.startswith(f"{ref.guest}/")]:
                 del points[key]
-            points[_key(ref)] = StoredPoint(_text(new.point), files={"domain.xml": new.domain_xml})
+            points[_key(ref)] = StoredPoint(
+                _text(new.point), files={"domain.xml": new.domain_xml, "spec.json": new.spec}
+            )
             for disk in new.point.disks:
                 if disk.backing:
-                    points[_key(ref)].files[disk.file] = _content(world, disk.source)
+                    _copy(world, points[_key(ref)], disk.file, disk.source)
 
     def copy(self, ref: PointRef, disk: DiskCopy, socket: str, tell: Tell) -> None:
         with self._machine.at_work(changing=True) as world:
             stored = _stored(world, ref)
             tell(0, 1)
-            stored.files[disk.file] = _content(world, disk.source)
+            _copy(world, stored, disk.file, disk.source)
 
     def keep(self, ref: PointRef, name: str, source: str) -> None:
         with self._machine.at_work(changing=True) as world:
@@ -169,15 +177,31 @@ class FakeRepositories:
             wrong = [file for file in point.files if _hash(stored.files.get(file.name, "")) != file.sha256]
             return tuple(Damage(ref.id, file.name, "its hash is another one: it was changed") for file in wrong)
 
+    def note(self, ref: PointRef, **values: bool | str) -> None:
+        with self._machine.at_work(changing=True) as world:
+            stored = _stored(world, ref, published=True)
+            stored.text = json.dumps({**json.loads(stored.text), **values}, sort_keys=True)
+
+    def read(self, ref: PointRef, name: str) -> str:
+        with self._machine.at_work() as world:
+            files = _stored(world, ref, published=True).files
+            if name not in files:
+                raise Absent(f"holds no {name}", subject=ref.id)
+            return files[name]
+
     def restore(self, ref: PointRef, file: str, target: str, like: str, tell: Tell) -> None:
         if damages := self.verify(ref, tell):
             raise DamagedData(f"is not restorable: {damages[0]}", subject=ref.id)
         with self._machine.at_work(changing=True) as world:
             if world.volume_at(target):
                 raise AlreadyThere("is there already", subject=target)
-            old = _volume(world, like)
-            data = _stored(world, ref, published=True).files[file].encode()
-            _put(world, target, replace(old, name=target.rpartition("/")[2], data=data, backing="", backing_format=""))
+            disk = next(disk for disk in self.points(ref.repository, ref.guest) if disk.id == ref.id)
+            capacity = next(one.capacity for one in disk.disks if one.file == file)
+            old = _volume(world, like) if like else Volume("", capacity, "qcow2")
+            stored = _stored(world, ref, published=True)
+            system = deepcopy(stored.systems.get(file))
+            made = replace(old, data=stored.files[file].encode(), backing="", backing_format="", system=system)
+            _put(world, target, made)
 
     def swap(self, path: str, new: str, kept: str) -> None:
         with self._machine.at_work(changing=True) as world:
@@ -236,9 +260,17 @@ def _find(world: World, uuid: str) -> Domain:
     return world.domains[uuid]
 
 
-def _content(world: World, path: str) -> str:
+def _bitmaps(domain: Domain) -> tuple[Bitmap, ...]:
+    sources = [disk.source for disk in guests.facts_of(domain).disks]
+    tracked = [Bitmap(source, name) for source in sources for name in domain.checkpoints]
+    return (*tracked, *(Bitmap(source, name) for source, name in domain.orphaned_bitmaps))
+
+
+def _copy(world: World, stored: StoredPoint, file: str, path: str) -> None:
     volume = _volume(world, path)
-    return f"{volume.capacity} {volume.data.decode(errors='replace')}"
+    stored.files[file] = volume.data.decode(errors="replace")
+    if volume.system:
+        stored.systems[file] = deepcopy(volume.system)
 
 
 def _volume(world: World, path: str) -> Volume:

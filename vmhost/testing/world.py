@@ -156,6 +156,7 @@ class Domain:
     backup: str = ""
     frozen: int = 0
     frozen_at: float = 0.0
+    orphaned_bitmaps: list[list[str]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -233,10 +234,11 @@ class Guarded:
 
 @dataclass(slots=True)
 class StoredPoint:
-    """A point of a repository: its manifest, and its files as texts."""
+    """A point of a repository: its manifest, its files as texts, and what is installed on its disks."""
 
     text: str
     files: dict[str, str] = field(default_factory=dict)
+    systems: dict[str, System] = field(default_factory=dict)
     published: bool = False
 
 

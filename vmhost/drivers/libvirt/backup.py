@@ -13,7 +13,7 @@ from lxml import etree
 
 from vmhost.drivers.libvirt.connection import Connection, Handle
 from vmhost.drivers.libvirt.errors import code_is, translated
-from vmhost.model.errors import Absent, AlreadyThere, Unreachable
+from vmhost.model.errors import Absent, AlreadyThere, DriverError, Unreachable
 from vmhost.model.points import BackupProgress, Bitmap, Checkpoint, DiskSize, Tracking
 
 Domain = Any  # libvirt.virDomain
@@ -25,7 +25,6 @@ _OPERATION: Final = libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP
 _NONE, _COMPLETE = libvirt.VIR_DOMAIN_JOB_NONE, libvirt.VIR_DOMAIN_JOB_COMPLETED
 _PATIENCE: Final = 30.0
 _LOOK_AGAIN: Final = 0.01
-_NODES: Final = json.dumps({"execute": "query-named-block-nodes", "arguments": {"flat": True}})
 
 
 class BackupJobs:
@@ -53,6 +52,10 @@ class BackupJobs:
     def drop(self, uuid: str, name: str, *, lost: bool) -> None:
         """Drop a checkpoint. :raises Absent: there is none of that name."""
         self._change(uuid, lambda domain: drop(domain, name, lost=lost))
+
+    def drop_bitmap(self, uuid: str, source: str, name: str) -> None:
+        """Drop a bitmap. :raises Absent: there is none of that name."""
+        self._change(uuid, lambda domain: drop_bitmap(domain, source, name))
 
     def _change(self, uuid: str, act: Callable[[Domain], None]) -> None:
         def call(handle: Handle) -> None:
@@ -135,6 +138,15 @@ def drop(domain: Domain, name: str, *, lost: bool) -> None:
     checkpoint.delete(_METADATA)
 
 
+def drop_bitmap(domain: Domain, source: str, name: str) -> None:
+    """Drop a bitmap that libvirt does not know. :raises Absent: there is none of that name."""
+    nodes = [node for node in _nodes(domain) if node.get("file") == source]
+    node = next((node for node in nodes if name in (one["name"] for one in node.get("dirty-bitmaps", ()))), None)
+    if node is None:
+        raise Absent("there is no such bitmap", subject=name, hint="vmhost backup list")
+    _ask(domain, "block-dirty-bitmap-remove", node=node["node-name"], name=name)
+
+
 def _job(domain: Domain) -> str:
     try:
         return str(domain.backupGetXMLDesc(0))
@@ -151,14 +163,28 @@ def _checkpoint(found: Any) -> Checkpoint:
 
 def _bitmaps(domain: Domain) -> tuple[Bitmap, ...]:
     """Return the bitmaps that QEMU has now; what lies in the files is only as new as QEMU's last end."""
-    import libvirt_qemu
-
-    answer = json.loads(libvirt_qemu.qemuMonitorCommand(domain, _NODES, 0))
     return tuple(
         Bitmap(str(node.get("file", "")), str(bitmap["name"]), sound=_sound(bitmap))
-        for node in answer.get("return", ())
+        for node in _nodes(domain)
         for bitmap in node.get("dirty-bitmaps", ())
     )
+
+
+def _nodes(domain: Domain) -> list[dict[str, Any]]:
+    nodes: list[dict[str, Any]] = _ask(domain, "query-named-block-nodes", flat=True)
+    return nodes
+
+
+def _ask(domain: Domain, command: str, **arguments: object) -> Any:
+    """Return QEMU's answer to a command that libvirt has no call for. :raises DriverError: it refused."""
+    import libvirt_qemu
+
+    text = json.dumps({"execute": command, "arguments": arguments})
+    answer = json.loads(libvirt_qemu.qemuMonitorCommand(domain, text, 0))
+    if "error" in answer:
+        words = str(answer["error"].get("desc", command))
+        raise DriverError(words, subject=domain.name(), hint=f"virsh domblklist {domain.name()}")
+    return answer["return"]
 
 
 def _sound(bitmap: dict[str, Any]) -> bool:

@@ -162,6 +162,9 @@ class LibvirtHypervisor:
     def drop_checkpoint(self, uuid: str, name: str, *, lost: bool = False) -> None:
         self._backups.drop(uuid, name, lost=lost)
 
+    def drop_bitmap(self, uuid: str, source: str, name: str) -> None:
+        self._backups.drop_bitmap(uuid, source, name)
+
     def subscribe(self, listener: Callable[[DomainEvent], None]) -> Callable[[], None]:
         from vmhost.drivers.libvirt.events import Subscriptions
 

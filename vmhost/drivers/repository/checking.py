@@ -110,6 +110,17 @@ def disk_damage(path: Path, disk: PointDisk) -> str:
     return copying.check(path)
 
 
+def read_document(ref: PointRef, name: str) -> str:
+    """Return a small text of a point. :raises Absent: it holds none; :raises DamagedData: it is not what it was."""
+    point = manifest.read(places.published(ref), ref.repository)
+    file = next((file for file in point.files if file.name == name), None)
+    if file is None:
+        raise Absent(f"holds no {name}", subject=ref.id, hint=f"vmhost backup list {point.name}")
+    if damage := file_damage(point, file, copying.Meter(file.size, lambda done, total: None)):
+        raise DamagedData(str(damage), subject=ref.id, hint=f"vmhost backup verify {point.name}")
+    return manifest.read_text(places.published(ref) / name)
+
+
 def _where(error: DamagedData, ref: PointRef) -> str:
     """Return the file that an error is about, by its subject."""
     name = Path(error.subject).name

@@ -13,7 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from vmhost.backupports import Tell
-from vmhost.drivers.command import run
+from vmhost.drivers.command import find, run
 from vmhost.drivers.files import os_errors
 from vmhost.model.errors import DamagedData
 
@@ -23,6 +23,8 @@ HOURS: Final = 24 * 3600.0
 _CHUNK: Final = 1 << 22
 _PERCENT: Final = re.compile(r"\((\d+(?:\.\d+)?)/100%\)")
 _AT_ONCE: Final = "16"
+_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL", "--")
+"""A copier that outlives us would hold locks on disks, and write into what the next run has begun."""
 
 
 def create(path: Path, capacity: int, backing: str) -> None:
@@ -45,8 +47,13 @@ def convert(source: str, form: str, target: Path, tell: Callable[[float], None],
     :param tell: called with the share that is done, 0 to 1; what it raises ends the copying.
     """
     shared = [] if sealed else ["-U"]
-    words = ["qemu-img", "convert", "-p", *shared, "-W", "-m", _AT_ONCE, "-f", form, "-O", "qcow2", source, str(target)]
-    run(words, timeout=HOURS, on_line=lambda line: _told(line, tell), hint=f"df -h {target.parent}")
+    words = ["convert", "-p", *shared, "-W", "-m", _AT_ONCE, "-f", form, "-O", "qcow2", source, str(target)]
+    run(
+        [*_WITH_US, find("qemu-img"), *words],
+        timeout=HOURS,
+        on_line=lambda line: _told(line, tell),
+        hint=f"df -h {target.parent}",
+    )
 
 
 def _told(line: str, tell: Callable[[float], None]) -> None:

@@ -20,13 +20,15 @@ T = TypeVar("T", PointDisk, PointFile)
 VERSION: Final = 1
 _LARGEST: Final = 4 << 20
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
+_BESIDE: Final = ("ref", "pinned", "verified", "damaged")
+_TIME: Final = re.compile(r"\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\dZ")
 _KINDS: Final = ("full", "incremental")
 _LEVELS: Final = ("application", "filesystem", "crash")
 
 
 def text_of(point: Point) -> str:
     """Return the manifest of a point; its own place is not in it, so it may move."""
-    data = {key: value for key, value in asdict(point).items() if key != "ref"}
+    data = {key: value for key, value in asdict(point).items() if key not in _BESIDE}
     data |= {"id": point.ref.id, "guest": point.ref.guest, "host": point.ref.host}
     document = {"version": VERSION, "sha256": checksum([VERSION, data]), "data": data}
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
@@ -102,6 +104,8 @@ def _point(path: Path, data: dict[str, Any], directory: Path, repository: str) -
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"lacks something: {error}") from error
+    if not _TIME.fullmatch(point.taken):
+        raise _damaged(path, f"was taken at {point.taken!a}, which is no time")
     if places.published(ref) != directory:
         raise _damaged(path, f"says that it belongs to {ref.host!a}/{ref.guest!a}/{ref.id!a}")
     _check_names(path, point)

@@ -13,7 +13,7 @@ from vmhost.model.points import KEPT, PointRef
 from vmhost.model.units import format_size
 
 
-def restore(ref: PointRef, file: str, target: Path, like: Path, tell: Tell) -> None:
+def restore(ref: PointRef, file: str, target: Path, like: Path | None, tell: Tell) -> None:
     """Verify a disk with all that it lies on, and write it whole into a new file."""
     links = [point for point in checking.chain(ref) if any(disk.file == file for disk in point.disks)]
     if not links or links[0].id != ref.id:
@@ -43,7 +43,8 @@ def restore(ref: PointRef, file: str, target: Path, like: Path, tell: Tell) -> N
             str(source), "qcow2", target, lambda share: tell(total + int(share * capacity), total + capacity)
         )
         with os_errors(target, "restore"):
-            _look_like(target, like)
+            if like is not None:
+                _look_like(target, like)
             copying.sync_file(target)
             sync_directory(target.parent)
     except BaseException:

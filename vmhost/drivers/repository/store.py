@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from vmhost.backupports import Tell
 from vmhost.drivers.files import make_directory, os_errors, sync_directory, write_atomically
-from vmhost.drivers.repository import checking, copying, manifest, places, restoring
+from vmhost.drivers.repository import checking, copying, manifest, notes, places, restoring
 from vmhost.drivers.repository.ground import Ground, id_at, readme_is_ours
 from vmhost.model.errors import Absent, AlreadyThere, Conflict, DamagedData, Refused
 from vmhost.model.points import Damage, NewPoint, Point, PointFile, PointRef, RepositoryId
@@ -45,7 +45,7 @@ class FileRepositories:
         found = []
         for directory in _directories(path, guest):
             with suppress(DamagedData):
-                found.append(manifest.read(directory, path))
+                found.append(notes.with_notes(manifest.read(directory, path)))
         return tuple(sorted(found, key=lambda point: (point.name, point.ref.guest, point.generation, point.taken)))
 
     def damaged(self, path: str) -> tuple[Damage, ...]:
@@ -139,8 +139,14 @@ class FileRepositories:
     def verify(self, ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
         return checking.verify(ref, tell)
 
+    def note(self, ref: PointRef, **values: bool | str) -> None:
+        notes.note(ref, **values)
+
+    def read(self, ref: PointRef, name: str) -> str:
+        return checking.read_document(ref, name)
+
     def restore(self, ref: PointRef, file: str, target: str, like: str, tell: Tell) -> None:
-        restoring.restore(ref, file, Path(target), Path(like), tell)
+        restoring.restore(ref, file, Path(target), Path(like) if like else None, tell)
 
     def swap(self, path: str, new: str, kept: str) -> None:
         restoring.swap(Path(path), Path(new), Path(kept))

@@ -11,6 +11,7 @@ from vmhost.model.spec.guest import (
     ReadySpec,
 )
 from vmhost.model.spec.network import BridgeSpec, JumpSpec, NetworkSpec, RouteSpec
+from vmhost.model.spec.protection import BackupSpec, KeepSpec
 from vmhost.model.spec.resources import CpuSpec, MemoryInput, MemorySpec
 from vmhost.model.spec.service import (
     DirectorySpec,
@@ -28,6 +29,7 @@ from vmhost.model.spec.site import API_VERSION, HostSpec, Site, SiteInput
 
 __all__ = [
     "API_VERSION",
+    "BackupSpec",
     "BandwidthSpec",
     "BridgeSpec",
     "CloudInitSpec",
@@ -45,6 +47,7 @@ __all__ = [
     "HostSpec",
     "HttpSpec",
     "JumpSpec",
+    "KeepSpec",
     "MemoryInput",
     "MemorySpec",
     "NetworkSpec",

@@ -21,6 +21,7 @@ from vmhost.model.spec.base import (
     empty_if_absent,
 )
 from vmhost.model.spec.cloudinit import CloudInitSpec
+from vmhost.model.spec.protection import BackupSpec
 from vmhost.model.spec.resources import Cpus, CpuSpec, Memory, MemoryWritten
 from vmhost.model.vlans import format_vids, parse_vids
 
@@ -133,6 +134,7 @@ class GuestInput(Model):
     protect: Flag | None = Field(default=None, description="Refuse to delete, replace or power off.")
     labels: Labels | None = Field(default=None, description="Words of one's own.")
     ready: ReadySpec | None = Field(default=None, description="When it counts as ready.")
+    backup: BackupSpec | None = Field(default=None, description="Its backups.")
 
 
 GuestEntry = Annotated[GuestInput, BeforeValidator(empty_if_absent, json_schema_input_type=GuestInput | None)]
@@ -154,6 +156,7 @@ class GuestSpec(Model):
     protect: bool = False
     labels: Labels = {}
     ready: ReadySpec = ReadySpec()
+    backup: BackupSpec | None = None
 
     @property
     def root(self) -> DiskSpec:

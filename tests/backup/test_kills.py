@@ -1,0 +1,142 @@
+"""SIGKILL of vmhost, of QEMU and of libvirtd in the middle: no job is left, no point is harmed, the next run heals."""
+
+from __future__ import annotations
+
+import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.backup.test_chain import back_up, scribble
+from tests.backup.writing import Paused, held, held_by_point
+from tests.labfixture import InLab
+from vmhost.drivers.command import Completed, run
+from vmhost.model.errors import VmhostError
+from vmhost.model.events import Event, StepDone
+from vmhost.ops.host import Host
+
+pytestmark = [pytest.mark.backup, pytest.mark.timeout(400)]
+
+SAMPLE = 6
+"""Points of each kind in an ordinary run; a full run takes them all."""
+
+
+def victim(operation: str, repository: str, number: int, place: str) -> Completed:
+    """Run an operation that kills itself."""
+    words = (operation, "small", repository, str(number), place)
+    return run((sys.executable, "-P", "-m", "tests.backup.victim", *words), timeout=90, check=False)
+
+
+def chosen(calls: int, full_run: bool, what: str) -> list[tuple[int, str]]:
+    """The points at which to kill: a sample from the printed seed, or all of them."""
+    places = [(number, place) for number in range(calls) for place in ("before", "after")]
+    if full_run:
+        return places
+    seed = os.environ.get("VMHOST_TEST_SEED", "1")
+    return sorted(random.Random(f"{seed} {what}").sample(places, SAMPLE))
+
+
+def assert_nothing_runs(lab: InLab) -> None:
+    """No backup job is left in QEMU, and no scratch file."""
+    assert "None" in lab.virsh("domjobinfo", "small").text
+
+
+def test_vmhost_is_killed_while_it_takes_a_point(
+    small: Paused, connected: Host, repository: str, tmp_path: Path, lab: InLab, full_run: bool
+) -> None:
+    chance = random.Random(9)
+    scribble(small, chance)
+    instants = {back_up(connected, repository).id: small.hashes()}
+    calls = int(victim("run", repository, -1, "count").text)
+    instants[connected.backups.list(repository=repository)[-1].id] = small.hashes()
+    for number, place in chosen(calls, full_run, "run"):
+        scribble(small, chance, 1)
+        before = {point.id for point in connected.backups.list(repository=repository)}
+        assert victim("run", repository, number, place).code == -9
+        late = {point.id for point in connected.backups.list(repository=repository)} - before
+        instants |= dict.fromkeys(late, small.hashes())
+        scribble(small, chance, 1)
+        point = back_up(connected, repository)  # settles what was left, and takes a point
+        where = f"{number} {place}"
+        assert point.kind == "incremental", f"{where}: {point.because}"
+        instants[point.id] = small.hashes()
+        assert_nothing_runs(lab)
+        assert list(Path(repository).rglob(".new-*")) == [], where
+        assert len(lab.virsh("checkpoint-list", "small", "--name").text.split()) == 1, where
+        assert not connected.interrupted()
+    there = {point.id for point in connected.backups.list(repository=repository)}
+    assert there <= instants.keys()
+    assert {point: held_by_point(repository, point, small, tmp_path) for point in there} == {
+        point: instants[point] for point in there
+    }
+
+
+def test_vmhost_is_killed_while_it_restores(
+    small: Paused, connected: Host, repository: str, tmp_path: Path, lab: InLab, full_run: bool
+) -> None:
+    chance = random.Random(10)
+    scribble(small, chance)
+    then = small.hashes()
+    back_up(connected, repository)
+    scribble(small, chance)
+    now = small.hashes()
+    lab.virsh("destroy", "--graceful", "small")
+
+    def content() -> dict[str, str]:
+        return {disk: held(Path(path), tmp_path) for disk, path in small.files.items()}
+
+    keep = {path: Path(path).read_bytes() for path in small.files.values()}
+    calls = int(victim("restore", repository, -1, "count").text)
+    for number, place in chosen(calls, full_run, "restore"):
+        for path, data in keep.items():
+            for left in Path(path).parent.glob(f"{Path(path).name}*"):
+                left.unlink()
+            Path(path).write_bytes(data)
+        assert victim("restore", repository, number, place).code == -9
+        assert content() in (now, then), "before recovery too, no disk is half"
+        connected.recover()
+        assert content() in (now, then), f"{number} {place}"
+        directory = Path(small.files["root"]).parent
+        assert list(directory.glob("*.restored-*")) == [], f"{number} {place}"
+        if content() == now:
+            assert list(directory.glob("*.before-*")) == [], f"{number} {place}"
+
+
+@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("who", ["qemu", "guest", "libvirtd"])
+def test_the_other_side_ends_in_the_middle(
+    small: Paused, connected: Host, repository: str, tmp_path: Path, lab: InLab, who: str, full: bool
+) -> None:
+    chance = random.Random(f"{who} {full}")
+    scribble(small, chance)
+    first = back_up(connected, repository).id
+    instant = small.hashes()
+    scribble(small, chance)
+    small.flush()
+    ends: dict[str, Callable[[], None]] = {
+        "qemu": lambda: run(["kill", "-9", str(small.pid())], timeout=10) and None,
+        "guest": lambda: lab.virsh("destroy", "small") and None,
+        "libvirtd": lambda: lab.restart_libvirtd(kill=True),
+    }
+
+    def strike(event: Event) -> None:
+        if isinstance(event, StepDone) and "instant" in event.why:
+            ends[who]()
+
+    (result,) = connected.backups.run(["small"], repository=repository, full=full, on_event=strike)
+    points = {point.id for point in connected.backups.list(repository=repository)}
+    if result.error is not None:
+        assert isinstance(result.error, VmhostError)
+        assert points == {first}
+    if who != "libvirtd":
+        small.await_end()
+        lab.virsh("start", "--paused", "small")
+    healed = back_up(connected, repository)
+    assert_nothing_runs(lab)
+    assert held_by_point(repository, healed.id, small, tmp_path) == small.hashes(), healed.because
+    assert held_by_point(repository, first, small, tmp_path) == instant
+    assert list(Path(repository).rglob(".new-*")) == []
+    assert not connected.interrupted()

@@ -1,0 +1,40 @@
+"""One backup or restore in a process of its own, which kills itself at its k-th call into the outside world.
+
+python -m tests.backup.victim run|restore GUEST REPOSITORY NUMBER before|after|count
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from vmhost.cli import diagnostics
+from vmhost.model.errors import VmhostError
+from vmhost.ops.host import Host
+from vmhost.testing.faults import FaultPlan, FaultyPorts
+
+
+def main() -> int:
+    """Do the operation; exit as the command line would."""
+    operation, guest, repository, number, place = sys.argv[1:6]
+    kill = None if place == "count" else lambda: os.kill(os.getpid(), signal.SIGKILL)
+    plan = (
+        FaultPlan() if kill is None else FaultPlan(int(number), "before" if place == "before" else "after", kill=kill)
+    )
+    with Host() as plain:
+        faulty = FaultyPorts(plain.ports, plan)
+        backups = (host := Host(ports=faulty.ports)).backups
+        try:
+            if operation == "run":
+                host.apply(backups.plan(guest, repository=repository))
+            else:
+                host.apply(backups.plan_restore(guest, repository=repository, power_off=True))
+        except VmhostError as error:
+            return diagnostics.report(error)
+    sys.stdout.write(f"{len(faulty.calls)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""Backups on a fake host: what faces and scripts get, and a point as a guest of its own."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.engine.scenes import HEAD, WEB, site
+from vmhost.model.errors import Conflict, NotFound, PartlyDone, Refused, UsageError
+from vmhost.model.retention import Keep
+from vmhost.ops.backups import raise_failures
+from vmhost.ops.host import Host
+from vmhost.ops.sites import parse_site
+from vmhost.testing import FakeHost
+from vmhost.testing.world import Volume
+
+TWO = WEB.replace("disks: [{size: 4G}]", "disks: [{size: 4G}, {size: 1G}]") + WEB.replace("web-01", "db-01")
+
+
+@pytest.fixture
+def fake() -> FakeHost:
+    """A host with two guests, the first of two disks."""
+    made = FakeHost(seed=3)
+    made.add_image("debian-12")
+    host = Host(ports=made.ports)
+    host.apply(host.plan(site(TWO)))
+    return made
+
+
+@pytest.fixture
+def host(fake: FakeHost) -> Host:
+    """The same, as a script has it."""
+    return Host(ports=fake.ports)
+
+
+def test_all_guests_are_backed_up_and_one_that_fails_stops_no_other(host: Host, fake: FakeHost) -> None:
+    results = host.backups.run()
+    assert [result.point.because for result in results if result.point] == ["it is the first one"] * 2
+    foreign = fake.domain("db-01")
+    fake.hypervisor.power_off(foreign.uuid)
+    fake.hypervisor.undefine(foreign.uuid)
+    results = host.backups.run(["web-01", "db-01", "none"])
+    with pytest.raises(PartlyDone, match="2 of 3"):
+        raise_failures(results)
+    assert results[0].point is not None
+    assert results[0].point.kind == "incremental"
+    assert {type(result.error) for result in results[1:]} == {NotFound}
+    assert [point.name for point in host.backups.list("db-01")] == ["db-01"], "points outlive their guest"
+    with pytest.raises(NotFound):
+        host.backups.list("nobody")
+
+
+def test_the_journal_and_the_plan_hold_no_secret_and_say_why(host: Host) -> None:
+    proposal = host.backups.plan("web-01")
+    assert "full, because it is the first one" in str(proposal)
+    assert "PRIVATE" not in json.dumps(proposal.as_json())
+
+
+def test_a_foreign_guest_is_refused(host: Host, fake: FakeHost) -> None:
+    fake.edit("web-01", lambda xml: xml[: xml.index("<metadata>")] + xml[xml.index("</metadata>") + 11 :])
+    with pytest.raises(Refused, match="foreign"):
+        host.backups.plan("web-01")
+
+
+def test_another_program_that_backs_up_is_not_disturbed(host: Host, fake: FakeHost) -> None:
+    fake.world.domains[fake.domain("web-01").uuid].backup = "<domainbackup mode='pull'><server name='localhost'/>"
+    with pytest.raises(Conflict, match="another program"):
+        host.backups.plan("web-01")
+
+
+def test_bitmaps_that_nobody_needs_are_dropped(host: Host, fake: FakeHost) -> None:
+    host.apply(host.backups.plan("web-01"))
+    uuid, source = fake.domain("web-01").uuid, host.observe().domain("web-01").facts.disks[0].source  # type: ignore[union-attr]
+    ours = f"vmhost-{host.backups.repository().id[:8]}-long-ago"
+    fake.world.domains[uuid].orphaned_bitmaps = [[source, ours], [source, "of-somebody-else"]]
+    host.apply(host.backups.plan("web-01"))
+    assert fake.world.domains[uuid].orphaned_bitmaps == [[source, "of-somebody-else"]]
+
+
+def test_a_point_becomes_a_guest_of_its_own(host: Host, fake: FakeHost) -> None:
+    disks = {disk.alias: disk.source for disk in host.observe().domain("web-01").facts.disks}  # type: ignore[union-attr]
+    _volume(fake, disks["ua-disk-root"]).data = b"then"
+    host.apply(host.backups.plan("web-01"))
+    _volume(fake, disks["ua-disk-root"]).data = b"now"
+    networks = parse_site(HEAD + " {}")
+    with pytest.raises(UsageError, match="it was on lan"):
+        host.backups.plan_restore_as("web-01", "copy")
+    with pytest.raises(Conflict):
+        host.backups.plan_restore_as("web-01", "db-01", site=networks)
+    proposal = host.backups.plan_restore_as("web-01", "copy", site=networks)
+    host.apply(proposal)
+    old, new = host.observe().domain("web-01"), host.observe().domain("copy")
+    assert old is not None
+    assert new is not None
+    assert old.metadata is not None
+    assert new.metadata is not None
+    one, other = old.metadata.identity, new.metadata.identity
+    assert other.uuid == new.uuid != one.uuid
+    assert other.instance_id != one.instance_id
+    assert other.host_key != one.host_key
+    assert {nic.mac for nic in one.nics}.isdisjoint(nic.mac for nic in other.nics)
+    assert {nic.address for nic in one.nics}.isdisjoint(nic.address for nic in other.nics)
+    assert "machine-id" in new.metadata.spec
+    copied = {disk.alias: disk.source for disk in new.facts.disks}
+    assert copied["ua-disk-root"] != disks["ua-disk-root"]
+    assert _volume(fake, copied["ua-disk-root"]).data == b"then"
+    assert _volume(fake, copied["ua-disk-root"]).backing == ""
+    assert _volume(fake, copied["ua-disk-data1"]).capacity == 1 << 30
+    assert host.backups.plan("copy").plan.steps, "it is a guest like any other"
+
+
+def _volume(fake: FakeHost, path: str) -> Volume:
+    found = fake.world.volume_at(path)
+    assert found is not None
+    return found
+
+
+def test_what_no_rule_keeps_goes_and_what_is_pinned_or_needed_stays(host: Host, fake: FakeHost) -> None:
+    for full in (False, False, True, False, True):
+        fake.advance(3600)
+        host.apply(host.backups.plan("web-01", full=full))
+    one, two, three, four, five = host.backups.list("web-01")
+    assert host.backups.plan_prune(["web-01"]).empty, "no rule says what may go"
+    host.apply(host.backups.plan_pin("web-01", one.id))
+    assert host.backups.plan_pin("web-01", one.id).empty
+    host.backups.verify("web-01", point=four.id)
+    proposal = host.backups.plan_prune(["web-01"], Keep(last=1))
+    assert f"{four.id} stays: the newest verified" in str(proposal)
+    assert f"{three.id} stays: needed by {four.id}" in str(proposal)
+    host.apply(proposal)
+    assert [point.id for point in host.backups.list("web-01")] == [one.id, three.id, four.id, five.id]
+    assert two.id in str(proposal)
+    assert host.backups.plan_prune(["web-01"], Keep(last=1)).empty
+    host.apply(host.backups.plan_pin("web-01", one.id, on=False))
+    host.apply(host.backups.plan_prune(["web-01"], Keep(last=1)))
+    assert [point.id for point in host.backups.list("web-01")] == [three.id, four.id, five.id]
+
+
+def test_the_site_says_what_is_kept_and_a_change_of_it_is_noted_while_the_guest_runs(host: Host) -> None:
+    for _ in range(2):
+        host.apply(host.backups.plan("web-01", full=True))
+    proposal = host.plan(site(TWO.replace("image: debian-12", "image: debian-12\n    backup: {keep: {last: 1}}")))
+    assert "backup" in str(proposal)
+    assert {str(item.change) for item in proposal.plan.steps} == {"live"}
+    host.apply(proposal)
+    host.apply(host.backups.plan_prune(["web-01"]))
+    assert len(host.backups.list("web-01")) == 1
