@@ -94,6 +94,8 @@ class VmhostApp(App[int]):
         self.signs: Signs = UNICODE if unicode else ASCII
         self.at_work = 0
         self.after_exit = ""
+        self.site_file = ""
+        """The site file that the person named last."""
         self._watch = host.watch(interval=interval)
         self._thread: threading.Thread | None = None
         for item in themes.THEMES:
@@ -276,10 +278,11 @@ class VmhostApp(App[int]):
 
     def new_guest(self) -> None:
         """Open the form of a new guest."""
+        from vmhost.ops.formhelp import sizes
         from vmhost.tui.screens.newguest import NewGuestScreen
 
         if self.picture is not None and not self.at_work:
-            self.push_screen(NewGuestScreen(self.picture.observed))
+            self.push_screen(NewGuestScreen(self.picture.observed, sizes(self.host.ports)))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         yield SystemCommand("Guests", "The list of guests", lambda: self.go("guests"))

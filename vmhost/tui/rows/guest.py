@@ -146,7 +146,7 @@ def _events(picture: Picture, domain: ObservedDomain) -> Iterator[Line]:
 
 def definition_lines(definition: Definition, domain: ObservedDomain) -> list[Line]:
     """Return where a guest's definition is not what was applied to it; nothing when it is."""
-    from vmhost.tui.rows.plan import xml_difference
+    from vmhost.tui.rows.difference import xml_difference
 
     if definition.wanted is None:
         return [Line(f"not compared: {definition.why}", Tone.DIM), Line("")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import is_
 from typing import TYPE_CHECKING
 
 from vmhost.tui import errands
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from vmhost.model.errors import VmhostError
 
 
+Call = Callable[[], Sequence[Line]]
+
+
 class Asked:
     """Lines that come from a call in a thread; ``then`` is called when they are there.
 
@@ -25,19 +29,31 @@ class Asked:
         self._owner = owner
         self._then = then
         self._asking = False
-        self._about: object = None
+        self._next: Call | None = None
+        self._about: tuple[object, ...] = ()
         self.lines: Sequence[Line] = [Line(words, Tone.DIM)]
 
-    def ask(self, about: object, call: Callable[[], Sequence[Line]], *, again: bool = False) -> None:
-        """Ask, unless it is being asked, or was asked ``about`` the same thing and need not be asked again."""
-        if self._asking or (self._about is about and not again):
+    def ask(self, about: tuple[object, ...], call: Call, *, again: bool = False) -> None:
+        """Ask, unless it was asked ``about`` the very same things and need not be asked ``again``.
+
+        One question at a time: what comes meanwhile is asked when the answer is there, of several the last.
+        """
+        same = len(about) == len(self._about) and all(map(is_, about, self._about))
+        if same and not again:
             return
-        self._asking, self._about = True, about
+        self._about = about
+        if self._asking:
+            self._next = call
+            return
+        self._asking = True
         errands.send(self._owner, call, self._answered, self._failed, "ask")
 
     def _answered(self, lines: Sequence[Line]) -> None:
-        self._asking = False
         self.lines = lines
+        call, self._next = self._next, None
+        self._asking = call is not None
+        if call is not None:
+            errands.send(self._owner, call, self._answered, self._failed, "ask")
         self._then()
 
     def _failed(self, error: VmhostError) -> None:

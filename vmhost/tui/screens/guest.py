@@ -111,11 +111,11 @@ class GuestScreen(Power):
         host = self.vmhost.host
         match self._tab:
             case "cpu":
-                self._cores.ask(domain, lambda: _cores(host, domain), again=again)
+                self._cores.ask((domain,), lambda: _cores(host, domain), again=again)
             case "xml":
-                self._definition.ask(domain, lambda: _definition(host, domain), again=again)
+                self._definition.ask((domain,), lambda: _definition(host, domain), again=again)
             case "cloud-init":
-                self._first_boot.ask(domain.raw.state, lambda: _first_boot(host, domain.name), again=again)
+                self._first_boot.ask((domain.raw.state,), lambda: _first_boot(host, domain.name), again=again)
 
     def _show_again(self) -> None:
         if self.vmhost.picture is not None and not self._gone:
