@@ -68,7 +68,7 @@ class Stage:
         self.app.screen.focused.post_message(events.Paste(text))  # type: ignore[union-attr]
         await self.pilot.pause()
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], Any], seconds: float = 25.0) -> None:
         """Return when a condition holds. :raises AssertionError: it does not come to hold."""
         deadline = time.monotonic() + seconds
         while not _holds(condition):

@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 from textual.widgets import Input
 
 from tests.tui.stage import Stage, on_stage
 from vmhost.testing import FakeHost
+from vmhost.testing.demo import demo_host
 
 pytestmark = [pytest.mark.tui, pytest.mark.asyncio]
+
+HOST_FILE = """apiVersion: vmhost/v1
+name: host
+defaults: {memory: 512M}
+profiles:
+  base: {cpus: 4, disks: [{size: 50G}]}
+  db: {profile: base, memory: {size: 8G, max: 16G}}
+"""
+SITE = """apiVersion: vmhost/v1
+name: extra
+networks:
+  lan: {bridge: br0, subnet: 10.20.0.0/24, gateway: 10.20.0.1}
+guests:
+  new-01:
+    image: debian-12
+    cpus: 1
+    memory: 1G
+    disks: [{size: 10G}]
+    nics: [{network: lan, address: auto}]
+"""
 
 
 async def fill(stage: Stage, **values: str) -> None:
@@ -140,3 +164,99 @@ async def test_a_foreign_guest_is_not_resized_and_many_are_not_at_once() -> None
         await stage.shows("this cannot be done", "foreign")
         await stage.press("escape", "space", "space", "e")
         assert stage.place == "GuestsScreen"
+
+
+async def test_a_profile_fills_in_sizes_and_the_host_file_has_more(tmp_path: Path) -> None:
+    fake = demo_host(speed=0)
+    fake.layout = replace(fake.layout, config=tmp_path)
+    (tmp_path / "host.yaml").write_text(HOST_FILE, encoding="utf-8")
+    async with on_stage(fake) as stage:
+        await stage.press("n")
+        await stage.shows("small, medium, large, base, db")
+        await fill(stage, name="x", profile="db")
+        values = [stage.app.screen.query_one(f"#{name}", Input).value for name in ("cpus", "memory", "disk")]
+        assert values == ["4", "8G", "50G"]
+        await fill(stage, profile="medium")
+        await fill(stage, memory="3G")
+        await fill(stage, profile="nonsense")
+        await stage.shows("there is no such profile")
+        assert stage.app.screen.query_one("#memory", Input).value == "3G", "what a person wrote stays"
+
+
+async def test_whether_it_can_be_done_is_said_while_it_is_typed() -> None:
+    async with on_stage() as stage:
+        await stage.press("n")
+        await fill(stage, name="x")
+        await stage.shows("it can be done: ")
+        await fill(stage, address="10.20.0.11")
+        await stage.shows("it cannot be done: x: address 10.20.0.11 is taken by web-01")
+        assert "x" not in [domain.name for domain in stage.fake.hypervisor.domains()]
+
+
+async def test_a_guest_is_pinned_from_the_form() -> None:
+    async with on_stage() as stage:
+        await stage.goto("web-01")
+        await stage.press("P")
+        await stage.shows("policy", "it has 2 vCPUs")
+        await fill(stage, policy="dedicated", pins="0=4 1=6")
+        await stage.shows("it can be done: ")
+        await stage.press("ctrl+s")
+        await stage.shows("vmhost guest pin --policy dedicated --vcpu 0=4 --vcpu 1=6 web-01")
+        await stage.until(lambda: "+ pins: (0, '4')" in stage.lines() or "cputune" in stage.lines())
+        await stage.press("y")
+        await stage.shows("pin web-01: done")
+        assert "<vcpupin" in stage.fake.domain("web-01").xml
+
+
+NO_PINS = (
+    ({"policy": "mine"}, "Input should be 'shared', 'dedicated', 'isolated' or 'mixed'"),
+    ({"policy": "dedicated", "pins": "0-4"}, "'0-4' is no vCPU and pCPU: write 0=4 1=6"),
+    ({"policy": "dedicated", "pins": "0=4 1=4"}, "pCPU 4 is given to two vCPUs"),
+    ({"policy": "dedicated", "pins": "7=4"}, "vCPU 7 is none of those that have pCPUs of their own"),
+    ({"policy": "mixed"}, "policy mixed and dedicated belong together"),
+    ({"limit": "a lot"}, "a number of pCPUs is expected"),
+    ({"policy": ""}, "nothing is to be changed yet"),
+    ({"policy": "dedicated", "pins": "0=99"}, "it cannot be done: "),
+)
+
+
+async def test_pins_that_make_no_sense() -> None:
+    async with on_stage() as stage:
+        await stage.goto("web-01")
+        await stage.press("P", "ctrl+a", "ctrl+k", "ctrl+s")
+        for values, words in NO_PINS:
+            await fill(stage, **{"policy": "shared", "pins": "", "limit": "", **values})
+            await stage.shows(words)
+        assert stage.place == "PinScreen"
+
+
+async def test_several_guests_are_not_pinned_at_once() -> None:
+    async with on_stage() as stage:
+        await stage.press("space", "space", "P")
+        await stage.tells("pin takes one guest at a time")
+
+
+async def test_a_site_is_applied_from_the_form(tmp_path: Path) -> None:
+    file = tmp_path / "site.yaml"
+    file.write_text(SITE, encoding="utf-8")
+    async with on_stage() as stage:
+        await stage.press("a")
+        await stage.press("ctrl+s")
+        await stage.shows("which site file?")
+        await fill(stage, file=str(tmp_path / "gone.yaml"))
+        await stage.shows("it cannot be done: ", "there is no such file")
+        await fill(stage, file=str(file))
+        await stage.shows("it can be done: ")
+        file.write_text(SITE.replace("memory: 1G", "memry: 1G\n    cpus: none"), encoding="utf-8")
+        await stage.press("ctrl+s")
+        await stage.shows("this cannot be done")
+        await stage.until(lambda: "line 9" in stage.lines() and "memry" in stage.lines())
+        file.write_text(SITE, encoding="utf-8")
+        await stage.press("r")
+        await stage.shows("vmhost apply ", "new-01: new guest with 1 vCPU, 1G")
+        await stage.press("y")
+        await stage.shows("site.yaml: done")
+        await stage.press("escape")
+        await stage.until(lambda: "● running" in stage.row("new-01"))
+        await stage.press("a")
+        assert stage.app.screen.query_one("#file", Input).value == str(file), "it is remembered until one leaves"

@@ -6,6 +6,8 @@ import pytest
 
 from tests.tui.stage import Stage, on_stage
 from vmhost.model.errors import Unreachable
+from vmhost.render import amend
+from vmhost.testing.commands import Ran
 from vmhost.tui.rows.cells import Line
 from vmhost.tui.rows.guest import TABS
 from vmhost.tui.widgets.lines import Lines
@@ -21,6 +23,7 @@ async def open_guest(stage: Stage, name: str, key: str = "enter") -> None:
 
 async def test_every_tab_by_its_number_and_by_the_arrows() -> None:
     words = ["host key", "of the host", "-root.qcow2", "received", "nothing happened", "<domain", "login:"]
+    words.append("running 'modules:final'")
     async with on_stage() as stage:
         await open_guest(stage, "db-01")
         for number, word in enumerate(words, 1):
@@ -28,7 +31,7 @@ async def test_every_tab_by_its_number_and_by_the_arrows() -> None:
             await stage.until(lambda word=word: word in stage.lines())
         await stage.press("right")
         await stage.until(lambda: "host key" in stage.lines())
-        await stage.press("left", "left")
+        await stage.press("left", "left", "left")
         await stage.until(lambda: "<domain" in stage.lines())
         assert len(words) == len(TABS)
         assert "db-01" in stage.rows[0]
@@ -167,3 +170,56 @@ async def test_a_console_that_cannot_be_read_says_why(monkeypatch: pytest.Monkey
         monkeypatch.setattr(stage.app.host, "console_tail", refuse)
         await open_guest(stage, "web-01", "l")
         await stage.until(lambda: "web-01: no log today" in stage.lines())
+
+
+async def test_its_pins_are_on_the_map_of_cores() -> None:
+    async with on_stage(size=(120, 60)) as stage:
+        await open_guest(stage, "web-01")
+        await stage.press("2")
+        await stage.until(lambda: "not pinned: 34 vCPUs of all guests share 0-23" in stage.lines())
+        host = stage.app.host
+        host.apply(host.plan_pin("web-01", pins={0: 4, 1: 6}, policy="dedicated"))
+        await stage.press("r")
+        await stage.until(lambda: "@ its own pins" in stage.lines())
+        lines = stage.lines().splitlines()
+        assert "vCPU 0        pCPU 4" in lines
+        assert "vCPU 1        pCPU 6" in lines
+        assert next(line for line in lines if line.startswith("cell 0")).split()[2:9] == list("....@.@")
+
+
+async def test_the_xml_says_where_it_is_not_what_was_applied() -> None:
+    async with on_stage() as stage:
+        await open_guest(stage, "web-01", "y")
+        await stage.until(lambda: "as it was applied on 2026-" in stage.lines())
+        domain = stage.fake.domain("web-01")
+        stage.fake.hypervisor.define(amend.with_memory(domain.xml, 3 << 30, 3 << 30))
+        await stage.until(lambda: "DIFFERENT FROM WHAT WAS APPLIED" in stage.lines())
+        text = stage.lines()
+        assert '-  <memory unit="KiB">3145728</memory>' in text
+        assert '+  <memory unit="KiB">2097152</memory>' in text
+        assert "<!-- as it runs -->" in text
+        await stage.press("escape")
+        await open_guest(stage, "jenkins", "y")
+        await stage.until(lambda: "not compared: it is foreign" in stage.lines())
+
+
+async def test_cloud_inits_log_comes_over_ssh_and_is_asked_again() -> None:
+    async with on_stage() as stage:
+        await open_guest(stage, "web-03")
+        await stage.press("8")
+        await stage.until(lambda: "web-03: it does not run" in stage.lines())
+        assert "vmhost guest start web-03" in stage.lines()
+        stage.fake.hypervisor.start(stage.fake.domain("web-03").uuid)
+        stage.fake.advance(60)
+        await stage.until(lambda: "modules:final" in stage.lines())
+        stage.fake.programs["tail"] = lambda *_: Ran(b"one\n\x1b]52;c;evil\x07two\n")
+        await stage.press("r")
+        await stage.until(lambda: "two" in stage.lines())
+        assert "\x1b" not in stage.lines()
+        stage.fake.programs["tail"] = lambda *_: Ran(stderr=b"tail: no such file", exit_code=1)
+        await stage.press("r")
+        await stage.until(lambda: "tail: no such file" in stage.lines())
+        assert "cloud-init status --long" in stage.lines()
+        stage.fake.programs["tail"] = lambda *_: Ran()
+        await stage.press("r")
+        await stage.until(lambda: "its log is empty" in stage.lines())

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 from threading import Condition
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from vmhost.engine.observe import observe
+from vmhost.model.domains import DomainState
 from vmhost.model.errors import Unreachable, VmhostError
-from vmhost.model.observed import DomainState, Observed, ObservedDomain
-from vmhost.model.plan import Difference
 from vmhost.model.stats import IDLE, DomainStats, Load, load_between
 
 if TYPE_CHECKING:
+    from vmhost.model.observed import Observed, ObservedDomain
+    from vmhost.model.plan import Difference
     from vmhost.ops.host import Host
     from vmhost.ports import DomainEvent
 
@@ -181,6 +181,8 @@ class Watch:
             self._changed.notify_all()
 
     def _look(self, *, whole: bool) -> Picture:
+        from vmhost.engine.observe import observe  # here: a face paints its first screen without it
+
         sample = Sample(self.clock(), {item.uuid: item for item in self._host.hypervisor.stats()})
         before = self._picture
         edited: Mapping[str, tuple[Difference, ...]]

@@ -49,6 +49,14 @@ def _cat(inside: Inside, arguments: Sequence[str], data: bytes) -> Ran:
     return Ran(out)
 
 
+def _tail(inside: Inside, arguments: Sequence[str], data: bytes) -> Ran:
+    count = int(arguments[1]) if arguments[:1] == ("-n",) else 10
+    read = _cat(inside, arguments[2:] if arguments[:1] == ("-n",) else arguments, data)
+    if read.exit_code:
+        return Ran(read.stdout, read.stderr.replace(b"cat: ", b"tail: cannot open "), read.exit_code)
+    return Ran(b"".join(read.stdout.splitlines(keepends=True)[-count:]))
+
+
 def ask_shell(inside: Inside, arguments: Sequence[str], _: bytes) -> Ran:
     """A fake guest has no shell; it knows vmhost's own questions: for cloud-init's verdict, and for hooks."""
     if tuple(arguments) == HOOKS_ARGV[1:]:
@@ -65,6 +73,7 @@ PROGRAMS: Final[dict[str, Program]] = {
     "false": lambda *_: Ran(exit_code=1),
     "hostname": lambda inside, *_: Ran(f"{inside.system.hostname}\n".encode()),
     "sh": ask_shell,
+    "tail": _tail,
     "true": lambda *_: Ran(),
     "uname": _uname,
     "whoami": lambda inside, *_: Ran(f"{inside.user}\n".encode()),

@@ -15,6 +15,7 @@ from vmhost.testing.world import Domain, System, Volume, World
 if TYPE_CHECKING:
     from vmhost.testing.machine import Machine
 
+OUTPUT: Final = "/var/log/cloud-init-output.log"
 REPORTS: Final = ("/var/lib/cloud/data/result.json", "/var/lib/cloud/data/status.json")
 
 
@@ -58,6 +59,9 @@ def finish(machine: Machine, domain: Domain) -> None:
     system = system_of(machine.world, domain)
     assert system is not None
     system.files.update(zip(REPORTS, _report(machine.world, domain), strict=True))
+    seconds = machine.world.behaviour(domain.name).cloud_init_seconds
+    said = [f"Cloud-init v. 22.4.2 running 'modules:final'. Up {seconds} seconds.", system.last_words]
+    system.files[OUTPUT] = system.files.get(OUTPUT, b"") + "".join(f"{line}\n" for line in said if line).encode()
     if system.last_words:
         machine.say(domain, system.last_words)
 

@@ -24,9 +24,6 @@ from vmhost.tui.person import Person
 from vmhost.tui.rows.cells import ASCII, UNICODE, Signs
 from vmhost.tui.screens.guests import GuestsScreen
 from vmhost.tui.screens.help import HelpScreen
-from vmhost.tui.screens.host import HostScreen
-from vmhost.tui.screens.jobs import JobsScreen
-from vmhost.tui.screens.network import NetworkScreen
 from vmhost.tui.screens.prompt import CommandLine
 from vmhost.tui.screens.small import LEAST_HEIGHT, LEAST_WIDTH, SmallScreen
 from vmhost.tui.screens.trouble import TroubleScreen
@@ -97,6 +94,8 @@ class VmhostApp(App[int]):
         self.signs: Signs = UNICODE if unicode else ASCII
         self.at_work = 0
         self.after_exit = ""
+        self.site_file = ""
+        """The site file that the person named last."""
         self._watch = host.watch(interval=interval)
         self._thread: threading.Thread | None = None
         for item in themes.THEMES:
@@ -126,6 +125,10 @@ class VmhostApp(App[int]):
     def on_mount(self) -> None:
         self.push_screen(GuestsScreen())
         self._check_size(self.size.width, self.size.height)
+        # Not before: what it loads would take the processor from the first screen.
+        self.call_after_refresh(self._begin_to_watch)
+
+    def _begin_to_watch(self) -> None:
         self._thread = threading.Thread(target=self._take_pictures, name="watch", daemon=True)
         self._thread.start()
 
@@ -269,16 +272,17 @@ class VmhostApp(App[int]):
             return
         while len(self.screen_stack) > 2:
             self.pop_screen()
-        screens = {"host": HostScreen, "net": NetworkScreen, "jobs": JobsScreen}
-        if place in screens:
-            self.push_screen(screens[place]())
+        screen = _screen(place)
+        if screen is not None:
+            self.push_screen(screen)
 
     def new_guest(self) -> None:
         """Open the form of a new guest."""
+        from vmhost.ops.formhelp import sizes
         from vmhost.tui.screens.newguest import NewGuestScreen
 
         if self.picture is not None and not self.at_work:
-            self.push_screen(NewGuestScreen(self.picture.observed))
+            self.push_screen(NewGuestScreen(self.picture.observed, sizes(self.host.ports)))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         yield SystemCommand("Guests", "The list of guests", lambda: self.go("guests"))
@@ -290,3 +294,22 @@ class VmhostApp(App[int]):
         yield SystemCommand("Quit", "Leave; guests go on", self.action_leave)
         for name in themes.NAMES:
             yield SystemCommand(f"Theme {name}", "Other colours", lambda name=name: setattr(self, "theme", name))
+
+
+def _screen(place: str) -> Screen[None] | None:
+    """Return a new main screen; imported when it is asked for, since the first screen is to be there at once."""
+    match place:
+        case "host":
+            from vmhost.tui.screens.host import HostScreen
+
+            return HostScreen()
+        case "net":
+            from vmhost.tui.screens.network import NetworkScreen
+
+            return NetworkScreen()
+        case "jobs":
+            from vmhost.tui.screens.jobs import JobsScreen
+
+            return JobsScreen()
+        case _:
+            return None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vmhost.model.permit import Permit
 
@@ -29,12 +30,15 @@ class Option:
 
 @dataclass(frozen=True)
 class Change:
-    """A wish: ``propose`` plans it, one proposal for each guest that stands by itself; ``command`` is its equal."""
+    """A wish: ``propose`` plans it, one proposal for each guest that stands by itself; ``command`` is its equal;
+    ``afterwards`` is what the person does when it is done.
+    """
 
     title: str
     propose: Callable[[Host, Chosen], tuple[Proposal, ...]]
     command: Callable[[Chosen], str]
     options: tuple[Option, ...] = ()
+    afterwards: str = ""
 
 
 _WORDS = {"start": "start", "stop": "shut down", "restart": "restart", "power-off": "power off"}
@@ -89,6 +93,57 @@ def create(wish: NewGuest) -> Change:
         lambda host, _: (host.plan_create(wish),),
         lambda _: " ".join(words),
     )
+
+
+def pin(name: str, cpus: Mapping[str, Any], flags: Sequence[str]) -> Change:
+    """Give a guest other pCPUs; ``cpus`` as in a site file, ``flags`` the same for the command line."""
+    return Change(
+        f"pin {name}",
+        lambda host, chosen: (host.plan_pin(name, permit=Permit(stop="--allow-stop" in chosen), **cpus),),
+        lambda chosen: _line(" ".join(["guest pin", *flags]), (name,), chosen),
+        (Option("b", "--allow-stop", "restart it now if that is needed"),),
+    )
+
+
+def apply_site(file: str) -> Change:
+    """Bring the host to a site file."""
+
+    def propose(host: Host, chosen: Chosen) -> tuple[Proposal, ...]:
+        from vmhost.ops.sites import load_site
+
+        permit = Permit(stop="--allow-stop" in chosen, discard_saved="--discard-saved" in chosen)
+        return (host.plan(load_site(file), permit),)
+
+    return Change(
+        f"apply {Path(file).name}",
+        propose,
+        lambda chosen: _line("apply", (file,), chosen),
+        (
+            Option("b", "--allow-stop", "restart guests whose change waits for that"),
+            Option("p", "--discard-saved", "lose saved memory"),
+        ),
+    )
+
+
+def apply_network(file: str, seconds: int) -> Change:
+    """Bring the host's network alone to a site file."""
+
+    def propose(host: Host, _: Chosen) -> tuple[Proposal, ...]:
+        from vmhost.ops.sites import load_site
+
+        return (host.plan_network(load_site(file), confirm=seconds),)
+
+    return Change(
+        f"network of {Path(file).name}",
+        propose,
+        lambda _: _line("net apply", (file,), frozenset({f"--confirm {seconds}"})),
+        afterwards="if it waits for a confirmation: look whether you still reach everything, then esc, and y on :net",
+    )
+
+
+def confirm_network() -> Change:
+    """Let the network change that waits stay."""
+    return Change("confirm the network", lambda host, _: (host.plan_confirmation(),), lambda _: "vmhost net confirm")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -7,7 +7,8 @@ from itertools import groupby
 from typing import Final
 
 from vmhost.model.capacity import Capacity, CellRow, CpuRow
-from vmhost.model.units import format_cpuset, format_size
+from vmhost.model.units import format_cpuset, format_size, parse_cpuset
+from vmhost.ops.guestview import Pins
 from vmhost.tui.rows.cells import Line, Signs, Tone
 
 FITS: Final = ("small", "medium", "large")
@@ -15,6 +16,7 @@ FITS: Final = ("small", "medium", "large")
 
 _LABEL: Final = 14
 _SIGN: Final = {"shared": ".", "own": "#", "empty": "-", "reserve": "R", "isolated": "i", "offline": "x"}
+_MINE: Final = "@"
 _WORDS: Final = {
     "shared": "shared",
     "own": "somebody's own",
@@ -32,7 +34,24 @@ def core_lines(capacity: Capacity, signs: Signs) -> list[Line]:
     return [*_map(capacity), *_owners(capacity), *_memory(capacity, signs), *_rest(capacity, signs)]
 
 
-def _map(capacity: Capacity) -> Iterator[Line]:
+def guest_core_lines(capacity: Capacity, pins: Pins) -> list[Line]:
+    """Return the map of cores with those marked that one guest is held to, and where each of its vCPUs may run."""
+    mine = frozenset(cpu for _, cpus in pins.vcpus for cpu in parse_cpuset(cpus))
+    return [*_map(capacity, mine), Line(""), *_places(capacity, pins)]
+
+
+def _places(capacity: Capacity, pins: Pins) -> Iterator[Line]:
+    yield Line("PINS", Tone.LIVELY)
+    for vcpu, cpus in pins.vcpus:
+        yield Line(f"{f'vCPU {vcpu}':<{_LABEL}}pCPU {cpus}")
+    if not pins.vcpus:
+        pool = capacity.pool or "every pCPU"
+        yield Line(f"{'vCPUs':<{_LABEL}}not pinned: {capacity.sharing} vCPUs of all guests share {pool}")
+    if pins.emulator:
+        yield Line(f"{'emulator':<{_LABEL}}pCPU {pins.emulator}")
+
+
+def _map(capacity: Capacity, mine: frozenset[int] = frozenset()) -> Iterator[Line]:
     yield Line("CORES", Tone.LIVELY)
     for cell, cpus in groupby(capacity.cpus, key=lambda cpu: cpu.cell):
         cores = list(_cores(list(cpus)))
@@ -40,10 +59,13 @@ def _map(capacity: Capacity) -> Iterator[Line]:
             row = cores[start : start + _CORES]
             name = f"cell {cell}" if not start else ""
             numbers = format_cpuset(cpu.id for core in row for cpu in core)
-            marks = " ".join("".join(_SIGN[cpu.use] for cpu in core) for core in row)
+            marks = " ".join("".join(_MINE if cpu.id in mine else _SIGN[cpu.use] for cpu in core) for core in row)
             yield Line(f"{name:<{_LABEL}}{marks}  {numbers}")
     used = {cpu.use for cpu in capacity.cpus}
-    yield Line(" " * _LABEL + "  ".join(f"{_SIGN[use]} {_WORDS[use]}" for use in _SIGN if use in used), Tone.DIM)
+    words = [f"{_SIGN[use]} {_WORDS[use]}" for use in _SIGN if use in used]
+    if mine:
+        words.insert(0, f"{_MINE} its own pins")
+    yield Line(" " * _LABEL + "  ".join(words), Tone.DIM)
 
 
 def _cores(cpus: list[CpuRow]) -> Iterator[tuple[CpuRow, ...]]:

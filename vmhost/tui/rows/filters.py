@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from vmhost.model.observed import ObservedDomain
+from vmhost.model.domains import ObservedDomain
 
 Test = Callable[[ObservedDomain], bool]
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from vmhost.model.observed import Observed, ObservedDomain
+from vmhost.model.domains import ObservedDomain
 from vmhost.ops.watch import Picture
 from vmhost.tui.rows.cells import Line, Signs, Tone, rate, share, size, spark
 from vmhost.tui.rows.filters import labels_of
 from vmhost.tui.rows.guests import address_of, disk_rate, flags_of, net_rate, state_cell, state_of
+
+if TYPE_CHECKING:
+    from vmhost.model.observed import Observed
+    from vmhost.ops.guestview import Definition
 
 TABS: Final = (
     ("overview", "Overview"),
@@ -20,6 +24,7 @@ TABS: Final = (
     ("events", "Events"),
     ("xml", "XML"),
     ("console", "Console"),
+    ("cloud-init", "Cloud-init"),
 )
 _LABEL: Final = 14
 _WIDE: Final = 30
@@ -137,6 +142,20 @@ def _events(picture: Picture, domain: ObservedDomain) -> Iterator[Line]:
         yield Line(f"{moment}  {item.kind}{f' ({item.detail})' if item.detail else ''}")
     if not mine:
         yield Line("nothing happened to it since this screen was opened", Tone.DIM)
+
+
+def definition_lines(definition: Definition, domain: ObservedDomain) -> list[Line]:
+    """Return where a guest's definition is not what was applied to it; nothing when it is."""
+    from vmhost.tui.rows.difference import xml_difference
+
+    if definition.wanted is None:
+        return [Line(f"not compared: {definition.why}", Tone.DIM), Line("")]
+    metadata = domain.metadata
+    applied = f"on {metadata.applied} by {metadata.user}" if metadata else ""
+    if definition.wanted == definition.now:
+        return [Line(f"as it was applied {applied}", Tone.GOOD), Line("")]
+    head = Line(f"DIFFERENT FROM WHAT WAS APPLIED {applied}: what an apply would make of it", Tone.WARN)
+    return [head, *xml_difference(definition.now, definition.wanted), Line("")]
 
 
 def _xml(domain: ObservedDomain) -> Iterator[Line]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Final
 
-from vmhost.model.observed import DomainState, ObservedDomain
+from vmhost.model.domains import DomainState, ObservedDomain
 from vmhost.model.stats import Load
 from vmhost.ops.watch import Picture
 from vmhost.tui.rows.cells import Cell, Column, Signs, Tone, cell, rate, share, size, spark, weight

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vmhost.model.vlans import format_vids, ranges
 from vmhost.ops.networkview import BridgeRow, PortRow
 from vmhost.tui.rows.cells import Cell, Column, Line, Signs, Tone, cell
+
+if TYPE_CHECKING:
+    from vmhost.ops.netstate import NetState, Waiting
 
 COLUMNS: Final = (
     Column("name", "BRIDGE / PORT", 17),
@@ -118,3 +121,55 @@ def vlan_groups(ports: Sequence[PortRow]) -> list[tuple[int, ...]]:
                 groups.append(tuple(range(start, vid + 1)))
                 start = vid + 1
     return groups
+
+
+def state_lines(state: NetState, file: str, signs: Signs) -> list[Line]:
+    """Return who has which VLAN ids and addresses, and what differs; ``file`` is what it was held against."""
+    return [*_vlans(state), Line(""), *_addresses(state), Line(""), *_drift(state, file, signs)]
+
+
+def _vlans(state: NetState) -> Iterator[Line]:
+    yield Line("VLAN IDS", Tone.LIVELY)
+    for row in state.vlans:
+        whose = " ".join(filter(None, (row.owner, f"of {row.site}" if row.site else "", row.range)))
+        who = ", ".join((*row.guests, *row.ports)) or (f"until {row.until}" if row.until else "-")
+        tone = Tone.DIM if row.state in ("resting", "foreign") else Tone.PLAIN
+        yield Line(f"{row.vid:>6}  {row.state:<8} {whose or '-':<28} {who}", tone)
+    if not state.vlans:
+        yield Line("nobody has any", Tone.DIM)
+
+
+def _addresses(state: NetState) -> Iterator[Line]:
+    yield Line("ADDRESSES", Tone.LIVELY)
+    for row in state.addresses:
+        until = f"  until {row.until}" if row.until else ""
+        tone = Tone.DIM if row.state == "resting" else Tone.PLAIN
+        yield Line(f"  {row.address:<20} {row.state:<8} {row.owner} of {row.site}{until}", tone)
+    if not state.addresses:
+        yield Line("nobody has any", Tone.DIM)
+
+
+def _drift(state: NetState, file: str, signs: Signs) -> Iterator[Line]:
+    yield Line(f"DIFFERENCES FROM {file or 'WHAT WAS APPLIED TO THE GUESTS'}", Tone.LIVELY)
+    yield from (Line(f"{signs.warning} {text}", Tone.WARN) for text in state.differences)
+    if not state.differences:
+        yield Line("there are none", Tone.GOOD)
+    if not file:
+        yield Line("a holds the network against a site file, and applies it", Tone.DIM)
+
+
+def waiting_line(found: Waiting | None, signs: Signs) -> Line | None:
+    """Return what is to be said of a network change that waits, or was taken back, and how the person answers."""
+    if found is None:
+        return None
+    site = found.change.site
+    match found.change.state:
+        case "waiting":
+            text = f"the network of site {site} is taken back in {found.seconds:.0f} s: look around, then y confirms"
+            return Line(f"{signs.warning} {text}", Tone.WARN)
+        case "restored":
+            failed = "".join(f"; not put back: {text}" for text in found.change.failures)
+            text = f"the last network change of site {site} was taken back: nobody confirmed it in time{failed}"
+            return Line(f"{signs.crashed} {text}", Tone.BAD)
+        case state:
+            return Line(f"{signs.closing} the network change of site {site}: {state}", Tone.WARN)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Final
@@ -11,8 +10,9 @@ from typing import Final
 from vmhost.model.events import Event, Notice, Progress, StepDone, StepFailed, StepStarted, Undone, Waiting
 from vmhost.model.observed import Observed
 from vmhost.model.plan import Change, Plan, Planned
-from vmhost.model.steps import DefineDomain, SetMetadata, Step
+from vmhost.model.steps import Step
 from vmhost.tui.rows.cells import Cell, Column, Line, Signs, Tone, cell
+from vmhost.tui.rows.difference import difference_lines
 
 COLUMNS: Final = (
     Column("number", "#", 3, right=True),
@@ -165,14 +165,14 @@ def _guests(count: int) -> str:
 
 
 def step_lines(row: StepRow, observed: Observed) -> list[Line]:
-    """Return everything about a step: reason, meaning, undo, and the difference in the guest's XML."""
+    """Return everything about a step: reason, meaning, undo, and what it makes different."""
     item = row.planned
     lines = [
         Line(item.why),
         Line(f"change   {_MEANING[item.change]}", _TONES[item.change]),
         Line(f"undo     {undo_words(row)}", Tone.DIM),
     ]
-    return [*lines, Line(""), *_difference(item.do, observed)]
+    return [*lines, Line(""), *difference_lines(item, observed)]
 
 
 _MEANING: Final[Mapping[Change, str]] = {
@@ -182,29 +182,6 @@ _MEANING: Final[Mapping[Change, str]] = {
     Change.REPLACE: "replace: the guest is made anew, its disks are deleted",
     Change.REMOVE: "remove: what is removed is gone",
 }
-
-
-def _difference(step: Step, observed: Observed) -> Iterator[Line]:
-    if isinstance(step, DefineDomain):
-        old = next((domain.raw.xml for domain in observed.domains if domain.uuid == step.uuid), "")
-        yield from xml_difference(old, step.xml)
-    elif isinstance(step, SetMetadata):
-        yield from (Line(line, Tone.DIM) for line in step.xml.replace("><", ">\n<").splitlines())
-
-
-def xml_difference(old: str, new: str) -> Iterator[Line]:
-    """Yield the lines that differ between two XML texts, with one of those around; a new text whole."""
-    if not old:
-        yield from (Line(f"+ {line}", Tone.GOOD) for line in new.splitlines())
-        return
-    tones = {"+": Tone.GOOD, "-": Tone.BAD, "@": Tone.DIM}
-    difference = difflib.unified_diff(old.splitlines(), new.splitlines(), "as it is", "as it will be", lineterm="", n=1)
-    empty = True
-    for line in difference:
-        empty = False
-        yield Line(line, tones.get(line[:1], Tone.PLAIN))
-    if empty:
-        yield Line("the XML stays as it is", Tone.DIM)
 
 
 def event_line(event: Event) -> Line | None:

@@ -40,7 +40,7 @@ class ColumnsScreen(Frame):
     def on_mount(self) -> None:
         super().on_mount()
         self._show()
-        self.say("columns that have no room on this terminal are left out, whatever is chosen; esc goes back")
+        self.say("columns without room are left out, whatever is chosen; esc goes back")
 
     def _cells(self, key: str, columns: Sequence[Column]) -> tuple[Cell, ...]:
         return choice_cells(key, self._shown, columns, self.vmhost.signs)

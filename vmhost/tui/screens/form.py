@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -10,15 +10,23 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.suggester import SuggestFromList
+from textual.timer import Timer
 from textual.widgets import Input, Label, Static
 
+from vmhost.ops.formhelp import outcome_of
 from vmhost.tui.keymap import bindings
 from vmhost.tui.rows.cells import Line, Tone
+from vmhost.tui.screens.asked import Asked
 from vmhost.tui.screens.frame import Frame, styled
 from vmhost.tui.screens.plan import PlanScreen
 
 if TYPE_CHECKING:
+    from vmhost.model.plan import Plan
     from vmhost.tui.changes import Change
+
+
+PAUSE = 0.4
+"""Seconds without a key after which a wish is tried out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +73,16 @@ class FormScreen(Frame):
         """Return what is to be planned."""
         return None
 
+    def trial(self) -> Callable[[], Plan] | None:
+        """Return what plans the wish, only to know whether it can be met; called when nothing is wrong."""
+        return None
+
     def __init__(self) -> None:
         super().__init__()
         self._tried = False
+        self._trial = Asked(self, "", self._tried_out)
+        self._values: tuple[str, ...] = ()
+        self._pause: Timer | None = None
 
     def body(self) -> ComposeResult:
         with VerticalScroll(can_focus=False):
@@ -102,10 +117,36 @@ class FormScreen(Frame):
             place = self.query_one(f"#fault-{field.id}", Static)
             place.set_class(bool(text), "shown")
             place.update(styled([Line(f"{self.vmhost.signs.crashed} {text}", Tone.BAD)]))
+        self._values = tuple(self.value(field.id) for field in self.fields())
+        if not faults:
+            self._try_soon()
+        self._show_verdict(faults)
+        return faults
+
+    def _try_soon(self) -> None:
+        """Try the wish out when the person has stopped typing."""
+        if self._pause is not None:
+            self._pause.stop()
+        self._pause = self.set_timer(PAUSE, self._try)
+
+    def _try(self) -> None:
+        trial = None if self.faults() else self.trial()
+        if trial is not None:
+            values = self._values
+            self._trial.ask((values,), lambda: [*_outcome(trial), Line("\n".join(values), Tone.DIM)])
+
+    def _tried_out(self) -> None:
+        self._show_verdict(self.faults())
+
+    def _is_tried(self) -> bool:
+        return bool(self._trial.lines) and self._trial.lines[-1].text == "\n".join(self._values)
+
+    def _show_verdict(self, faults: dict[str, str]) -> None:
         ready = Line("ctrl+s or enter shows the plan; nothing is done before you say yes there", Tone.DIM)
         missing = Line(f"{len(faults)} to mend first", Tone.BAD)
-        self.query_one("#verdict", Static).update(styled([self.verdict(), missing if faults else ready]))
-        return faults
+        tried = self._trial.lines[:-1] if self._is_tried() and not faults else ()
+        lines = [self.verdict(), *tried, missing if faults else ready]
+        self.query_one("#verdict", Static).update(styled(lines))
 
     def action_submit(self) -> None:
         """Go on to the plan, if nothing is wrong."""
@@ -117,3 +158,11 @@ class FormScreen(Frame):
         change = self.change()
         if change is not None:
             self.app.switch_screen(PlanScreen(change))
+
+
+def _outcome(plan: Callable[[], Plan]) -> Sequence[Line]:
+    good, words = outcome_of(plan)
+    if good:
+        return [Line(words, Tone.GOOD)]
+    first, *more = words.splitlines()
+    return [Line(f"it cannot be done: {first}", Tone.BAD), *(Line(f"  {line.strip()}", Tone.BAD) for line in more)]

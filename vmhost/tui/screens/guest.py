@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -11,13 +12,15 @@ from textual.widgets import Tab, Tabs
 from vmhost.tui import errands
 from vmhost.tui.keymap import bindings
 from vmhost.tui.rows.cells import Line, Tone
-from vmhost.tui.rows.guest import TABS, find, tab_lines
+from vmhost.tui.rows.guest import TABS, definition_lines, find, tab_lines
+from vmhost.tui.screens.asked import Asked
 from vmhost.tui.screens.power import Power
 from vmhost.tui.widgets.lines import Lines
 
 if TYPE_CHECKING:
+    from vmhost.model.domains import ObservedDomain
     from vmhost.model.errors import VmhostError
-    from vmhost.model.observed import ObservedDomain
+    from vmhost.ops.host import Host
     from vmhost.ops.watch import Picture
 
 _CONSOLE_LINES = 500
@@ -51,6 +54,9 @@ class GuestScreen(Power):
         self._tail: list[Line] = [Line("reading the console's log", Tone.DIM)]
         self._reading = False
         self._gone = False
+        self._cores = Asked(self, "counting the cores", self._show_again)
+        self._definition = Asked(self, "comparing with what was applied", self._show_again)
+        self._first_boot = Asked(self, "asking the guest over SSH", self._show_again)
 
     def body(self) -> ComposeResult:
         yield Tabs(*(Tab(f"{number} {title}", id=name) for number, (name, title) in enumerate(TABS, 1)))
@@ -86,13 +92,40 @@ class GuestScreen(Power):
         if domain is None:
             return
         text = self.query_one("#text", Lines)
-        text.follow = self._tab == "console"
+        text.follow = self._tab in ("console", "cloud-init")
         if self._tab == "console":
             text.show(self._tail)
             if not self._reading:
                 self._read_console(domain.facts.serial_log)
+        elif self._tab == "cloud-init":
+            self._ask(domain)
+            text.show(self._first_boot.lines)
         else:
-            text.show(tab_lines(self._tab, picture, domain, self.vmhost.signs))
+            self._ask(domain)
+            lines = tab_lines(self._tab, picture, domain, self.vmhost.signs)
+            before, behind = self._definition.lines, [Line(""), *self._cores.lines]
+            text.show([*(before if self._tab == "xml" else ()), *lines, *(behind if self._tab == "cpu" else ())])
+
+    def _ask(self, domain: ObservedDomain, *, again: bool = False) -> None:
+        """Ask for what the tab shows besides, if something happened to the guest since it was asked."""
+        host = self.vmhost.host
+        match self._tab:
+            case "cpu":
+                self._cores.ask((domain,), lambda: _cores(host, domain), again=again)
+            case "xml":
+                self._definition.ask((domain,), lambda: _definition(host, domain), again=again)
+            case "cloud-init":
+                self._first_boot.ask((domain.raw.state,), lambda: _first_boot(host, domain.name), again=again)
+
+    def _show_again(self) -> None:
+        if self.vmhost.picture is not None and not self._gone:
+            self._show_tab(self.vmhost.picture)
+
+    def action_read(self) -> None:
+        """Read again what the tab shows."""
+        if self._domain is not None:
+            self._ask(self._domain, again=True)
+        self.vmhost.wake()
 
     def _read_console(self, log: str) -> None:
         self._reading = True
@@ -116,7 +149,7 @@ class GuestScreen(Power):
         text = self.query_one("#text", Lines)
         if self.vmhost.picture is not None:
             self._show_tab(self.vmhost.picture)
-        if self._tab == "console":
+        if self._tab in ("console", "cloud-init"):
             text.to_end()
         else:
             text.scroll_home(animate=False)
@@ -129,3 +162,22 @@ class GuestScreen(Power):
         """Go to the tab beside this one."""
         names = [name for name, _ in TABS]
         self.action_tab(names[(names.index(self._tab) + by) % len(names)])
+
+
+def _cores(host: Host, domain: ObservedDomain) -> Sequence[Line]:
+    from vmhost.ops.guestview import pins_of
+    from vmhost.tui.rows.cores import guest_core_lines
+
+    return guest_core_lines(host.capacity(), pins_of(domain))
+
+
+def _definition(host: Host, domain: ObservedDomain) -> Sequence[Line]:
+    from vmhost.ops.guestview import definition_of
+
+    return definition_lines(definition_of(host, domain.uuid), domain)
+
+
+def _first_boot(host: Host, name: str) -> Sequence[Line]:
+    from vmhost.ops.guestview import cloud_init_log
+
+    return [Line(line) for line in cloud_init_log(host, name)] or [Line("its log is empty", Tone.DIM)]

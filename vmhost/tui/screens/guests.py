@@ -141,6 +141,12 @@ class GuestsScreen(Power, Frame):
         self.vmhost.remember(replace(view, sort=self._sort, reverse=self._reverse))
         self._again()
 
+    def action_apply_site(self) -> None:
+        """Open the form that plans a site file."""
+        from vmhost.tui.screens.sitefile import SiteScreen
+
+        self.app.push_screen(SiteScreen())
+
     def action_columns(self) -> None:
         """Choose the columns."""
         from vmhost.tui.screens.columns import ColumnsScreen

@@ -8,21 +8,25 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
+from vmhost.ops.netstate import Waiting, net_state, waiting
 from vmhost.ops.networkview import BridgeRow, bridge_rows
 from vmhost.tui import errands
 from vmhost.tui.keymap import bindings
-from vmhost.tui.rows.cells import Cell, Column, Line, Tone
+from vmhost.tui.rows.cells import Cell, Column, Line, Signs, Tone
 from vmhost.tui.rows.errors import error_lines
 from vmhost.tui.rows.host import finding_lines
-from vmhost.tui.rows.network import COLUMNS, Row, network_cells, network_rows, vlan_lines
+from vmhost.tui.rows.network import COLUMNS, Row, network_cells, network_rows, state_lines, vlan_lines, waiting_line
+from vmhost.tui.screens.asked import Asked
 from vmhost.tui.screens.frame import Frame
 from vmhost.tui.screens.guest import GuestScreen
+from vmhost.tui.widgets.foot import Foot
 from vmhost.tui.widgets.grid import Grid
 from vmhost.tui.widgets.lines import Lines
 
 if TYPE_CHECKING:
     from vmhost.model.errors import VmhostError
     from vmhost.model.outcome import Finding
+    from vmhost.ops.host import Host
     from vmhost.ops.watch import Picture
 
 
@@ -43,7 +47,10 @@ class NetworkScreen(Frame):
         self._rows: dict[str, Row] = {}
         self._links: object = None
         self._uuids: dict[str, str] = {}
-        self._findings: list[Line] = [Line("examining", Tone.DIM)]
+        self._findings: Sequence[Line] = [Line("examining", Tone.DIM)]
+        self._state = Asked(self, "asking who has what", self._show_below)
+        self._waiting: Waiting | None = None
+        self._looking = False
 
     def body(self) -> ComposeResult:
         yield Grid(COLUMNS, self._cells, self.vmhost.signs, id="ports")
@@ -52,6 +59,11 @@ class NetworkScreen(Frame):
     def on_mount(self) -> None:
         super().on_mount()
         self.action_examine()
+        self._look_whether_one_waits()
+        self.set_interval(1, self._look_whether_one_waits)
+
+    def on_screen_resume(self) -> None:
+        self._look_whether_one_waits()
 
     def show(self, picture: Picture) -> None:
         observed = picture.observed
@@ -61,15 +73,43 @@ class NetworkScreen(Frame):
             self._rows = network_rows(self._bridges)
             self._uuids = {domain.name: domain.uuid for domain in observed.domains}
         self.query_one("#ports", Grid).show(tuple(self._rows))
-        self.say("" if self._rows else "this host has no bridges")
+        self._ask_state()
+        self._say_what_waits()
         self._show_below()
+
+    def _ask_state(self, *, again: bool = False) -> None:
+        host, signs, file = self.vmhost.host, self.vmhost.signs, self.vmhost.site_file
+        self._state.ask((self._links, file), lambda: _state(host, file, signs), again=again)
+
+    def _look_whether_one_waits(self) -> None:
+        if not self._looking:
+            self._looking = True
+            host = self.vmhost.host
+            errands.send(self, lambda: waiting(host), self._looked, self._did_not_look, "waiting")
+
+    def _looked(self, found: Waiting | None) -> None:
+        self._looking = False
+        before, self._waiting = self._waiting, found
+        if before is not None and (found is None or found.change.state != before.change.state):
+            self.vmhost.wake()  # the links changed with it
+        self._say_what_waits()
+        self.query_one(Foot).fit()
+
+    def _did_not_look(self, _: VmhostError) -> None:
+        self._looking = False  # the picture says why
+
+    def _say_what_waits(self) -> None:
+        line = waiting_line(self._waiting, self.vmhost.signs)
+        if line is None:
+            line = Line("" if self._rows else "this host has no bridges")
+        self.say(line.text, line.tone)
 
     def on_resize(self) -> None:
         self._show_below()
 
     def _show_below(self) -> None:
         matrix = vlan_lines(self._bridges, self.size.width - 3)
-        self.query_one("#vlans", Lines).show([*matrix, Line(""), *self._findings])
+        self.query_one("#vlans", Lines).show([*matrix, Line(""), *self._state.lines, Line(""), *self._findings])
 
     def _cells(self, key: str, columns: Sequence[Column]) -> tuple[Cell, ...]:
         return network_cells(self._rows[key], columns, self.vmhost.signs)
@@ -88,11 +128,34 @@ class NetworkScreen(Frame):
         """Examine the network again."""
         host = self.vmhost.host
         errands.send(self, lambda: host.doctor(only="network"), self._examined, self._failed, "doctor")
+        self._ask_state(again=True)
+
+    def action_apply_site(self) -> None:
+        """Open the form that holds the network against a site file, and applies it."""
+        from vmhost.tui.screens.sitefile import NetworkSiteScreen
+
+        self.app.push_screen(NetworkSiteScreen())
+
+    def action_confirm(self) -> None:
+        """Plan that the change that waits stays."""
+        from vmhost.tui import changes
+        from vmhost.tui.screens.plan import PlanScreen
+
+        self.app.push_screen(PlanScreen(changes.confirm_network()))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "confirm":
+            return self._waiting is not None and self._waiting.change.open
+        return True
 
     def _examined(self, findings: tuple[Finding, ...]) -> None:
-        self._findings = finding_lines(findings, self.vmhost.signs)
+        self._findings = [Line("FINDINGS", Tone.LIVELY), *finding_lines(findings, self.vmhost.signs)]
         self._show_below()
 
     def _failed(self, error: VmhostError) -> None:
         self._findings = error_lines(error)
         self._show_below()
+
+
+def _state(host: Host, file: str, signs: Signs) -> Sequence[Line]:
+    return state_lines(net_state(host, file), file, signs)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from textual.widgets import Input
 
 from vmhost.ops.forms import NO_NETWORK, USER_NETWORK, NewGuest, bridges_of, bytes_of, faults_of_wish
 from vmhost.tui import changes
@@ -13,15 +15,18 @@ from vmhost.tui.screens.form import Field, FormScreen
 
 if TYPE_CHECKING:
     from vmhost.model.observed import Observed
+    from vmhost.model.plan import Plan
+    from vmhost.ops.formhelp import Size
 
 
 class NewGuestScreen(FormScreen):
     """A new guest, as a site of its own."""
 
-    def __init__(self, observed: Observed) -> None:
+    def __init__(self, observed: Observed, sizes: Mapping[str, Size]) -> None:
         super().__init__()
         self._observed = observed
         self._bridges = bridges_of(observed.links)
+        self._sizes = sizes
         self._images = tuple(image.name for image in observed.images)
 
     def title_of_place(self) -> str:
@@ -35,12 +40,26 @@ class NewGuestScreen(FormScreen):
         return (
             Field("name", "name", "", "letters, digits, '.', '_', '-'"),
             Field("image", "image", self._images[0] if self._images else "", images, self._images),
+            Field("profile", "profile", "", f"fills in what follows: {', '.join(self._sizes)}", tuple(self._sizes)),
             Field("cpus", "vCPUs", "2", "at boot"),
             Field("memory", "memory", "2G", "as 512M, 2G"),
             Field("disk", "disk", "20G", "root disk; it grows as it is written"),
             Field("network", "network", network, ", ".join(networks), networks),
             Field("address", "address", "", "empty: the next free one; or 10.0.0.9, dhcp, none"),
         )
+
+    def on_input_changed(self, event: Input.Changed) -> None:  # type: ignore[override]
+        """Fill in what a profile says; what the person writes afterwards stays."""
+        size = self._sizes.get(event.value.strip()) if event.input.id == "profile" else None
+        if size is not None:
+            for name in ("cpus", "memory", "disk"):
+                if getattr(size, name):
+                    self.query_one(f"#{name}", Input).value = getattr(size, name)
+        super().on_input_changed()
+
+    def trial(self) -> Callable[[], Plan]:
+        host, wish = self.vmhost.host, self._wish()
+        return lambda: host.plan_create(wish).plan
 
     def _wish(self) -> NewGuest:
         names = ("name", "image", "cpus", "memory", "disk", "network", "address")
@@ -55,6 +74,8 @@ class NewGuestScreen(FormScreen):
             found["image"] = "this host has no such image"
         if wish.network not in (*self._bridges, USER_NETWORK, NO_NETWORK):
             found["network"] = "this host has no such bridge"
+        if self.value("profile") and self.value("profile") not in self._sizes:
+            found["profile"] = "there is no such profile; empty is fine"
         order = [field.id for field in self.fields()]
         return {name: found[name] for name in order if name in found}
 

@@ -170,6 +170,8 @@ class PlanScreen(Frame):
                 self._log += [Line(""), *error_lines(end)]
             elif end.done:
                 self._log.append(Line(str(end), Tone.GOOD))
+        if not errors and self._change.afterwards:
+            self._words = [Line(self._change.afterwards, Tone.LIVELY)]
         if any(isinstance(error, Conflict) for error in errors):
             self._words = [Line("nothing was done to it: r plans again from what is there now", Tone.WARN)]
         if self.is_attached:

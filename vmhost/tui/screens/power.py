@@ -50,6 +50,16 @@ class Power(Frame):
         elif found:
             self.app.notify("resize takes one guest at a time", severity="warning", markup=False)
 
+    def action_pin(self) -> None:
+        """Open the form for other pCPUs, of one guest."""
+        from vmhost.tui.screens.pin import PinScreen
+
+        found = self.subjects()
+        if len(found) == 1:
+            self.app.push_screen(PinScreen(found[0]))
+        elif found:
+            self.app.notify("pin takes one guest at a time", severity="warning", markup=False)
+
     def action_console(self) -> None:
         """Give the terminal to the guest's console."""
         from vmhost.ops.terminal import visit_console

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from vmhost.model.units import format_size
@@ -14,6 +14,7 @@ from vmhost.tui.screens.form import Field, FormScreen
 
 if TYPE_CHECKING:
     from vmhost.model.observed import Observed, ObservedDomain
+    from vmhost.model.plan import Plan
 
 
 class ResizeScreen(FormScreen):
@@ -42,6 +43,11 @@ class ResizeScreen(FormScreen):
     def verdict(self) -> Line:
         name = self._domain.name
         return fits(self._observed, bytes_of(self.value("memory")), self.value("cpus"), instead_of=name)
+
+    def trial(self) -> Callable[[], Plan]:
+        host, name = self.vmhost.host, self._domain.name
+        cpus, memory = int(self.value("cpus")), bytes_of(self.value("memory"))
+        return lambda: host.plan_resize(name, cpus=cpus, memory=memory).plan
 
     def change(self) -> changes.Change | None:
         memory = bytes_of(self.value("memory"))

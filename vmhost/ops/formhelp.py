@@ -1,0 +1,186 @@
+"""What forms need besides: pCPUs as a person writes them, sizes from profiles, and whether a wish can be met here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from vmhost.model.errors import VmhostError
+from vmhost.ops.capacity import KINDS
+
+if TYPE_CHECKING:
+    from vmhost.model.domains import ObservedDomain
+    from vmhost.model.plan import Plan
+    from vmhost.ops.host import Host
+    from vmhost.ports import Ports
+
+POLICIES: Final = ("shared", "dedicated", "isolated", "mixed")
+THREADS: Final = ("prefer", "isolate", "require")
+_LIMIT: Final = 1 << 20
+_DEEPEST: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PinWish:
+    """Other pCPUs for a guest as a person writes them; an empty text leaves that as it is.
+
+    ``pins`` is ``0=4 1=6`` (vCPU=pCPU), ``dedicated`` the vCPUs of a mixed guest that have pCPUs of their own, ``0-1``.
+    """
+
+    policy: str = ""
+    pins: str = ""
+    dedicated: str = ""
+    threads: str = ""
+    limit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PinRead:
+    """A wish read: fields of ``cpus`` as in a site file, the same as flags, and what is wrong, by field."""
+
+    cpus: Mapping[str, Any] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a profile says of a guest's size, as text for a form; empty: nothing."""
+
+    cpus: str = ""
+    memory: str = ""
+    disk: str = ""
+
+
+def read_pins(wish: PinWish, vcpus: int) -> PinRead:
+    """Return a wish for a guest with so many vCPUs, read and judged by the model of site files."""
+    cpus: dict[str, Any] = {}
+    flags: list[str] = []
+    faults: dict[str, str] = {}
+    for name in ("policy", "dedicated", "threads"):
+        text = getattr(wish, name).strip()
+        if text:
+            cpus[name] = text
+            flags += [f"--{name}", text]
+    for word in wish.pins.replace(",", " ").split():
+        vcpu, sign, pcpu = word.partition("=")
+        if not (sign and _is_number(vcpu) and _is_number(pcpu)):
+            faults["pins"] = f"{word[:20]!r} is no vCPU and pCPU: write 0=4 1=6"
+            break
+        cpus.setdefault("pins", {})[int(vcpu)] = int(pcpu)
+        flags += ["--vcpu", word]
+    if wish.limit.strip():
+        try:
+            cpus["limit"] = float(wish.limit)
+            flags += ["--limit", wish.limit.strip()]
+        except ValueError:
+            faults["limit"] = "a number of pCPUs is expected, as 1.5"
+    return PinRead(cpus, tuple(flags), faults or _judged(cpus, vcpus))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 6
+
+
+def _judged(cpus: Mapping[str, Any], vcpus: int) -> dict[str, str]:
+    from pydantic import ValidationError
+
+    from vmhost.model.spec import CpuSpec
+
+    if not cpus:
+        return {"policy": "nothing is to be changed yet"}
+    try:
+        CpuSpec.model_validate({"count": vcpus, **cpus})
+    except ValidationError as error:
+        found: dict[str, str] = {}
+        for item in error.errors():
+            said = str(item["msg"]).removeprefix("Value error, ")
+            place = str(item["loc"][0]) if item["loc"] else said.partition(":")[0].split()[0]
+            found.setdefault(place if place in ("pins", "dedicated", "threads", "limit") else "policy", said)
+        return found
+    return {}
+
+
+def sizes(ports: Ports) -> dict[str, Size]:
+    """Return sizes to begin from by name: small, medium, large, and the profiles of the host's own file."""
+    from vmhost.ops.hostfile import FILE
+
+    found = {name: Size(*kind.split("x")) for name, kind in KINDS.items()}
+    return {**found, **_profiles(ports.layout.config / FILE)}
+
+
+def _profiles(path: Path) -> dict[str, Size]:
+    from vmhost.ops.sites import load_site
+    from vmhost.ops.textfile import TextFault, read_text
+    from vmhost.ops.yamlfile import read_tree
+
+    try:
+        load_site(path)
+        data = read_tree(read_text(path, _LIMIT)).data
+    except (VmhostError, TextFault, OSError):
+        return {}  # none, or one with faults: every command that is in need of it says which
+    profiles = data.get("profiles") or {}
+    return {str(name): _size(_merged(str(name), profiles, data.get("defaults") or {})) for name in profiles}
+
+
+def _merged(name: str, profiles: Mapping[str, Any], defaults: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
+    own = profiles.get(name) or {}
+    parent = own.get("profile")
+    below = _merged(parent, profiles, defaults, depth + 1) if parent and depth < _DEEPEST else dict(defaults)
+    return {**below, **own}
+
+
+def _size(profile: Mapping[str, Any]) -> Size:
+    cpus, memory, disks = profile.get("cpus", ""), profile.get("memory", ""), profile.get("disks") or [{}]
+    count = cpus.get("count", "") if isinstance(cpus, dict) else cpus
+    size = memory.get("size", "") if isinstance(memory, dict) else memory
+    return Size(str(count), str(size), str(disks[0].get("size", "")) if isinstance(disks[0], dict) else "")
+
+
+def site_files(config: Path) -> tuple[str, ...]:
+    """Return site files that a person may mean: here, and in the directory of sites of the host's configuration."""
+    places = (Path(), config / "sites", config)
+    found: list[str] = []
+    for place in places:
+        try:
+            found += [str(path) for path in sorted(place.glob("*.yaml"))[:50]]
+        except OSError:
+            continue
+    return tuple(path for path in dict.fromkeys(found) if Path(path).name != "keys.yaml")
+
+
+def try_site(host: Host, file: str, *, network: bool) -> Plan:
+    """Plan a site file, only to know whether it can be done; its secrets are not read."""
+    from vmhost.model.permit import Permit
+    from vmhost.ops.proposals import propose_site
+    from vmhost.ops.sites import load_site
+
+    site = load_site(file)
+    proposal = host.plan_network(site) if network else propose_site(host.ports, site, Permit(), secrets=False)
+    return proposal.plan
+
+
+def outcome_of(plan: Callable[[], Plan]) -> tuple[bool, str]:
+    """Return whether a wish can be met here, and in a sentence how, or, a line for each reason, why not."""
+    try:
+        found = plan()
+    except VmhostError as error:
+        return False, str(error)
+    if found.empty:
+        return True, "there is nothing to do"
+    count = len(found.steps) + len(found.after)
+    return True, f"it can be done: {count} step{'' if count == 1 else 's'}"
+
+
+def policy_of(domain: ObservedDomain) -> str:
+    """Return the policy that was applied to a guest last; ``shared`` for a foreign one."""
+    import json
+
+    try:
+        cpus = json.loads(domain.metadata.spec if domain.metadata else "{}").get("cpus")
+    except (ValueError, AttributeError):
+        cpus = None
+    policy = cpus.get("policy") if isinstance(cpus, dict) else None
+    return policy if policy in POLICIES else "shared"
