@@ -4,6 +4,7 @@ from vmhost.model.spec.base import CommandRef, CredentialRef, EnvRef, FileRef, S
 from vmhost.model.spec.cloudinit import CloudInitSpec, FileSpec, UserDataSpec, UserSpec
 from vmhost.model.spec.guest import (
     BandwidthSpec,
+    DiskLimitsSpec,
     DiskSpec,
     GuestInput,
     GuestSpec,
@@ -24,7 +25,7 @@ from vmhost.model.spec.service import (
     TcpSpec,
     UnitSpec,
 )
-from vmhost.model.spec.site import API_VERSION, HostSpec, Site, SiteInput
+from vmhost.model.spec.site import API_VERSION, HostSpec, Site, SiteInput, ThresholdSpec
 
 __all__ = [
     "API_VERSION",
@@ -35,6 +36,7 @@ __all__ = [
     "CpuSpec",
     "CredentialRef",
     "DirectorySpec",
+    "DiskLimitsSpec",
     "DiskSpec",
     "EnvRef",
     "FileRef",
@@ -60,6 +62,7 @@ __all__ = [
     "Site",
     "SiteInput",
     "TcpSpec",
+    "ThresholdSpec",
     "UnitSpec",
     "UserDataSpec",
     "UserSpec",
