@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from vmhost.model.stats import LinkLoad
     from vmhost.model.tuning import Held
 
 
@@ -22,3 +23,6 @@ class Kernel(Protocol):
         """Percent of the last ten seconds in which something waited for ``cpu``, ``memory`` or ``io``; what the kernel
         does not tell is missing.
         """
+
+    def traffic(self) -> Mapping[str, LinkLoad]:
+        """What the network cards and bonds that tell their speed have carried so far, by name."""

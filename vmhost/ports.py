@@ -29,6 +29,7 @@ from vmhost.snapports import DiskFiles as DiskFiles
 from vmhost.snapports import DomainDisks
 
 if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
+    from vmhost.model.disklimits import DiskLimits
     from vmhost.model.image import ImageRecord
     from vmhost.model.observed import RawDomain
     from vmhost.model.outcome import JobRecord
@@ -139,6 +140,9 @@ class Hypervisor(DomainDisks, Backups, Protocol):
 
     def set_memory(self, uuid: str, size: int) -> None:
         """Let the balloon of a running guest leave it ``size`` bytes; returns at once; Absent when it does not run."""
+
+    def limit_disk(self, uuid: str, target: str, limits: DiskLimits) -> None:
+        """Limit a disk in the definition and in what runs, and read back that what runs is limited so."""
 
     def set_bandwidth(self, uuid: str, tap: str, inbound: int, outbound: int) -> None: ...
     def create_pool(self, name: str, path: str) -> None:

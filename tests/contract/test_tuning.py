@@ -9,10 +9,12 @@ import pytest
 from tests.contract.backends import Backend
 from vmhost.drivers.kernel import LinuxKernel
 from vmhost.engine.hold import differences
+from vmhost.model.disklimits import UNLIMITED, DiskLimits
 from vmhost.model.errors import Absent, DriverError
 from vmhost.model.tuning import FREE, Held, Tuning
 from vmhost.render.parse.domain import parse_domain
 from vmhost.render.parse.tuning import parse_tuning
+from vmhost.render.storage import volume_xml
 
 PINNED = Tuning(pins=((0, "1"),), emulator="0")
 LIMITED = Tuning(limit=150_000, vcpu_limit=50_000, emulator_limit=20_000, shares=512)
@@ -108,3 +110,30 @@ def test_a_pcpu_that_is_not_there_is_refused(backend: Backend, running: str) -> 
     with pytest.raises(DriverError):
         backend.hypervisor.tune(running, Tuning(pins=((0, "4000"),)))
     check(backend, running, Tuning())
+
+
+def test_limits_of_a_disk_hold_at_once_and_at_the_next_boot(backend: Backend) -> None:
+    pool = backend.pool()
+    backend.hypervisor.create_volume(pool, volume_xml("slow", 1 << 20, format="qcow2"))
+    path = backend.directory / pool / "slow"
+    guest = backend.defined(
+        devices="<disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
+        f"<source file='{path}'/><target dev='vdc' bus='virtio'/></disk>"
+    )
+    both = DiskLimits(total_bytes_sec=50 << 20, total_iops_sec=500)
+    with backend.can("limit disks") as possible:
+        backend.hypervisor.limit_disk(guest.uuid, "vdc", both)
+    if not possible:
+        return
+    assert limits(backend.hypervisor.domain(guest.uuid).xml) == both
+    backend.hypervisor.start(guest.uuid)
+    for wanted in (DiskLimits(read_bytes_sec=1 << 20, write_bytes_sec=2 << 20, write_iops_sec=7), both, UNLIMITED):
+        backend.hypervisor.limit_disk(guest.uuid, "vdc", wanted)
+        raw = backend.hypervisor.domain(guest.uuid)
+        assert limits(raw.xml) == limits(raw.live_xml) == wanted
+    with pytest.raises(DriverError):
+        backend.hypervisor.limit_disk(guest.uuid, "vdx", both)
+
+
+def limits(xml: str) -> DiskLimits:
+    return next(disk.limits for disk in parse_domain(xml).disks if disk.target == "vdc")

@@ -33,6 +33,7 @@ WEB = """
     disks: [{size: 4G}]
     nics: [{network: lan}]
 """
+SLOW = WEB.replace("{size: 4G}", "{size: 4G, limits: {rate: 50M, iops: 500}}")
 BIGGER = """
   web-01:
     image: debian-12
@@ -159,6 +160,8 @@ SCENES: Mapping[str, Scene] = {
     "create beside another": Scene(OTHER, lambda host: host.plan(site(OTHER, WEB))),
     "change": Scene(WEB, lambda host: host.plan(site(BIGGER))),
     "plug in a NIC": Scene(WEB, lambda host: host.plan(site(TWO_NICS))),
+    "limit a disk": Scene(WEB, lambda host: host.plan(site(SLOW))),
+    "let a disk go": Scene(SLOW, lambda host: host.plan(site(WEB))),
     "take out a NIC": Scene(TWO_NICS, lambda host: host.plan(site(WEB))),
     "place beside another": Scene(OTHER + GROWING, lambda host: host.plan(site(OTHER, PLACED))),
     "pin beside another": Scene(OTHER + WEB, lambda host: host.plan_pin("web-01", policy="isolated")),
@@ -251,6 +254,7 @@ def shape(state: Mapping[str, Any]) -> Any:
         "points": [(named(key).rpartition("-")[2], published) for _, key, published in state["points"]],
         "backups": sorted((len(domain["backup"][0]), domain["backup"][1]) for domain in state["domains"].values()),
         "limits": sorted("<bandwidth>" in domain["xml"] for domain in state["domains"].values()),
+        "limits of disks": sorted("<iotune>" in domain["xml"] for domain in state["domains"].values()),
         "orphaned consoles": sum(not any(uuid in path for uuid in names) for path in state["consoles"]),
     }
 

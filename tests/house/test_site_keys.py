@@ -20,6 +20,7 @@ SECRETS = (spec.FileRef, spec.EnvRef, spec.CommandRef, spec.CredentialRef)
 SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "The file": (spec.SiteInput,),
     "host": (spec.HostSpec,),
+    "host.thresholds": (spec.ThresholdSpec,),
     "bridges.NAME": (spec.BridgeSpec,),
     "networks.NAME": (spec.NetworkSpec,),
     "networks.NAME.routes[]": (spec.RouteSpec,),
@@ -28,6 +29,7 @@ SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "guests.NAME.cpus": (spec.CpuSpec,),
     "guests.NAME.memory": (spec.MemoryInput,),
     "guests.NAME.disks[]": (spec.DiskSpec,),
+    "guests.NAME.disks[].limits": (spec.DiskLimitsSpec,),
     "guests.NAME.nics[]": (spec.NicSpec,),
     "guests.NAME.nics[].bandwidth": (spec.BandwidthSpec,),
     "guests.NAME.ready": (spec.ReadySpec,),

@@ -7,8 +7,9 @@ from threading import Event
 
 import pytest
 
-from vmhost.model.errors import NoCapacity, Refused
+from vmhost.model.errors import NoCapacity, Refused, SpecError
 from vmhost.model.permit import Permit
+from vmhost.model.stats import LinkLoad
 from vmhost.ops.host import Host
 from vmhost.ops.power import Action
 from vmhost.ops.sites import parse_site
@@ -183,6 +184,40 @@ def test_memory_beyond_its_threshold_is_told() -> None:
     bring(host, "a: {memory: 3G}, b: {memory: 3G}")
     assert [text.split(":")[0] for text in host.capacity().short] == ["memory"]
     assert host.capacity(fits=["large"]).fits[0].count == 0
+
+
+def test_a_host_has_thresholds_of_its_own() -> None:
+    host = Host(ports=fake().ports)
+    bring(host, "a: {memory: 3G}, b: {cpus: {count: 2, policy: dedicated}}")
+
+    def short(thresholds: str) -> list[str]:
+        site = parse_site(f"{{apiVersion: vmhost/v1, name: s, host: {{thresholds: {thresholds}}}}}")
+        return [text.split(":")[0] for text in host.capacity(site=site).short]
+
+    assert short("{memory: 90}") == []
+    assert short("{memory: 50, cpu: 20}") == ["cpu", "memory"]
+    assert short("{cpu: 25}") == ["cpu"]
+    assert short("{storage: 1}") in ([], ["storage vmhost"])
+    with pytest.raises(SpecError, match=r"thresholds\.memory"):
+        short("{memory: 101}")
+
+
+def test_an_uplink_that_carries_almost_all_that_it_can_is_told() -> None:
+    made = fake()
+    host = Host(ports=made.ports)
+    rate = 1_000_000_000
+    looks = iter((LinkLoad(0, 0, rate), LinkLoad(10**12, 5, rate)))
+
+    def meanwhile(port: str, method: str) -> bool:
+        if (port, method) == ("kernel", "traffic"):
+            made.world.traffic = {"eno1": next(looks), "eno2": LinkLoad(7, 7, rate)}
+        return False
+
+    measured = Host(ports=FaultyPorts(made.ports, FaultPlan(0, only=meanwhile)).ports)
+    (told,) = measured.capacity(measure=0.01).short
+    assert told.startswith("network eno1: ")
+    assert told.endswith(" percent are taken, 90 is the threshold")
+    assert host.capacity().short == (), "only what is measured is told"
 
 
 def test_room_for_more_vcpus_beside_a_guest_with_its_own_pcpus() -> None:

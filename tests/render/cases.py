@@ -16,6 +16,7 @@ from vmhost.model.identity import METADATA_VERSION, GuestIdentity, GuestMetadata
 from vmhost.model.observed import ObservedHost
 from vmhost.model.spec import GuestSpec, NetworkSpec, NicSpec
 from vmhost.model.tuning import FREE, Tuning
+from vmhost.plan.disklimits import limits_of
 from vmhost.plan.guards import guarded
 from vmhost.render.domain import DiskPath, DomainContext, render_domain
 from vmhost.render.templates import Templates
@@ -80,7 +81,11 @@ class Case:
     def context(self) -> DomainContext:
         """Return what the guest's domain needs beside its spec."""
         ids = [str(disk.id) for disk in self.spec.disks]
-        paths = (DiskPath(disk, f"{self.disks}/{volume_name(UUID, disk)}", direct=self.direct) for disk in ids)
+        limits = {str(disk.id): limits_of(disk) for disk in self.spec.disks}
+        paths = (
+            DiskPath(disk, f"{self.disks}/{volume_name(UUID, disk)}", direct=self.direct, limits=limits[disk])
+            for disk in ids
+        )
         return DomainContext(
             host=self.host,
             networks=self.networks,
@@ -133,6 +138,14 @@ HOSTILE = """<x/> & "quoted" 'too' {{ 7 * 7 }} {% raw %} $(id) `id` ]]> &lt; \u0
 
 CASES: dict[str, Case] = {
     "smallest": Case(guest()),
+    "slow-disks": Case(
+        guest(
+            disks=[
+                {"id": "root", "size": 10 * GIB, "limits": {"rate": "50M", "iops": 500}},
+                {"id": "data1", "size": GIB, "limits": {"read_rate": "100M", "write_rate": "20M", "write_iops": 200}},
+            ]
+        )
+    ),
     "uefi": Case(guest(name="uefi-01", firmware="uefi", image="debian-13")),
     "uefi-nvram": Case(guest(firmware="uefi"), nvram=f"/var/lib/vmhost/disks/{UUID}-nvram.fd"),
     "kvm": Case(guest(cpus={"count": 2}, memory={"size": 2 * GIB}), host=replace(HOST, kvm=True)),

@@ -20,7 +20,7 @@ SHOWN: dict[type[BaseModel], tuple[str, ...]] = {
     GuestSpec: ("name", "image", "cpus", "memory", "firmware", "disks", "nics"),
     CpuSpec: ("count", "max"),
     MemorySpec: ("size", "max"),
-    DiskSpec: ("id",),
+    DiskSpec: ("id", "limits"),
     NicSpec: ("network", "id", "mac", "bandwidth"),
     NetworkSpec: ("type", "bridge", "mtu"),
 }

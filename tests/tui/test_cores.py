@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from tests.tui.stage import on_stage
-from vmhost.model.capacity import Capacity, CellRow, CpuRow, Fit, GuestShare, PagesRow
+from vmhost.model.capacity import Capacity, CellRow, CpuRow, Fit, GuestShare, PagesRow, Starved
+from vmhost.testing.demo import demo_host
 from vmhost.tui.rows.cells import UNICODE
 from vmhost.tui.rows.cores import core_lines
 
@@ -67,6 +71,26 @@ def test_threads_of_a_core_stand_together_and_cells_below_each_other() -> None:
     assert any("cell 1: 100 of 512 free, 2M each" in line for line in lines)
     assert any("5 more would fit; then memory" in line for line in lines)
     assert any("after a reboot: no room" in line for line in lines)
+
+
+def test_what_runs_short_and_who_waits_is_told() -> None:
+    capacity = Capacity((), (), (), GIB, 0, 0, GIB, "", 0)
+    waits = Starved("web-01", 1, 0.42, "db-01")
+    told = replace(capacity, short=("network eno1: 95 percent",), starved=(waits,), pressure=(("cpu", 12.5),))
+    lines = [line.text for line in core_lines(told, UNICODE)]
+    assert any(line.endswith("network eno1: 95 percent") for line in lines)
+    assert any(line.endswith("web-01: vCPU 1 waits 42 percent of the time; db-01 runs there") for line in lines)
+    assert any(line.startswith("pressure ") and line.endswith("cpu 12.5 percent") for line in lines)
+
+
+@pytest.mark.asyncio
+async def test_a_threshold_of_the_hosts_own_is_shown(tmp_path: Path) -> None:
+    fake = demo_host(speed=0)
+    fake.layout = replace(fake.layout, config=tmp_path)
+    (tmp_path / "host.yaml").write_text("{apiVersion: vmhost/v1, name: host, host: {thresholds: {memory: 60}}}")
+    async with on_stage(fake, size=(120, 60)) as stage:
+        await stage.press("colon", "h", "o", "s", "t", "enter")
+        await stage.until(lambda: "60 is the threshold" in stage.lines("#facts"))
 
 
 def test_many_cores_take_several_rows() -> None:

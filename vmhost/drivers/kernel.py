@@ -13,16 +13,19 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
+from vmhost.model.stats import LinkLoad
 from vmhost.model.tuning import PERIOD, Held
 from vmhost.model.units import parse_cpuset
 
 SYSTEM: Final = Path("/sys/devices/system")
 PROC: Final = Path("/proc")
+NETWORK: Final = Path("/sys/class/net")
 _ONLINE: Final = "cpu/online"
 _CHANGING: Final = (
     *(_ONLINE, "cpu/offline", "cpu/isolated"),
     *("node/node*/hugepages/hugepages-*/free_hugepages", "node/node*/hugepages/hugepages-*/nr_hugepages"),
 )
+_CARRIED: Final = ("statistics/rx_bytes", "statistics/tx_bytes", "speed")
 _CLUSTERS: Final = "cpu/cpu*/topology/cluster_cpus_list"
 _UUID: Final = re.compile(rb"\0-uuid\0([0-9a-f-]{36})\0")
 _VCPU: Final = re.compile(r"CPU (\d+)/(?:KVM|TCG)")
@@ -33,11 +36,12 @@ _NO_LIMIT: Final = 1 << 62
 class LinuxKernel:
     """The kernel that we run on.
 
-    :param system: where it shows its devices; :param proc: where it shows its processes.
+    :param system: where it shows its devices; :param proc: where it shows its processes; :param network: its links.
     """
 
     system: Path = SYSTEM
     proc: Path = PROC
+    network: Path = NETWORK
 
     def processors(self) -> Mapping[str, str]:
         found: dict[str, str] = {}
@@ -59,6 +63,17 @@ class LinuxKernel:
             with suppress(OSError, IndexError, ValueError):  # a kernel without it
                 line = (self.proc / "pressure" / what).read_text().splitlines()[0]
                 found[what] = float(line.split("avg10=")[1].split()[0])
+        return found
+
+    def traffic(self) -> Mapping[str, LinkLoad]:
+        found = {}
+        for link in self.network.iterdir() if self.network.is_dir() else ():
+            if not ((link / "device").exists() or (link / "bonding").exists()):
+                continue  # bridges, taps and the like have no speed of their own
+            with suppress(OSError, ValueError):
+                received, sent, speed = (int((link / name).read_text()) for name in _CARRIED)
+                if speed > 0:
+                    found[link.name] = LinkLoad(received, sent, speed * 1_000_000)
         return found
 
 

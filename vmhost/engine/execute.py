@@ -57,6 +57,7 @@ from vmhost.model.steps import (
     ScrubSeed,
     SetAutostart,
     SetBandwidth,
+    SetDiskLimits,
     SetMemory,
     SetMetadata,
     SetNicLink,
@@ -134,7 +135,7 @@ def _execute(step: PlainStep, context: Context) -> None:  # noqa: C901 - one mat
             hypervisor.set_autostart(uuid, on)
         case SetMetadata(uuid, _, xml):
             hypervisor.set_metadata(uuid, xml)
-        case SetTuning() | SetVcpus() | SetMemory() | CheckTuning():
+        case SetTuning() | SetVcpus() | SetMemory() | CheckTuning() | SetDiskLimits():
             hold(step, context)
         case ForgetConsole(path):
             ports.signals.forget_console(path)

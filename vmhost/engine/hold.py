@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import assert_never
 
 from vmhost.engine.context import Context
+from vmhost.model.disklimits import SetDiskLimits
 from vmhost.model.errors import DriverError
 from vmhost.model.steps import CheckTuning, SetMemory, SetTuning, SetVcpus
 from vmhost.model.tuning import Held, Tuning
 from vmhost.model.units import format_cpuset, format_size, parse_cpuset
 
 
-def hold(step: SetTuning | SetVcpus | SetMemory | CheckTuning, context: Context) -> None:
+def hold(step: SetTuning | SetVcpus | SetMemory | CheckTuning | SetDiskLimits, context: Context) -> None:
     """Do one of the steps that hold a guest while it runs.
 
     :raises DriverError: it failed, or the kernel does not hold the guest so.
@@ -25,6 +26,8 @@ def hold(step: SetTuning | SetVcpus | SetMemory | CheckTuning, context: Context)
             hypervisor.set_vcpus(uuid, count)
         case SetMemory(uuid, _, size):
             hypervisor.set_memory(uuid, size)
+        case SetDiskLimits(uuid, target, limits):
+            hypervisor.limit_disk(uuid, target, limits)
         case CheckTuning(uuid, name, tuning):
             check_tuning(uuid, name, tuning, context)
         case _:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from vmhost.model.disklimits import UNLIMITED, DiskLimits
 from vmhost.model.identity import GuestMetadata
 
 
@@ -54,6 +55,7 @@ class DiskFacts:
     device: str = "disk"
     alias: str = ""
     readonly: bool = False
+    limits: DiskLimits = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)

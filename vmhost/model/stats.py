@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from vmhost.model.domains import DomainState
@@ -55,3 +56,12 @@ def load_between(before: DomainStats, after: DomainStats, seconds: float) -> Loa
         max(0, after.received - before.received) / seconds,
         max(0, after.sent - before.sent) / seconds,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLoad:
+    """What a network card has carried since it is there, in bytes, and its speed in bits a second."""
+
+    received: int
+    sent: int
+    speed: int

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vmhost.model.backupsteps import BackupStep
+from vmhost.model.disklimits import SetDiskLimits as SetDiskLimits
 from vmhost.model.identity import GuestIdentity
 from vmhost.model.netsteps import CreateBridge as CreateBridge
 from vmhost.model.netsteps import DeleteBridge as DeleteBridge
@@ -359,6 +360,7 @@ PlainStep = (
     | SetVcpus
     | SetMemory
     | CheckTuning
+    | SetDiskLimits
     | ForgetConsole
 )
 """One call of a port, or a few, each with no rules of a room of its own."""

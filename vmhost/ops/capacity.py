@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from threading import Event
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from vmhost.engine.observe import observe
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from vmhost.model.observed import Observed
     from vmhost.model.permit import Permit
     from vmhost.model.plan import Plan
-    from vmhost.model.spec import GuestSpec, Site
+    from vmhost.model.spec import GuestSpec, HostSpec, Site
     from vmhost.ports import Ports
 
 KINDS: Final[Mapping[str, str]] = {"small": "1x1G", "medium": "2x4G", "large": "4x8G"}
@@ -40,18 +41,23 @@ def capacity(ports: Ports, fits: Sequence[str] = (), site: Site | None = None, *
     observed = observe(ports)
     host = with_host(site, ports).host if site else host_spec(ports)
     found = capacity_of(observed, host, [(kind, kind_of(kind, site)) for kind in fits])
-    return _measured(ports, found, observed, measure) if measure else found
+    return _measured(ports, found, observed, host, measure) if measure and observed.host.local else found
 
 
-def _measured(ports: Ports, found: Capacity, observed: Observed, seconds: float) -> Capacity:
+def _measured(ports: Ports, found: Capacity, observed: Observed, host: HostSpec, seconds: float) -> Capacity:
+    from vmhost.plan.capacity import busy_links, thresholds_of
     from vmhost.plan.starving import starved
 
-    start, before = ports.clock.monotonic(), ports.kernel.held()
+    start, before, carried = monotonic(), ports.kernel.held(), ports.kernel.traffic()
     Event().wait(seconds)
-    after, elapsed = ports.kernel.held(), ports.clock.monotonic() - start
+    after, now, elapsed = ports.kernel.held(), ports.kernel.traffic(), monotonic() - start
     names = {domain.uuid: domain.name for domain in observed.domains}
-    pressure = tuple(sorted(ports.kernel.pressure().items()))
-    return replace(found, starved=starved(before, after, names, elapsed), pressure=pressure)
+    return replace(
+        found,
+        starved=starved(before, after, names, elapsed),
+        pressure=tuple(sorted(ports.kernel.pressure().items())),
+        short=(*found.short, *busy_links(carried, now, elapsed, thresholds_of(host))),
+    )
 
 
 def kind_of(kind: str, site: Site | None = None) -> GuestSpec:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from vmhost.model.capacity import Capacity, CellRow, CpuRow, Fit, GuestShare, PagesRow
 from vmhost.model.observed import Observed
-from vmhost.model.spec import GuestSpec, HostSpec
+from vmhost.model.spec import GuestSpec, HostSpec, ThresholdSpec
+from vmhost.model.stats import LinkLoad
 from vmhost.model.units import format_cpuset
 from vmhost.plan.books import Books, Wish, books_of
 from vmhost.plan.explain import why_not
@@ -17,8 +18,6 @@ from vmhost.plan.seating import seat_for
 
 MOST: int = 10_000
 """So many guests of one kind are counted."""
-THRESHOLDS: Mapping[str, int] = {"cpu": 70, "memory": 85, "storage": 80, "network": 90}
-"""Percent from which on a resource is told to run short."""
 
 
 def capacity_of(observed: Observed, host: HostSpec | None, kinds: Sequence[tuple[str, GuestSpec]] = ()) -> Capacity:
@@ -40,7 +39,7 @@ def capacity_of(observed: Observed, host: HostSpec | None, kinds: Sequence[tuple
         sharing=sharing,
         fits=tuple(fit(ledger, name, wish_of(spec, kvm=observed.host.kvm)) for name, spec in kinds),
         after_reboot=after_reboot(ledger),
-        short=_short(ledger, observed),
+        short=_short(ledger, observed, thresholds_of(host)),
         loose=ledger.loose,
     )
 
@@ -135,17 +134,38 @@ def _share(claim: Claim) -> GuestShare:
     )
 
 
-def _short(ledger: Ledger, observed: Observed) -> tuple[str, ...]:
+def thresholds_of(host: HostSpec | None) -> ThresholdSpec:
+    """Return from how many percent on resources of a host run short."""
+    return (host.thresholds if host else None) or ThresholdSpec()
+
+
+def _short(ledger: Ledger, observed: Observed, thresholds: ThresholdSpec) -> tuple[str, ...]:
     """Return what is beyond its threshold: pCPUs by what is requested or owned, memory by what is promised."""
-    told = []
     usable = len(ledger.usable)
     owned = len(frozenset(ledger.holders) & ledger.usable)
     requested = sum(claim.request for claim in ledger.claims.values() if claim.promised)
-    for what, part, whole in (
-        ("cpu", owned + requested, usable),
-        ("memory", ledger.promised, ledger.budget),
-        *(("storage", pool.capacity - pool.available, pool.capacity) for pool in observed.pools if pool.active),
-    ):
-        if whole and 100 * part >= THRESHOLDS[what] * whole:
-            told.append(f"{what}: {100 * part / whole:.0f} percent are taken, {THRESHOLDS[what]} is the threshold")
-    return tuple(dict.fromkeys(told))
+    told = [
+        *_beyond("cpu", owned + requested, usable, thresholds.cpu),
+        *_beyond("memory", ledger.promised, ledger.budget, thresholds.memory),
+    ]
+    for pool in observed.pools:
+        if pool.active:
+            told += _beyond(f"storage {pool.name}", pool.capacity - pool.available, pool.capacity, thresholds.storage)
+    return tuple(told)
+
+
+def busy_links(
+    before: Mapping[str, LinkLoad], after: Mapping[str, LinkLoad], seconds: float, thresholds: ThresholdSpec
+) -> tuple[str, ...]:
+    """Return the uplinks that carry more than their threshold, by what passed between two looks, in the busier way."""
+    told: list[str] = []
+    for name, now in sorted(after.items()):
+        if (was := before.get(name)) is not None and now.speed and seconds > 0:
+            passed = max(now.received - was.received, now.sent - was.sent)
+            told += _beyond(f"network {name}", 8 * passed / seconds, now.speed, thresholds.network)
+    return tuple(told)
+
+
+def _beyond(what: str, part: float, whole: float, threshold: int) -> Iterator[str]:
+    if whole and 100 * part >= threshold * whole:
+        yield f"{what}: {100 * part / whole:.0f} percent are taken, {threshold} is the threshold"

@@ -22,6 +22,7 @@ from vmhost.model.units import format_size
 from vmhost.plan.addresses import give_up_addresses
 from vmhost.plan.compare import FIRST_BOOT, Delta, Pair, compare
 from vmhost.plan.create import build_metadata, first_boot, fits, seed_step, volume_step, wait_step
+from vmhost.plan.disklimits import set_disk_limits
 from vmhost.plan.guards import set_guards, set_limits
 from vmhost.plan.held import is_live, live_steps
 from vmhost.plan.plug import Plugging, plan_plugging
@@ -64,6 +65,7 @@ def plan_change(pair: Pair, request: Request) -> Parts | list[Refusal]:
         *_autostart(pair, deltas),
         *_metadata(pair, deltas, request),
         *give_up_addresses(pair.domain, request.applied, pair.identity.nics),
+        *set_disk_limits(pair.spec, pair.domain),
         *set_limits(pair.spec.name, pair.identity, pair.domain),
         *([] if restart else set_guards(pair.spec.name, pair.identity, pair.domain, pair.observed)),
         *plugging.before,

@@ -16,6 +16,7 @@ from vmhost.model.spec import GuestSpec, Site
 from vmhost.model.tuning import Tuning
 from vmhost.model.units import format_rate, format_size
 from vmhost.plan.applied import read_spec
+from vmhost.plan.disklimits import limit_differences
 from vmhost.plan.guards import live_guards
 from vmhost.plan.held import can_blow, can_plug, held_differences
 from vmhost.plan.storage import Pools, disk_volume, seed_volume
@@ -127,6 +128,8 @@ def _disks(pair: Pair) -> Iterator[Delta]:
         if have is not None and have != disk.size:
             outside = was is not None and was.size == disk.size
             yield Delta(f"{name}.size", format_size(disk.size), format_size(have), Change.LIVE, outside)
+        if limits := limit_differences(disk, pair.domain):
+            yield Delta(f"{name}.limits", *limits, Change.LIVE, was is not None and was.limits == disk.limits)
     for alias in present:
         disk_id = alias.removeprefix("ua-disk-")
         yield Delta(f"disks.{disk_id}", "", "attached", Change.NEXT_BOOT, disk_id not in before)

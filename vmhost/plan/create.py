@@ -25,6 +25,7 @@ from vmhost.model.steps import (
 from vmhost.model.tuning import FREE, Tuning
 from vmhost.model.units import format_size
 from vmhost.plan.addresses import AddressBook, give_up_addresses
+from vmhost.plan.disklimits import limits_of
 from vmhost.plan.guards import guarded
 from vmhost.plan.reach import with_reach
 from vmhost.plan.request import NoCapacity, Parts, Refusal, Request
@@ -168,6 +169,7 @@ def _parts(
                 disk.id or "root",
                 pools.path(pools.pool_of(disk), disk_volume(identity.uuid, disk)),
                 direct=pools.direct(pools.pool_of(disk)),
+                limits=limits_of(disk),
             )
             for disk in spec.disks
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vmhost.plan.compare import Delta, Pair
+from vmhost.plan.disklimits import limits_of
 from vmhost.plan.storage import disk_volume
 from vmhost.render import amend
 from vmhost.render.domain import DiskPath
@@ -39,7 +40,8 @@ def _with_disk(xml: str, disk_id: str, pair: Pair, templates: Templates) -> str:
         return amend.with_disk_removed(xml, disk_id)
     pool = pair.pools.pool_of(disk)
     path = pair.pools.path(pool, disk_volume(pair.identity.uuid, disk))
-    return amend.with_disk_added(xml, DiskPath(disk_id, path, direct=pair.pools.direct(pool)), templates)
+    made = DiskPath(disk_id, path, direct=pair.pools.direct(pool), limits=limits_of(disk))
+    return amend.with_disk_added(xml, made, templates)
 
 
 def _with_nic(xml: str, nic_id: str, pair: Pair, templates: Templates) -> str:

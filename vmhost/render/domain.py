@@ -155,7 +155,14 @@ def _expected(spec: GuestSpec, identity: GuestIdentity, context: DomainContext) 
         firmware=spec.firmware,
         disks=(
             *(
-                DiskFacts(target_name(index), disk.path, disk.format, "virtio", alias=f"{DISK_ALIAS}{disk.id}")
+                DiskFacts(
+                    target_name(index),
+                    disk.path,
+                    disk.format,
+                    "virtio",
+                    alias=f"{DISK_ALIAS}{disk.id}",
+                    limits=disk.limits,
+                )
                 for index, disk in enumerate(context.disks)
             ),
             DiskFacts(SEED_TARGET, context.seed, "raw", "virtio", alias=SEED_ALIAS, readonly=True),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from vmhost.model.disklimits import UNLIMITED, DiskLimits
 from vmhost.model.errors import Refused
 from vmhost.model.identity import NicIdentity
 
@@ -34,11 +35,12 @@ class DiskPath:
     path: str
     format: str = "qcow2"
     direct: bool = False
+    limits: DiskLimits = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True)
 class DiskView:
-    """A disk as templates see it; ``boot`` is its place in the boot order, 0 for none."""
+    """A disk as templates see it; ``boot`` is its place in the boot order, 0 for none; ``limits``: ``<iotune>``."""
 
     id: str
     path: str
@@ -47,6 +49,7 @@ class DiskView:
     target: str
     serial: str
     boot: int = 0
+    limits: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,10 @@ class UserNicView:
 def disk_view(disk: DiskPath, index: int) -> DiskView:
     """Return disk number ``index`` (from 0) as templates see it; the first one is booted from."""
     boot = 1 if index == 0 else 0
-    return DiskView(disk.id, disk.path, disk.format, disk.direct, target_name(index), disk_serial(disk.id), boot)
+    limits = tuple((name, value) for name, value in disk.limits.named if value)
+    return DiskView(
+        disk.id, disk.path, disk.format, disk.direct, target_name(index), disk_serial(disk.id), boot, limits
+    )
 
 
 def nic_view(nic: NicIdentity, network: NetworkSpec) -> NicView:

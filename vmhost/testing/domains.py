@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from vmhost.model.disklimits import DiskLimits
 from vmhost.model.errors import Absent, AlreadyThere, DriverError
 from vmhost.model.identity import NAMESPACE
 from vmhost.model.observed import DomainState, RawDomain
@@ -15,7 +16,7 @@ from vmhost.testing import guests
 from vmhost.testing.chance import drawn_uuid
 from vmhost.testing.hook import at_start
 from vmhost.testing.machine import Machine
-from vmhost.testing.normal import live_form, normal_form, with_limits, with_metadata
+from vmhost.testing.normal import live_form, normal_form, with_disk_limits, with_limits, with_metadata
 from vmhost.testing.overlays import forget_nvram, write_nvram
 from vmhost.testing.topologies import online_of
 from vmhost.testing.tuning import check_pins, tuned
@@ -155,6 +156,16 @@ class FakeDomains:
             domain.xml = with_limits(domain.xml, tap, inbound, outbound)
             if domain.live_xml:
                 domain.live_xml = with_limits(domain.live_xml, tap, inbound, outbound)
+
+    def limit_disk(self, uuid: str, target: str, limits: DiskLimits) -> None:
+        """Limit a disk, in the definition and in what runs."""
+        with self._machine.at_work(changing=True) as world:
+            domain = _find(world, uuid)
+            if all(disk.target != target for disk in guests.facts_of(domain).disks):
+                raise DriverError(f"invalid argument: disk '{target}' was not found", subject=domain.name)
+            domain.xml = with_disk_limits(domain.xml, target, limits)
+            if domain.live_xml:
+                domain.live_xml = with_disk_limits(domain.live_xml, target, limits)
 
     def resize_disk(self, uuid: str, source: str, capacity: int) -> None:
         """Resize a disk of a running guest, named by its source or target. :raises Absent: it does not run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib.resources import files
 
+from vmhost.model.disklimits import DiskLimits
 from vmhost.model.identity import NAMESPACE
 from vmhost.model.observed import RawDomain
 from vmhost.model.points import BackupProgress, Tracking
@@ -117,6 +118,9 @@ class FakeHypervisor:
 
     def set_memory(self, uuid: str, size: int) -> None:
         self._domains.set_memory(uuid, size)
+
+    def limit_disk(self, uuid: str, target: str, limits: DiskLimits) -> None:
+        self._domains.limit_disk(uuid, target, limits)
 
     def set_bandwidth(self, uuid: str, tap: str, inbound: int, outbound: int) -> None:
         self._domains.set_bandwidth(uuid, tap, inbound, outbound)

@@ -12,6 +12,7 @@ from typing import Final
 
 from lxml import etree
 
+from vmhost.model.disklimits import DiskLimits
 from vmhost.model.errors import DriverError
 from vmhost.render.parse.units import size_of
 from vmhost.testing.xml import E, ensure, ordered, read, to_the_end, write
@@ -116,6 +117,19 @@ def with_limits(xml: str, tap: str, inbound: int, outbound: int) -> str:
             place = nic.find("source") if nic.find("source") is not None else nic.find("mac")
             assert place is not None
             place.addnext(E.bandwidth(*(E(tag, average=str(size)) for tag, size in limits)))
+    return write(root)
+
+
+def with_disk_limits(xml: str, target: str, limits: DiskLimits) -> str:
+    """Return a domain with the limits of a disk replaced, where libvirt writes them."""
+    root = read(xml)
+    for place in root.iterfind(f"devices/disk/target[@dev='{target}']"):
+        disk = place.getparent()
+        assert disk is not None
+        for old in disk.findall("iotune"):
+            disk.remove(old)
+        if wanted := [(name, value) for name, value in limits.named if value]:
+            place.addnext(E.iotune(*(E(name, str(value)) for name, value in wanted)))
     return write(root)
 
 

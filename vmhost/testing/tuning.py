@@ -8,6 +8,7 @@ from typing import Final
 from lxml import etree
 
 from vmhost.model.errors import DriverError
+from vmhost.model.stats import LinkLoad
 from vmhost.model.tuning import PERIOD, Held, Tuning
 from vmhost.model.units import format_cpuset, parse_cpuset
 from vmhost.render.parse.domain import parse_domain
@@ -41,6 +42,10 @@ class FakeKernel:
 
     def pressure(self) -> Mapping[str, float]:
         return {"cpu": 0.0, "memory": 0.0, "io": 0.0}
+
+    def traffic(self) -> Mapping[str, LinkLoad]:
+        with self._machine.at_work() as world:
+            return dict(world.traffic)
 
 
 def _held(number: int, xml: str, online: frozenset[int]) -> Held:

@@ -12,6 +12,7 @@ from vmhost.model.network import LinkManager
 from vmhost.model.observed import DomainState, Neighbour
 from vmhost.model.outcome import JobRecord
 from vmhost.model.reservations import Reservation
+from vmhost.model.stats import LinkLoad
 
 BEGINNING: Final = 1_767_225_600.0
 """When a fake host's time begins: 2026-01-01 in UTC."""
@@ -255,7 +256,7 @@ class World:
     """A whole host. ``now`` is its time, in seconds since the epoch; ``drawn`` counts what was drawn by chance.
 
     ``capabilities`` are libvirt's of the machine, empty: one socket of ``cpus`` cores; ``kernel`` is what it shows
-    of its processors.
+    of its processors, ``traffic`` what its network cards have carried.
     ``kept`` is what makes the network of each site anew, as JSON texts; ``guarded`` the change that waits for its
     confirmation; ``unit`` whether systemd has our unit. ``vlans`` are those of ports by name. ``hook`` is
     whether our hook is in libvirt's configuration, ``hook_known`` whether it was there when the daemon started.
@@ -275,6 +276,7 @@ class World:
     memory: int = 32 << 30
     capabilities: str = ""
     kernel: dict[str, str] = field(default_factory=dict)
+    traffic: dict[str, LinkLoad] = field(default_factory=dict)
     domains: dict[str, Domain] = field(default_factory=dict)
     pools: dict[str, Pool] = field(default_factory=dict)
     links: dict[str, Link] = field(default_factory=dict)

@@ -12,6 +12,7 @@ import libvirt
 from vmhost.drivers.libvirt.connection import Connection, Handle
 from vmhost.drivers.libvirt.documents import label_of, unprefixed
 from vmhost.drivers.libvirt.errors import code_is, skipping, system_errno, translated
+from vmhost.model.disklimits import DiskLimits
 from vmhost.model.domains import DomainState, RawDomain
 from vmhost.model.errors import Absent, AlreadyThere, DriverError
 from vmhost.model.identity import NAMESPACE
@@ -148,6 +149,12 @@ class Domains:
         """Move a running guest's balloon. :raises Absent: it does not run."""
         kib = size // 1024
         self._change_running(uuid, lambda domain: domain.setMemoryFlags(kib, libvirt.VIR_DOMAIN_AFFECT_LIVE))
+
+    def limit_disk(self, uuid: str, target: str, limits: DiskLimits) -> None:
+        """Limit a disk wherever the domain exists; what fails leaves the definition as it was."""
+        from vmhost.drivers.libvirt.disklimits import limit_disk
+
+        self._change(uuid, lambda domain: limit_disk(domain, target, limits))
 
     def set_bandwidth(self, uuid: str, tap: str, inbound: int, outbound: int) -> None:
         """Limit a NIC both ways, in KiB a second; 0 takes a limit away."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from vmhost.drivers.libvirt.events import Subscriptions
     from vmhost.drivers.libvirt.host import HostReader
     from vmhost.drivers.libvirt.storage import Pools
+    from vmhost.model.disklimits import DiskLimits
     from vmhost.model.domains import RawDomain
     from vmhost.model.points import BackupProgress, Tracking
     from vmhost.model.stats import DomainStats
@@ -122,6 +123,9 @@ class LibvirtHypervisor:
 
     def set_memory(self, uuid: str, size: int) -> None:
         self._domains.set_memory(uuid, size)
+
+    def limit_disk(self, uuid: str, target: str, limits: DiskLimits) -> None:
+        self._domains.limit_disk(uuid, target, limits)
 
     def set_bandwidth(self, uuid: str, tap: str, inbound: int, outbound: int) -> None:
         self._domains.set_bandwidth(uuid, tap, inbound, outbound)

@@ -4,6 +4,7 @@ from vmhost.model.spec.base import CommandRef, CredentialRef, EnvRef, FileRef, S
 from vmhost.model.spec.cloudinit import CloudInitSpec, FileSpec, UserDataSpec, UserSpec
 from vmhost.model.spec.guest import (
     BandwidthSpec,
+    DiskLimitsSpec,
     DiskSpec,
     GuestInput,
     GuestSpec,
@@ -25,7 +26,7 @@ from vmhost.model.spec.service import (
     TcpSpec,
     UnitSpec,
 )
-from vmhost.model.spec.site import API_VERSION, HostSpec, Site, SiteInput
+from vmhost.model.spec.site import API_VERSION, HostSpec, Site, SiteInput, ThresholdSpec
 
 __all__ = [
     "API_VERSION",
@@ -37,6 +38,7 @@ __all__ = [
     "CpuSpec",
     "CredentialRef",
     "DirectorySpec",
+    "DiskLimitsSpec",
     "DiskSpec",
     "EnvRef",
     "FileRef",
@@ -63,6 +65,7 @@ __all__ = [
     "Site",
     "SiteInput",
     "TcpSpec",
+    "ThresholdSpec",
     "UnitSpec",
     "UserDataSpec",
     "UserSpec",

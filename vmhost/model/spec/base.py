@@ -123,6 +123,7 @@ Mac = Annotated[str, AfterValidator(units.parse_mac)]
 Size = Annotated[int, BeforeValidator(_as_size), WithJsonSchema(_SIZE_SCHEMA)]
 HostMemory = Annotated[Size, AfterValidator(_between(units.MIB, 16 << 40))]
 GuestMemory = Annotated[Size, AfterValidator(_between(64 * units.MIB, 16 << 40))]
+ByteRate = Annotated[Size, AfterValidator(_between(4096, 1 << 40))]
 DiskSize = Annotated[Size, AfterValidator(_between(units.MIB, 1 << 50))]
 Seconds = Annotated[float, BeforeValidator(_as_seconds), WithJsonSchema(_TIME_SCHEMA)]
 Rate = Annotated[

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from vmhost.model import units
 from vmhost.model.spec.base import (
+    ByteRate,
     Count,
     DiskSize,
     Flag,
@@ -52,6 +53,26 @@ def _normal_vids(text: str) -> str:
 Vids = Annotated[str, AfterValidator(_normal_vids), BeforeValidator(_vids, json_schema_input_type=int | str)]
 Address = Annotated[str, AfterValidator(_address)]
 Firmware = Literal["bios", "uefi"]
+Iops = Annotated[Count, Field(ge=1, le=1_000_000_000)]
+
+
+class DiskLimitsSpec(Model):
+    """What a guest may ask of a disk in a second: reads and writes together, or each of them."""
+
+    rate: ByteRate | None = Field(default=None, description="Bytes per second, reads and writes together: 50M.")
+    read_rate: ByteRate | None = Field(default=None, description="Bytes per second that are read: 50M.")
+    write_rate: ByteRate | None = Field(default=None, description="Bytes per second that are written: 50M.")
+    iops: Iops | None = Field(default=None, description="Operations per second, reads and writes together.")
+    read_iops: Iops | None = Field(default=None, description="Reads per second.")
+    write_iops: Iops | None = Field(default=None, description="Writes per second.")
+
+    @model_validator(mode="after")
+    def _possible(self) -> DiskLimitsSpec:
+        for whole, *parts in (("rate", "read_rate", "write_rate"), ("iops", "read_iops", "write_iops")):
+            given = [part for part in parts if getattr(self, part) is not None]
+            if getattr(self, whole) is not None and given:
+                raise ValueError(f"{whole} is of reads and writes together: leave it or {given[0]} out")
+        return self
 
 
 class DiskSpec(Model):
@@ -60,6 +81,7 @@ class DiskSpec(Model):
     id: Identifier | None = Field(default=None, description="Stable name: root for the first, then data1, data2, ...")
     size: DiskSize = Field(description="Size; it can grow, never shrink.")
     pool: Name | None = Field(default=None, description="Storage pool; the host's pool if absent.")
+    limits: DiskLimitsSpec | None = Field(default=None, description="What it may be asked for in a second.")
 
 
 class BandwidthSpec(Model):

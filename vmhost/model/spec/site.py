@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from vmhost.model.spec.base import HostMemory, LinkName, Model, Name
+from vmhost.model.spec.base import Count, HostMemory, LinkName, Model, Name
 from vmhost.model.spec.guest import GuestEntry, GuestInput, GuestSpec
 from vmhost.model.spec.network import BridgeEntry, BridgeSpec, NetworkSpec
 from vmhost.model.spec.resources import CpuSet
@@ -14,6 +14,18 @@ from vmhost.model.spec.service import ServiceSpec
 
 API_VERSION: Final = "vmhost/v1"
 Ratio = Annotated[float, Field(ge=0.1, le=100)]
+
+
+Percent = Annotated[Count, Field(ge=1, le=100)]
+
+
+class ThresholdSpec(Model):
+    """From how many percent on a resource of the host is told to run short."""
+
+    cpu: Percent = Field(default=70, description="pCPUs that are requested or somebody's own.")
+    memory: Percent = Field(default=85, description="Memory that is promised.")
+    storage: Percent = Field(default=80, description="Space of storage pools that is taken.")
+    network: Percent = Field(default=90, description="What an uplink carries of its speed, where it is measured.")
 
 
 class HostSpec(Model):
@@ -31,6 +43,7 @@ class HostSpec(Model):
     placement: Literal["dense", "spread"] | None = Field(
         default=None, description="Whether guests fill one cache and cell after another, or lie apart; dense if absent."
     )
+    thresholds: ThresholdSpec | None = Field(default=None, description="When a resource is told to run short.")
 
 
 class SiteInput(Model):

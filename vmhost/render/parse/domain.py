@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
+from vmhost.model.disklimits import LIMITS, UNLIMITED, DiskLimits
 from vmhost.model.domains import DiskFacts, DomainFacts, NicFacts
 from vmhost.render.parse.reading import look_into
 from vmhost.render.parse.units import int_of, size_of
@@ -95,7 +96,12 @@ def _disk(element: Node) -> DiskFacts:
         device=element.get("device", "disk"),
         alias=alias_of(element),
         readonly=element.find("readonly") is not None,
+        limits=_limits(element.find("iotune")),
     )
+
+
+def _limits(element: Node | None) -> DiskLimits:
+    return UNLIMITED if element is None else DiskLimits(*(int_of(element.findtext(name)) for name in LIMITS))
 
 
 def _nic(element: Node) -> NicFacts:

@@ -113,3 +113,9 @@ def _rest(capacity: Capacity, signs: Signs) -> Iterator[Line]:
         yield Line(f"{fit.kind:<{_LABEL}}{fit.count} more would fit{then}")
     for text in capacity.after_reboot:
         yield Line(f"{signs.warning} after a reboot: {text}", Tone.WARN)
+    for one in capacity.starved:
+        text = f"{one.name}: vCPU {one.vcpu} waits {100 * one.share:.0f} percent of the time; {one.by} runs there"
+        yield Line(f"{signs.warning} {text}", Tone.WARN)
+    if capacity.pressure:
+        told = ", ".join(f"{what} {percent:g} percent" for what, percent in capacity.pressure)
+        yield Line(f"{'pressure':<{_LABEL}}{told}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from vmhost.model.errors import VmhostError
     from vmhost.model.outcome import Finding
     from vmhost.ops.watch import Picture
+
+
+MEASURED: Final = 0.5
+"""Seconds in which it is seen who waits for pCPUs, and what the uplinks carry."""
 
 
 class HostScreen(Frame):
@@ -78,7 +82,9 @@ class HostScreen(Frame):
             return
         self._asking = True
         host = self.vmhost.host
-        errands.send(self, lambda: host.capacity(fits=FITS), self._counted, self._not_counted, "capacity")
+        errands.send(
+            self, lambda: host.capacity(fits=FITS, measure=MEASURED), self._counted, self._not_counted, "capacity"
+        )
 
     def _counted(self, capacity: Capacity) -> None:
         self._asking = False
