@@ -141,6 +141,12 @@ class Hypervisor(DomainDisks, Backups, Protocol):
     def set_memory(self, uuid: str, size: int) -> None:
         """Let the balloon of a running guest leave it ``size`` bytes; returns at once; Absent when it does not run."""
 
+    def plug_memory(self, uuid: str, alias: str, size: int) -> None:
+        """Plug a memory module of ``size`` bytes into a running domain only; AlreadyThere when that alias is taken."""
+
+    def unplug_memory(self, uuid: str, alias: str, *, timeout: float) -> None:
+        """Take a memory module out of a running domain, as :meth:`unplug_nic` does a NIC."""
+
     def limit_disk(self, uuid: str, target: str, limits: DiskLimits) -> None:
         """Limit a disk in the definition and in what runs, and read back that what runs is limited so."""
 
@@ -283,10 +289,7 @@ class Locks(Protocol):
     def guests(
         self, uuids: Sequence[str], waiting: Waiting = PATIENT, *, starts: bool = False
     ) -> AbstractContextManager[None]:
-        """All of these guests, taken together or not at all; ``starts``: they are being started.
-
-        Errors: as :meth:`host`.
-        """
+        """All of these guests, or none; ``starts``: they are being started. Errors: as :meth:`host`."""
 
     def starting(self) -> frozenset[str]:
         """The UUIDs of guests that others are starting at this moment; those of the calling thread are left out."""

@@ -22,7 +22,7 @@ CANNOT = {
     # Calls that libvirt's test driver (9.0) does not have; each is asserted to raise a DriverError and change nothing.
     "test": frozenset(
         {"upload_volume", "resize_volume", "resize_disk", "agent", "plug_nic", "limit", "snapshot_disks", "commit_disk"}
-        | {"limit disks"}
+        | {"limit disks", "plug_memory"}
     ),
     "libvirt": frozenset[str](),
 }

@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from lxml.etree import fromstring
 
 from tests.contract.backends import Backend
 from vmhost.drivers.kernel import LinuxKernel
 from vmhost.engine.hold import differences
 from vmhost.model.disklimits import UNLIMITED, DiskLimits
-from vmhost.model.errors import Absent, DriverError
+from vmhost.model.errors import Absent, AlreadyThere, DriverError
 from vmhost.model.tuning import FREE, Held, Tuning
 from vmhost.render.parse.domain import parse_domain
 from vmhost.render.parse.tuning import parse_tuning
+from vmhost.render.parse.units import size_of
 from vmhost.render.storage import volume_xml
 
 PINNED = Tuning(pins=((0, "1"),), emulator="0")
@@ -110,6 +112,35 @@ def test_a_pcpu_that_is_not_there_is_refused(backend: Backend, running: str) -> 
     with pytest.raises(DriverError):
         backend.hypervisor.tune(running, Tuning(pins=((0, "4000"),)))
     check(backend, running, Tuning())
+
+
+def test_memory_is_plugged_in_up_to_the_maximum(backend: Backend) -> None:
+    uuid = backend.new_uuid()
+    room = "<maxMemory unit='MiB' slots='2'>320</maxMemory>"
+    cell = "<cpu><numa><cell id='0' cpus='0' memory='64' unit='MiB'/></numa></cpu>"
+    xml = backend.domain_xml(f"grows-{uuid[:8]}", uuid, memory=64).replace("<memory", f"{room}{cell}<memory", 1)
+    backend.hypervisor.define(xml)
+    with pytest.raises(Absent):
+        backend.hypervisor.plug_memory(uuid, "ua-memory-1", 128 << 20)
+    backend.hypervisor.start(uuid)
+    with backend.can("plug_memory") as possible:
+        backend.hypervisor.plug_memory(uuid, "ua-memory-1", 128 << 20)
+    if not possible:
+        return
+    raw = backend.hypervisor.domain(uuid)
+    assert (memory(raw.live_xml), memory(raw.xml)) == (192 << 20, 64 << 20)
+    with pytest.raises(AlreadyThere):
+        backend.hypervisor.plug_memory(uuid, "ua-memory-1", 128 << 20)
+    backend.hypervisor.plug_memory(uuid, "ua-memory-2", 128 << 20)
+    with pytest.raises(DriverError):
+        backend.hypervisor.plug_memory(uuid, "ua-memory-3", 128 << 20)
+    with pytest.raises(Absent):
+        backend.hypervisor.unplug_memory(uuid, "ua-memory-3", timeout=1)
+    assert memory(backend.hypervisor.domain(uuid).live_xml) == 320 << 20
+
+
+def memory(xml: str) -> int:
+    return size_of(fromstring(xml).find("memory"), "KiB")
 
 
 def test_limits_of_a_disk_hold_at_once_and_at_the_next_boot(backend: Backend) -> None:

@@ -160,6 +160,7 @@ SCENES: Mapping[str, Scene] = {
     "create beside another": Scene(OTHER, lambda host: host.plan(site(OTHER, WEB))),
     "change": Scene(WEB, lambda host: host.plan(site(BIGGER))),
     "plug in a NIC": Scene(WEB, lambda host: host.plan(site(TWO_NICS))),
+    "plug in memory": Scene(WEB, lambda host: host.plan(site(WEB.replace("512M", "768M")))),
     "limit a disk": Scene(WEB, lambda host: host.plan(site(SLOW))),
     "let a disk go": Scene(SLOW, lambda host: host.plan(site(WEB))),
     "take out a NIC": Scene(TWO_NICS, lambda host: host.plan(site(WEB))),
@@ -254,6 +255,10 @@ def shape(state: Mapping[str, Any]) -> Any:
         "points": [(named(key).rpartition("-")[2], published) for _, key, published in state["points"]],
         "backups": sorted((len(domain["backup"][0]), domain["backup"][1]) for domain in state["domains"].values()),
         "limits": sorted("<bandwidth>" in domain["xml"] for domain in state["domains"].values()),
+        "memory": sorted(
+            (parse_domain(domain["xml"]).memory, domain["live"].count("ua-memory-"))
+            for domain in state["domains"].values()
+        ),
         "limits of disks": sorted("<iotune>" in domain["xml"] for domain in state["domains"].values()),
         "orphaned consoles": sum(not any(uuid in path for uuid in names) for path in state["consoles"]),
     }

@@ -8,12 +8,14 @@ from threading import Event
 import pytest
 
 from vmhost.model.errors import NoCapacity, Refused, SpecError
+from vmhost.model.events import Event as Event_
 from vmhost.model.permit import Permit
 from vmhost.model.stats import LinkLoad
 from vmhost.ops.host import Host
 from vmhost.ops.power import Action
 from vmhost.ops.sites import parse_site
 from vmhost.testing import FakeHost
+from vmhost.testing.agent import Asked
 from vmhost.testing.faults import FaultPlan, FaultyPorts
 from vmhost.testing.topologies import Shape, kernel
 
@@ -238,3 +240,42 @@ def test_a_guest_that_was_made_anew_is_where_the_plan_put_it() -> None:
     permit = Permit(power_off=True, disks=True, replace=frozenset({"a"}), prune=frozenset({"b"}))
     host.apply(host.plan(site, permit))  # which looks again at its end
     assert host.drift(site) == ()
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_plugged_memory_is_brought_online_by_the_agent_or_it_is_said(answers: bool) -> None:
+    made = fake()
+    host, events, asked = Host(ports=made.ports), list[Event_](), list[dict[str, object]]()
+    bring(host, "a: {memory: {size: 512M, max: 1G}}")
+    blocks = [{"phys-index": number, "online": True} for number in range(4)]
+
+    def told(_: object) -> list[dict[str, object]]:
+        live = made.domain("a").live_xml
+        new = [{"phys-index": 32 + number, "online": False} for number in range(2 * live.count("ua-memory-"))]
+        return [*blocks, *new]
+
+    def bring_online(question: Asked) -> list[dict[str, object]]:
+        asked.extend(question.arguments["mem-blks"])
+        return [{"phys-index": one["phys-index"], "response": "success"} for one in question.arguments["mem-blks"]]
+
+    if answers:
+        made.agents.answers |= {"guest-get-memory-blocks": told, "guest-set-memory-blocks": bring_online}
+    host.apply(host.plan_resize("a", memory=768 << 20), on_event=events.append)
+    said = [event for event in events if "did not bring the new memory online" in str(event)]
+    assert bool(said) is not answers
+    assert [one["phys-index"] for one in asked] == ([32, 33] if answers else [])
+    assert host.plan_resize("a", memory=768 << 20).empty
+
+
+def test_the_time_that_was_stolen_is_told_by_the_guest_itself() -> None:
+    made = fake()
+    host = Host(ports=made.ports)
+    bring(host, "a: {cpus: 2}")
+    assert host.guest("a").stolen is None, "an old agent does not know"
+    one = {"type": "linux", "cpu": 0, "user": 500, "system": 100, "idle": 300, "steal": 100}
+    made.agents.answers["guest-get-cpustats"] = lambda _: [one, {**one, "idle": 400, "steal": 0}]
+    assert host.guest("a").stolen == 100 / 2000
+    made.agents.answers["guest-get-cpustats"] = lambda _: {"strange": 1}
+    assert host.guest("a").stolen is None
+    host.power(["a"], "power-off")
+    assert host.guest("a").stolen is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -158,6 +159,32 @@ def test_vcpus_are_plugged_and_memory_taken_back_while_it_runs(placed_host: Host
     assert "--allow-stop" in str(proposal)
 
 
+def test_memory_is_plugged_in_up_to_the_maximum_while_it_runs(placed_host: Host, lab: InLab) -> None:
+    site = "more: {cpus: 1, memory: {size: %s, max: 512M}}"
+    apply(placed_host, site % "128M")
+    pid = held(placed_host, "more").pid
+    assert plugged(lab, "more") == (128 << 20, 0)
+    done = apply(placed_host, site % "384M")
+    assert {line.split()[1] for line in done.splitlines() if "note:" not in line} == {"live"}
+    assert "plug 256M of memory, 384M in all" in done
+    assert (held(placed_host, "more").pid, plugged(lab, "more")) == (pid, (128 << 20, 256 << 20))
+    assert "<memory unit='KiB'>393216</memory>" in lab.virsh("dumpxml", "--inactive", "more").text
+
+    # what is plugged in cannot be had back by force: the balloon takes it, and gives it again
+    back = apply(placed_host, site % "256M")
+    assert "balloon 384M -> 256M" in back
+    assert held(placed_host, "more").pid == pid
+
+    proposal = placed_host.plan(parse_site(f"{HEAD}, guests: {{{site % '450M'}}}}}"))
+    assert "next boot" in str(proposal), "Linux takes memory in blocks of 128 MiB only"
+
+
+def plugged(lab: InLab, name: str) -> tuple[int, int]:
+    """What QEMU itself says of a guest's memory: bytes at its start, and bytes that were plugged in."""
+    told = json.loads(lab.virsh("qemu-monitor-command", name, '{"execute": "query-memory-size-summary"}').text)
+    return told["return"]["base-memory"], told["return"]["plugged-memory"]
+
+
 def test_a_guest_that_a_neighbour_starves_is_named(placed_host: Host, busy_image: str) -> None:
     own = "db: {cpus: {count: 1, policy: dedicated, pins: {0: 0}}}"
     busy = ", ".join(f"{name}: {{image: {busy_image}, cpus: 1}}" for name in ("one", "two"))
@@ -169,3 +196,41 @@ def test_a_guest_that_a_neighbour_starves_is_named(placed_host: Host, busy_image
     assert {"one", "two"} <= set(named)
     assert (named["one"].by, named["two"].by) == ("two", "one")
     assert 0.2 <= named["one"].share <= 1
+
+
+def test_a_disk_gives_no_more_than_its_limit_and_more_once_it_may(placed_host: Host, lab: InLab) -> None:
+    site = "slow: {cpus: 1, disks: [{size: 8M, limits: {%s}}]}"
+    apply(placed_host, site % "rate: 1M")
+    pid = held(placed_host, "slow").pid
+    assert throttled(lab, "slow") == (1 << 20, 0, 0)
+    assert written(lab, "slow", 4) > 2.5, "four MiB at one in a second; the first may go at once"
+
+    done = apply(placed_host, site % "iops: 5000, write_rate: 512M")
+    assert {line.split()[1] for line in done.splitlines() if "note:" not in line} == {"live"}
+    assert (held(placed_host, "slow").pid, throttled(lab, "slow")) == (pid, (0, 512 << 20, 5000))
+    assert any(written(lab, "slow", 4) < 2.0 for _ in range(5)), "a busy machine may be slow for another reason"
+
+    lab.virsh("blkdeviotune", "slow", "vda", "--live", "--total-bytes-sec", "0", "--write-bytes-sec", "9000000")
+    changed = parse_site(f"{HEAD}, guests: {{{site % 'iops: 5000, write_rate: 512M'}}}}}")
+    assert [one.field for one in placed_host.drift(changed)] == ["disks.root.limits"]
+    apply(placed_host, site % "iops: 5000, write_rate: 512M")
+    assert throttled(lab, "slow") == (0, 512 << 20, 5000)
+    apply(placed_host, "slow: {cpus: 1}")
+    assert throttled(lab, "slow") == (0, 0, 0)
+
+
+def throttled(lab: InLab, name: str) -> tuple[int, int, int]:
+    """What QEMU itself says of the first disk: bytes, bytes that are written, operations."""
+    told = json.loads(lab.virsh("qemu-monitor-command", name, '{"execute": "query-block"}').text)
+    disk = next(one["inserted"] for one in told["return"] if "ua-disk-root" in one["qdev"])
+    return disk["bps"], disk["bps_wr"], disk["iops"]
+
+
+def written(lab: InLab, name: str, mib: int) -> float:
+    """How many seconds QEMU takes to write so much to the first disk, in the guest's place."""
+    told = json.loads(lab.virsh("qemu-monitor-command", name, '{"execute": "query-block"}').text)
+    device = next(one["qdev"] for one in told["return"] if "ua-disk-root" in one["qdev"])
+    start = monotonic()
+    for _ in range(mib):
+        lab.virsh("qemu-monitor-command", name, "--hmp", f'qemu-io -d {device} "write 0 1M"')
+    return monotonic() - start

@@ -90,6 +90,8 @@ def _describe(details: GuestDetails) -> None:
         ("autostart", "yes" if row.autostart else "no"),
         ("flags", ", ".join(row.flags) or "-"),
     ]
+    if details.stolen is not None:
+        lines.append(("stolen", f"{100 * details.stolen:.1f} percent of its time since its boot, by its own count"))
     if metadata:
         lines += [("applied", f"{metadata.applied} by {metadata.user}"), ("host key", metadata.identity.host_key)]
     sizes = {volume.path: format_size(volume.capacity) for volume in details.volumes}

@@ -46,6 +46,7 @@ from vmhost.model.steps import (
     IsolatePort,
     OpenAccess,
     PlainStep,
+    PlugMemory,
     PlugNic,
     PowerOff,
     Release,
@@ -68,6 +69,7 @@ from vmhost.model.steps import (
     Step,
     UndefineDomain,
     UnguardPort,
+    UnplugMemory,
     UnplugNic,
     Unreserve,
 )
@@ -135,7 +137,7 @@ def _execute(step: PlainStep, context: Context) -> None:  # noqa: C901 - one mat
             hypervisor.set_autostart(uuid, on)
         case SetMetadata(uuid, _, xml):
             hypervisor.set_metadata(uuid, xml)
-        case SetTuning() | SetVcpus() | SetMemory() | CheckTuning() | SetDiskLimits():
+        case SetTuning() | SetVcpus() | SetMemory() | CheckTuning() | SetDiskLimits() | PlugMemory() | UnplugMemory():
             hold(step, context)
         case ForgetConsole(path):
             ports.signals.forget_console(path)

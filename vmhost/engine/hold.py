@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import assert_never
+from typing import Final, assert_never
 
 from vmhost.engine.context import Context
+from vmhost.engine.memory import plug_memory
 from vmhost.model.disklimits import SetDiskLimits
 from vmhost.model.errors import DriverError
+from vmhost.model.memorysteps import PlugMemory, UnplugMemory
 from vmhost.model.steps import CheckTuning, SetMemory, SetTuning, SetVcpus
 from vmhost.model.tuning import Held, Tuning
 from vmhost.model.units import format_cpuset, format_size, parse_cpuset
 
+LET_GO: Final = 30.0
+"""Seconds that a guest has to let go of a memory module."""
 
-def hold(step: SetTuning | SetVcpus | SetMemory | CheckTuning | SetDiskLimits, context: Context) -> None:
+
+def hold(
+    step: SetTuning | SetVcpus | SetMemory | CheckTuning | SetDiskLimits | PlugMemory | UnplugMemory, context: Context
+) -> None:
     """Do one of the steps that hold a guest while it runs.
 
     :raises DriverError: it failed, or the kernel does not hold the guest so.
@@ -28,6 +35,10 @@ def hold(step: SetTuning | SetVcpus | SetMemory | CheckTuning | SetDiskLimits, c
             hypervisor.set_memory(uuid, size)
         case SetDiskLimits(uuid, target, limits):
             hypervisor.limit_disk(uuid, target, limits)
+        case PlugMemory():
+            plug_memory(step, context)
+        case UnplugMemory(uuid, _, alias):
+            hypervisor.unplug_memory(uuid, alias, timeout=LET_GO)
         case CheckTuning(uuid, name, tuning):
             check_tuning(uuid, name, tuning, context)
         case _:

@@ -8,6 +8,8 @@ from typing import Literal
 from vmhost.model.backupsteps import BackupStep
 from vmhost.model.disklimits import SetDiskLimits as SetDiskLimits
 from vmhost.model.identity import GuestIdentity
+from vmhost.model.memorysteps import PlugMemory as PlugMemory
+from vmhost.model.memorysteps import UnplugMemory as UnplugMemory
 from vmhost.model.netsteps import CreateBridge as CreateBridge
 from vmhost.model.netsteps import DeleteBridge as DeleteBridge
 from vmhost.model.netsteps import KeeperStep, LinkStep
@@ -289,7 +291,7 @@ class SetVcpus:
 
 @dataclass(frozen=True, slots=True)
 class SetMemory:
-    """Let the balloon of a running guest leave it ``size`` bytes, at most as much as it was started with."""
+    """Let the balloon of a running guest leave it ``size`` bytes, at most as much as it has been given."""
 
     uuid: str
     name: str
@@ -361,6 +363,8 @@ PlainStep = (
     | SetMemory
     | CheckTuning
     | SetDiskLimits
+    | PlugMemory
+    | UnplugMemory
     | ForgetConsole
 )
 """One call of a port, or a few, each with no rules of a room of its own."""

@@ -32,12 +32,15 @@ class GuestRow:
 
 @dataclass(frozen=True, slots=True)
 class GuestDetails:
-    """Everything about one guest."""
+    """Everything about one guest. ``stolen`` is the part of its time that the host gave to others, as the guest itself
+    counts it; None: it does not say.
+    """
 
     row: GuestRow
     domain: ObservedDomain
     volumes: tuple[ObservedVolume, ...]
     console: tuple[str, ...]
+    stolen: float | None = None
 
 
 def list_guests(hypervisor: Hypervisor) -> tuple[GuestRow, ...]:
@@ -87,6 +90,7 @@ def find_guest(hypervisor: Hypervisor, name: str) -> ObservedDomain:
 
 def show_guest(ports: Ports, name: str) -> GuestDetails:
     """Return everything about one guest. :raises NotFound: there is none."""
+    from vmhost.engine.agent import stolen
     from vmhost.engine.observe import observe_pools
 
     domain = find_guest(ports.hypervisor, name)
@@ -94,4 +98,5 @@ def show_guest(ports: Ports, name: str) -> GuestDetails:
     volumes = tuple(
         volume for pool in observe_pools(ports.hypervisor) for volume in pool.volumes if volume.path in sources
     )
-    return GuestDetails(row_of(domain), domain, volumes, ports.signals.console_tail(domain.facts.serial_log, 10))
+    lost = stolen(ports.hypervisor, domain.uuid) if domain.active else None
+    return GuestDetails(row_of(domain), domain, volumes, ports.signals.console_tail(domain.facts.serial_log, 10), lost)

@@ -18,7 +18,7 @@ from vmhost.model.units import format_rate, format_size
 from vmhost.plan.applied import read_spec
 from vmhost.plan.disklimits import limit_differences
 from vmhost.plan.guards import live_guards
-from vmhost.plan.held import can_blow, can_plug, held_differences
+from vmhost.plan.held import can_blow, can_plug, can_plug_memory, held_differences
 from vmhost.plan.storage import Pools, disk_volume, seed_volume
 from vmhost.plan.vlans import live_ports
 from vmhost.render.views import kib_a_second
@@ -80,7 +80,7 @@ def _machine(pair: Pair) -> Iterator[Delta]:
     most, old_most = _most_cpus(spec), old and _most_cpus(old)
     yield from _delta(pair, "cpus.max", most, facts.max_vcpus, boot, old_most)
     size, old_size = format_size(spec.memory.size), old and format_size(old.memory.size)
-    blown = Change.LIVE if can_blow(pair.domain, spec.memory) else boot
+    blown = Change.LIVE if can_blow(pair.domain, spec.memory) or can_plug_memory(pair.domain, spec.memory) else boot
     yield from _delta(pair, "memory.size", size, format_size(facts.memory), blown, old_size)
     most_memory, old_memory = _most_memory(spec), old and _most_memory(old)
     yield from _delta(pair, "memory.max", most_memory, format_size(facts.max_memory), boot, old_memory)

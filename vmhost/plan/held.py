@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import count
 from typing import Final
 
+from vmhost.model.memorysteps import PlugMemory, UnplugMemory
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Planned
 from vmhost.model.spec import CpuSpec, MemorySpec
@@ -13,9 +15,10 @@ from vmhost.model.steps import SetMemory, SetVcpus
 from vmhost.model.tuning import PERIOD, Tuning
 from vmhost.model.units import format_size
 from vmhost.plan.tuning import KNOWN, live_facts, live_tuning, normal, on_live, retune_steps
+from vmhost.render.parse.domain import alias_of
 from vmhost.render.parse.reading import look_into
 from vmhost.render.parse.tuning import parse_tuning
-from vmhost.render.parse.units import size_of
+from vmhost.render.parse.units import int_of, size_of
 
 _LIVE: Final = (
     ("cpus.pins", "pins"),
@@ -33,6 +36,8 @@ _AT_BOOT: Final = (
     ("memory.cells", "cells"),
     ("memory.numa", "cell_mode"),
 )
+MODULE: Final = 128 << 20
+"""Linux on x86-64 takes memory in blocks of so much (Documentation/admin-guide/mm/memory-hotplug.rst)."""
 _FIELDS: Final = frozenset(field for field, _ in (*_LIVE, *_AT_BOOT))
 _QUOTAS: Final = frozenset({"limit", "vcpu_limit", "emulator_limit"})
 
@@ -59,8 +64,20 @@ def can_blow(domain: ObservedDomain, memory: MemorySpec) -> bool:
     return memory.size <= started_memory(domain)
 
 
+def can_plug_memory(domain: ObservedDomain, memory: MemorySpec) -> bool:
+    """Whether a running guest was started with room for a memory module that brings it to so much."""
+    if not domain.raw.live_xml or (memory.max or memory.size) != domain.facts.max_memory or memory.hugepages:
+        return False
+    live, more = look_into(domain.raw.live_xml), memory.size - started_memory(domain)
+    room = live.find("maxMemory")
+    if room is None or more <= 0 or more % MODULE:
+        return False
+    slots = int_of(room.get("slots")) - len(live.findall("devices/memory"))
+    return slots > 0 and memory.size <= size_of(room, "KiB")
+
+
 def started_memory(domain: ObservedDomain) -> int:
-    """Return the bytes of memory that a running guest was started with."""
+    """Return the bytes of memory that a running guest has been given: at its start, and plugged in since."""
     return _started_memory(domain.raw.live_xml)
 
 
@@ -74,15 +91,35 @@ def live_steps(
 ) -> Iterator[Planned]:
     """Yield the steps that bring a running guest to a spec at once, as far as it goes: vCPUs, balloon, the rest."""
     uuid, name, live = domain.uuid, domain.name, live_facts(domain.raw.live_xml)
-    count = live.vcpus
-    if can_plug(domain, cpus) and count < cpus.count:
-        text = f"{name}: plug vCPUs {count} -> {cpus.count}"
-        yield Planned(SetVcpus(uuid, name, cpus.count), SetVcpus(uuid, name, count), Change.LIVE, name, text)
-        count = cpus.count
-    if can_blow(domain, memory) and live.memory != memory.size:
-        text = f"{name}: balloon {format_size(live.memory)} -> {format_size(memory.size)}"
-        yield Planned(SetMemory(uuid, name, memory.size), SetMemory(uuid, name, live.memory), Change.LIVE, name, text)
-    yield from retune_steps(domain, tuning, why, observed, vcpus=count)
+    vcpus = live.vcpus
+    if can_plug(domain, cpus) and vcpus < cpus.count:
+        text = f"{name}: plug vCPUs {vcpus} -> {cpus.count}"
+        yield Planned(SetVcpus(uuid, name, cpus.count), SetVcpus(uuid, name, vcpus), Change.LIVE, name, text)
+        vcpus = cpus.count
+    if can_blow(domain, memory):
+        yield from _balloon(domain, live.memory, memory.size)
+    yield from retune_steps(domain, tuning, why, observed, vcpus=vcpus)
+    if can_plug_memory(domain, memory):
+        yield from _plug_memory(domain, live.memory, memory.size)
+
+
+def _balloon(domain: ObservedDomain, have: int, want: int) -> Iterator[Planned]:
+    if have != want:
+        uuid, name = domain.uuid, domain.name
+        text = f"{name}: balloon {format_size(have)} -> {format_size(want)}"
+        yield Planned(SetMemory(uuid, name, want), SetMemory(uuid, name, have), Change.LIVE, name, text)
+
+
+def _plug_memory(domain: ObservedDomain, have: int, size: int) -> Iterator[Planned]:
+    """Yield what plugs in what is missing, after a limit of memory was raised, and lets the balloon go."""
+    uuid, name, more = domain.uuid, domain.name, size - started_memory(domain)
+    taken = {alias_of(module) for module in look_into(domain.raw.live_xml).findall("devices/memory")}
+    alias = next(free for number in count(1) if (free := f"ua-memory-{number}") not in taken)
+    do, undo = PlugMemory(uuid, name, alias, more), UnplugMemory(uuid, name, alias)
+    yield Planned(
+        do, undo, Change.LIVE, name, f"{name}: plug {format_size(more)} of memory, {format_size(size)} in all"
+    )
+    yield from _balloon(domain, have + more, size)
 
 
 def held_differences(

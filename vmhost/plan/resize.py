@@ -15,7 +15,7 @@ from vmhost.model.steps import DefineDomain, SetMetadata, ShutDown, StartDomain
 from vmhost.model.tuning import Tuning
 from vmhost.model.units import format_size
 from vmhost.plan.change import STOP_TIMEOUT
-from vmhost.plan.held import can_blow, can_plug, held_differences, live_steps
+from vmhost.plan.held import can_blow, can_plug, can_plug_memory, held_differences, live_steps
 from vmhost.plan.outside import applied_spec
 from vmhost.plan.overhead import overhead_refusals
 from vmhost.plan.request import NoCapacity, NotFound, Refusal, Refused, raise_all
@@ -145,7 +145,7 @@ def _live(new: GuestSpec, domain: ObservedDomain, tuning: Tuning, observed: Obse
     held = all(live for _, _, _, live in held_differences(tuning, domain, observed))
     facts = domain.facts
     plugged = facts.vcpus == new.cpus.count or can_plug(domain, new.cpus)
-    blown = facts.memory == new.memory.size or can_blow(domain, new.memory)
+    blown = facts.memory == new.memory.size or can_blow(domain, new.memory) or can_plug_memory(domain, new.memory)
     most = (new.cpus.max or new.cpus.count, new.memory.max or new.memory.size)
     return held and plugged and blown and most == (facts.max_vcpus, facts.max_memory)
 

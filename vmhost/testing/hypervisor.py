@@ -16,6 +16,7 @@ from vmhost.testing.agent import FakeAgents
 from vmhost.testing.domains import FakeDomains
 from vmhost.testing.load import stats_of
 from vmhost.testing.machine import Machine
+from vmhost.testing.memory import FakeMemory
 from vmhost.testing.nics import FakeNics
 from vmhost.testing.overlays import FakeOverlays
 from vmhost.testing.repository import FakeBackups
@@ -32,6 +33,7 @@ class FakeHypervisor:
         self._pools = pools
         self._agents = agents
         self._nics = FakeNics(machine)
+        self._memory = FakeMemory(machine)
         self._overlays = FakeOverlays(machine)
         self._backups = FakeBackups(machine)
 
@@ -118,6 +120,12 @@ class FakeHypervisor:
 
     def set_memory(self, uuid: str, size: int) -> None:
         self._domains.set_memory(uuid, size)
+
+    def plug_memory(self, uuid: str, alias: str, size: int) -> None:
+        self._memory.plug(uuid, alias, size)
+
+    def unplug_memory(self, uuid: str, alias: str, *, timeout: float) -> None:
+        self._memory.unplug(uuid, alias, timeout)
 
     def limit_disk(self, uuid: str, target: str, limits: DiskLimits) -> None:
         self._domains.limit_disk(uuid, target, limits)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from lxml import etree
 
@@ -60,15 +60,20 @@ class FakeNics:
             if not up:
                 etree.SubElement(element, "link").set("state", "down")
 
-    @contextmanager
-    def _live(self, uuid: str) -> Iterator[tuple[World, Domain, etree._Element]]:
-        with self._machine.at_work(changing=True) as world:
-            domain = world.domains.get(uuid)
-            if domain is None or not domain.state.active:
-                raise Absent("it does not run", subject=domain.name if domain else uuid, hint="vmhost guest list")
-            root = read(domain.live_xml)
-            yield world, domain, root
-            domain.live_xml = write(root)
+    def _live(self, uuid: str) -> AbstractContextManager[tuple[World, Domain, etree._Element]]:
+        return live_root(self._machine, uuid)
+
+
+@contextmanager
+def live_root(machine: Machine, uuid: str) -> Iterator[tuple[World, Domain, etree._Element]]:
+    """Give the world, a domain that runs and its XML, which is written back. :raises Absent: it does not run."""
+    with machine.at_work(changing=True) as world:
+        domain = world.domains.get(uuid)
+        if domain is None or not domain.state.active:
+            raise Absent("it does not run", subject=domain.name if domain else uuid, hint="vmhost guest list")
+        root = read(domain.live_xml)
+        yield world, domain, root
+        domain.live_xml = write(root)
 
 
 def _there(domain: Domain, root: etree._Element, mac: str) -> etree._Element:

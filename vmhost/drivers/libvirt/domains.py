@@ -150,6 +150,18 @@ class Domains:
         kib = size // 1024
         self._change_running(uuid, lambda domain: domain.setMemoryFlags(kib, libvirt.VIR_DOMAIN_AFFECT_LIVE))
 
+    def plug_memory(self, uuid: str, alias: str, size: int) -> None:
+        """Plug a memory module into a running guest. :raises AlreadyThere: it has one of that alias."""
+        from vmhost.drivers.libvirt import memory
+
+        self._change_running(uuid, lambda domain: memory.plug(domain, alias, size))
+
+    def unplug_memory(self, uuid: str, alias: str, timeout: float) -> None:
+        """Take a memory module out of a running guest. :raises Absent: it has none of that alias."""
+        from vmhost.drivers.libvirt import memory
+
+        self._change_running(uuid, lambda domain: memory.unplug(domain, alias, timeout))
+
     def limit_disk(self, uuid: str, target: str, limits: DiskLimits) -> None:
         """Limit a disk wherever the domain exists; what fails leaves the definition as it was."""
         from vmhost.drivers.libvirt.disklimits import limit_disk

@@ -124,6 +124,12 @@ class LibvirtHypervisor:
     def set_memory(self, uuid: str, size: int) -> None:
         self._domains.set_memory(uuid, size)
 
+    def plug_memory(self, uuid: str, alias: str, size: int) -> None:
+        self._domains.plug_memory(uuid, alias, size)
+
+    def unplug_memory(self, uuid: str, alias: str, *, timeout: float) -> None:
+        self._domains.unplug_memory(uuid, alias, timeout)
+
     def limit_disk(self, uuid: str, target: str, limits: DiskLimits) -> None:
         self._domains.limit_disk(uuid, target, limits)
 
