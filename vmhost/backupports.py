@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from vmhost.model.backupsteps import DiskCopy
-    from vmhost.model.points import BackupProgress, Damage, NewPoint, Point, PointRef, RepositoryId, Tracking
+    from vmhost.model.points import BackupProgress, Damage, Level, NewPoint, Point, PointRef, RepositoryId, Tracking
 
 Tell = Callable[[int, int], None]
 """Called with the bytes done and all bytes; it may raise, which ends the work and leaves nothing half."""
@@ -66,8 +66,8 @@ class Repositories(Protocol):
     def keep(self, ref: PointRef, name: str, source: str) -> None:
         """Copy a small file of the host into a point that was begun."""
 
-    def publish(self, ref: PointRef, documents: Mapping[str, str], tell: Tell) -> Point:
-        """Hash and publish a point that was begun; AlreadyThere when it is published."""
+    def publish(self, ref: PointRef, documents: Mapping[str, str], tell: Tell, *, level: Level = "crash") -> Point:
+        """Hash and publish a point that was begun, with what it is worth; AlreadyThere when it is published."""
 
     def discard(self, ref: PointRef) -> None:
         """Delete a point that was begun; Absent when there is none."""

@@ -146,3 +146,18 @@ def test_the_site_says_what_is_kept_and_a_change_of_it_is_noted_while_the_guest_
     host.apply(proposal)
     host.apply(host.backups.plan_prune(["web-01"]))
     assert len(host.backups.list("web-01")) == 1
+
+
+def test_the_file_systems_of_a_guest_with_an_agent_are_frozen_for_the_instant(host: Host, fake: FakeHost) -> None:
+    proposal = host.backups.plan("web-01")
+    told = [item.why.removeprefix("web-01: ") for item in proposal.plan.steps]
+    at = told.index("the instant that the point holds")
+    assert told[at - 1 : at + 2 : 2] == ["freeze its file systems", "thaw its file systems"]
+    host.apply(proposal)
+    assert host.backups.list("web-01")[0].level in ("filesystem", "application")
+    assert not fake.world.domains[fake.domain("web-01").uuid].frozen
+
+    fake.behave("db-01", agent=False)
+    assert "freeze" not in str(host.backups.plan("db-01"))
+    host.apply(host.backups.plan("db-01"))
+    assert host.backups.list("db-01")[0].level == "crash"

@@ -28,6 +28,7 @@ from vmhost.model.backupsteps import (
 )
 from vmhost.model.errors import Absent, DriverError
 from vmhost.model.events import Progress
+from vmhost.model.points import Level
 
 LOOK = 0.02
 LOOK_RARELY = 0.2
@@ -141,4 +142,6 @@ def _publish(step: PublishPoint, context: Context) -> None:
             text = "its checkpoint is gone: the guest was shut off or reverted meanwhile"
             raise DriverError(text, subject=step.ref.id, hint="vmhost backup run")
         documents["checkpoint.xml"] = checkpoint.xml
-    context.ports.repositories.publish(step.ref, documents, _teller(context, step.ref.id, "hash"))
+    reached = context.quiesced.get(step.ref.guest)
+    level: Level = reached.level.value if reached else "crash"
+    context.ports.repositories.publish(step.ref, documents, _teller(context, step.ref.id, "hash"), level=level)

@@ -18,6 +18,7 @@ from vmhost.model.points import (
     Checkpoint,
     Damage,
     DiskSize,
+    Level,
     NewPoint,
     Point,
     PointDisk,
@@ -149,13 +150,13 @@ class FakeRepositories:
         with self._machine.at_work(changing=True) as world:
             _stored(world, ref).files[name] = source
 
-    def publish(self, ref: PointRef, documents: Mapping[str, str], tell: Tell) -> Point:
+    def publish(self, ref: PointRef, documents: Mapping[str, str], tell: Tell, *, level: Level = "crash") -> Point:
         with self._machine.at_work(changing=True) as world:
             stored = _stored(world, ref)
             stored.files |= documents
             files = tuple(PointFile(name, len(text), _hash(text)) for name, text in sorted(stored.files.items()))
             tell(1, 1)
-            whole = replace(point_from(stored.text, ref.repository), files=files)
+            whole = replace(point_from(stored.text, ref.repository), files=files, level=level)
             stored.text, stored.published = _text(whole), True
             return whole
 

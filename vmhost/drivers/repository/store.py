@@ -16,7 +16,7 @@ from vmhost.drivers.files import make_directory, os_errors, sync_directory, writ
 from vmhost.drivers.repository import checking, copying, manifest, notes, places, restoring
 from vmhost.drivers.repository.ground import Ground, id_at, readme_is_ours
 from vmhost.model.errors import Absent, AlreadyThere, Conflict, DamagedData, Refused
-from vmhost.model.points import Damage, NewPoint, Point, PointFile, PointRef, RepositoryId
+from vmhost.model.points import Damage, Level, NewPoint, Point, PointFile, PointRef, RepositoryId
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -95,7 +95,7 @@ class FileRepositories:
         with os_errors(path, "read"):
             write_atomically(places.begun(ref) / name, path.read_bytes())
 
-    def publish(self, ref: PointRef, documents: Mapping[str, str], tell: Tell) -> Point:
+    def publish(self, ref: PointRef, documents: Mapping[str, str], tell: Tell, *, level: Level = "crash") -> Point:
         point, lock = self._mine(ref)
         directory, final = places.begun(ref), places.published(ref)
         if final.exists():
@@ -103,7 +103,7 @@ class FileRepositories:
         with os_errors(directory, "publish a point"):
             for name, text in documents.items():
                 _write(directory / name, text)
-            whole = replace(point, files=_hashed(directory, tell))
+            whole = replace(point, files=_hashed(directory, tell), level=level)
             _check_disks(whole, directory)
             text = manifest.text_of(whole)
             write_atomically(directory / places.SUMS, manifest.sums_of(whole, text).encode())
