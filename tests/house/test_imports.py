@@ -67,7 +67,15 @@ LIBRARIES = {
     },
     "engine": {"pydantic"},  # journals are read back into typed steps
     "lab": set(),
-    "ops": {"pydantic", "pydantic_core", "pydantic_settings", "ruamel", "platformdirs", "structlog"},
+    "ops": {
+        "pydantic",
+        "pydantic_core",
+        "pydantic_settings",
+        "ruamel",
+        "platformdirs",
+        "structlog",
+        "prometheus_client",
+    },
     "helpers": set(),
     "cli": {"click", "rich", "structlog", "ruamel"},
     "tui": {"textual", "rich", "structlog"},

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "tui": ("vmhost.cli.tui", "tui", "The terminal interface: guests, host, jobs, and plans to say yes to."),
     "guest": ("vmhost.cli.guest", "guest", "List, show, start, stop, enter and delete guests."),
     "snapshot": ("vmhost.cli.snapshot", "snapshot", "Points in a guest's own storage, to go back to."),
+    "nightly": ("vmhost.cli.nightly", "nightly", "Points of all guests, night after night."),
     "image": ("vmhost.cli.image", "image", "Build, pull, list, verify and delete images."),
     "backup": ("vmhost.cli.backup", "backup", "Take, list, verify and restore points of guests."),
     "host": ("vmhost.cli.host", "host", "Show and examine this host."),

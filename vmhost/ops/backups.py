@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vmhost.model.plan import Plan
     from vmhost.model.retention import Keep
     from vmhost.ops.host import Host
+    from vmhost.ops.nightly import Nightly
     from vmhost.ports import Ports
 
 AT_ONCE = 2
@@ -65,6 +66,13 @@ class Backups:
     @property
     def _ports(self) -> Ports:
         return self._host.ports
+
+    @property
+    def nightly(self) -> Nightly:
+        """The night's work: run, status."""
+        from vmhost.ops.nightly import Nightly
+
+        return Nightly(self._host)
 
     def plan(self, name: str, *, full: bool = False, repository: str | None = None) -> Proposal:
         """Return what would be done to take one point of a guest; nothing is changed.

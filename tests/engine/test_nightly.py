@@ -1,0 +1,149 @@
+"""A night over several guests: one that fails stops nobody, and the report says what became of each."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.engine.scenes import OTHER, WEB, site
+from vmhost.model.errors import Cancelled, Conflict, PartlyDone, UsageError
+from vmhost.model.outcome import JobRecord
+from vmhost.model.retention import Keep
+from vmhost.ops.host import Host
+from vmhost.ops.nightly import OPERATION, raise_failures, timer_texts, write_metrics
+from vmhost.plan.protection import protection
+from vmhost.render.nightunits import FAILED, SERVICE, TIMER, cron_line, units
+from vmhost.testing import FakeHost, FaultPlan, FaultyPorts
+from vmhost.testing.faults import driver_error
+
+KEEP = Keep(last=2)
+
+
+@pytest.fixture
+def fake() -> FakeHost:
+    """Two guests that run, and one that is shut off."""
+    made = FakeHost(seed=7)
+    made.add_image("debian-12")
+    host = Host(ports=made.ports)
+    host.apply(host.plan(site(OTHER, WEB, WEB.replace("web-01", "off-01") + "    state: stopped\n")))
+    return made
+
+
+def failing(fake: FakeHost, method: str, nth: int) -> Host:
+    """Return the host whose ``nth`` call of a method fails."""
+    plan = FaultPlan(nth, error=driver_error, only=lambda _, called: called == method)
+    return Host(ports=FaultyPorts(fake.ports, plan).ports)
+
+
+def test_every_guest_gets_a_verified_point_and_old_ones_go(fake: FakeHost) -> None:
+    host = Host(ports=fake.ports)
+    for night in range(4):
+        told = host.backups.nightly.run(KEEP)
+        raise_failures(told)
+        assert [(guest.name, guest.verified) for guest in told.guests] == [
+            ("db-01", True),
+            ("off-01", True),
+            ("web-01", True),
+        ]
+        assert str(told.guests[0]).startswith("db-01: full" if not night else "db-01: incremental")
+        fake.advance(86_400)
+    off = [point for point in host.backups.list("off-01") if point.kind == "full"]
+    assert len(off) == 2, "full ones go once nothing rests on them"
+    assert host.backups.nightly.status(objective=2 * 86_400)[0].problem == ""
+
+
+@pytest.mark.parametrize(("method", "step"), [("begin_backup", "backup"), ("verify", "verify"), ("publish", "backup")])
+def test_one_that_fails_stops_nobody(fake: FakeHost, method: str, step: str) -> None:
+    told = failing(fake, method, 0).backups.nightly.run(KEEP)
+    assert [(guest.name, guest.failed) for guest in told.guests] == [("db-01", step), ("off-01", ""), ("web-01", "")]
+    with pytest.raises(PartlyDone, match="1 of 3 guests failed") as caught:
+        raise_failures(told)
+    assert set(caught.value.failures) == {"db-01"}
+    assert "injected fault" in str(told.guests[0])
+    again = Host(ports=fake.ports).backups.nightly.run(KEEP)
+    assert again.failures == (), "the next night heals"
+
+
+def test_a_second_night_does_not_begin_beside_the_first(fake: FakeHost) -> None:
+    fake.history.start(JobRecord("20200101T000000-first", OPERATION, "db-01", "running", 1.0, pid=1))
+    with pytest.raises(Conflict, match="another night") as caught:
+        Host(ports=fake.ports).backups.nightly.run(KEEP)
+    assert caught.value.hint == "vmhost job show 20200101T000000-first"
+
+
+def test_it_ends_between_two_guests_when_it_is_cancelled(fake: FakeHost) -> None:
+    host = Host(ports=fake.ports)
+    answers = iter([False] * 3)
+    with pytest.raises(Cancelled):
+        host.backups.nightly.run(KEEP, cancelled=lambda: next(answers, True))
+    assert len(host.backups.list()) < 3
+
+
+def test_the_unprotected_come_first(fake: FakeHost) -> None:
+    host = Host(ports=fake.ports)
+    host.backups.run(["db-01"])
+    fake.advance(30 * 3600)
+    host.backups.run(["off-01"])
+    found = host.backups.nightly.status(objective=26 * 3600.0)
+    assert [(one.name, one.problem) for one in found] == [
+        ("web-01", "it has no point"),
+        ("db-01", "its newest point is 30 h old, 26 h are the most"),
+        ("off-01", ""),
+    ]
+    assert protection([], [], 0, 1) == []
+
+
+def test_the_outcome_is_what_prometheus_reads(fake: FakeHost, tmp_path: Path) -> None:
+    told = failing(fake, "begin_backup", 0).backups.nightly.run(KEEP)
+    file = tmp_path / "vmhost.prom"
+    write_metrics(told, file)
+    families = {family.name: family for family in text_string_to_metric_families(file.read_text())}
+    success = {sample.labels["guest"]: sample.value for sample in families["vmhost_nightly_success"].samples}
+    assert success == {"db-01": 0.0, "off-01": 1.0, "web-01": 1.0}
+    assert families["vmhost_nightly_end_timestamp_seconds"].samples[0].value == fake.world.now // 1
+    assert [path.name for path in tmp_path.iterdir()] == ["vmhost.prom"], "written all at once"
+    with pytest.raises(UsageError):
+        write_metrics(told, tmp_path / "nowhere" / "vmhost.prom")
+
+
+ARGV = ["/opt/a b/vmhost", "nightly", "run", "--keep", "daily=7"]
+
+
+def test_systemd_reads_the_units(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("there is no systemd-analyze here")
+    found = units(["/bin/true", *ARGV[1:], "50%", "$x"], "22:00", "logger 'the night failed' \"$HOSTNAME\"")
+    assert set(found) == {SERVICE, TIMER, FAILED}
+    for name, text in found.items():
+        (tmp_path / name).write_text(text)
+
+    def complaints() -> list[str]:
+        files = [str(tmp_path / name) for name in (SERVICE, TIMER)]
+        done = subprocess.run(["systemd-analyze", "verify", *files], capture_output=True, text=True, check=False)
+        return [line for line in done.stderr.splitlines() if "vmhost-nightly" in line]
+
+    assert complaints() == []
+    (tmp_path / TIMER).write_text(found[TIMER].replace("Persistent=true", "Persistent=perhaps"))
+    assert complaints()
+
+
+def test_times_are_checked() -> None:
+    (timer,) = [text for name, text in timer_texts(ARGV, "6:05").items() if name.endswith(TIMER)]
+    assert "OnCalendar=*-*-* 06:05:00\nPersistent=true" in timer
+    assert "OnCalendar=Mon..Fri 22:30" in units(ARGV, "Mon..Fri 22:30")[TIMER]
+    for bad in ("sometimes", "25:00", "22:00\nExecStart=/bin/sh"):
+        if shutil.which("systemd-analyze") is not None or "\n" in bad:
+            with pytest.raises(UsageError):
+                timer_texts(ARGV, bad)
+    assert "OnFailure" not in units(ARGV, "22:00")[SERVICE]
+
+
+def test_cron_has_a_line_of_its_own() -> None:
+    assert cron_line(ARGV, "22:05") == "5 22 * * * root /opt/a\\ b/vmhost nightly run --keep daily=7\n"
+    assert "50\\%" in cron_line([*ARGV, "50%"], "0:00"), "a bare % would end the line"
+    with pytest.raises(UsageError):
+        cron_line(ARGV, "Mon 22:00")

@@ -1,0 +1,59 @@
+"""What a night brought: of each guest a point or a reason, and how old what protects it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GuestNight:
+    """One guest's night: its new point, whether that was read back whole, how many old points went, and what failed.
+
+    ``failed`` is the step that did (``backup``, ``verify``, ``prune``) or empty, ``error`` says why.
+    """
+
+    name: str
+    point: str = ""
+    kind: str = ""
+    size: int = 0
+    verified: bool = False
+    pruned: int = 0
+    seconds: float = 0.0
+    failed: str = ""
+    error: str = ""
+
+    def __str__(self) -> str:
+        if self.failed:
+            return f"{self.name}: {self.failed} FAILED: {self.error}"
+        went = f", {self.pruned} old point{'' if self.pruned == 1 else 's'} deleted" if self.pruned else ""
+        return f"{self.name}: {self.kind} point {self.point}, verified{went}, in {self.seconds:.1f} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """All guests of one night; times are ISO 8601 in UTC."""
+
+    started: str
+    ended: str
+    guests: tuple[GuestNight, ...] = ()
+
+    @property
+    def failures(self) -> tuple[GuestNight, ...]:
+        """Those that failed."""
+        return tuple(guest for guest in self.guests if guest.failed)
+
+
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """How a guest is protected: its newest point, and how old that is in seconds, -1: it has none.
+
+    ``problem`` is why it counts as unprotected, or empty.
+    """
+
+    name: str
+    points: int
+    newest: str
+    age: float
+    kind: str
+    level: str
+    problem: str = ""

@@ -1,0 +1,161 @@
+"""The night's work: each guest gets a point that is read back, and old points go; one that fails stops nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from vmhost.drivers.command import CommandFailed
+from vmhost.drivers.command import run as run_program
+from vmhost.model.errors import Absent, Cancelled, Conflict, PartlyDone, UsageError, VmhostError
+from vmhost.model.events import Event, Notice
+from vmhost.model.nightly import GuestNight, Night, Protection
+from vmhost.model.reservations import iso
+from vmhost.ops.jobs import Job
+from vmhost.plan.protection import protection
+from vmhost.render.nightunits import TIMER, cron_line, units
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vmhost.model.retention import Keep
+    from vmhost.ops.host import Host
+
+OPERATION: Final = "nightly"
+Listener = Callable[[Event], None]
+
+
+class Nightly:
+    """The nightly job of one host."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    def run(
+        self,
+        keep: Keep,
+        names: Sequence[str] = (),
+        *,
+        repository: str | None = None,
+        on_event: Listener | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Night:
+        """Take a point of each guest, read it back, and let old ones go, whatever becomes of the other guests.
+
+        :param keep: what stays of each guest's points. :param names: empty: all guests of vmhost.
+        :raises Conflict: another night is at work; :raises Cancelled: it was ended between two guests.
+        """
+        ports = self._host.ports
+        chosen = list(dict.fromkeys(names)) or [row.name for row in self._host.guests() if row.site]
+        started, done = iso(ports.clock.now()), list[GuestNight]()
+        with Job(ports, OPERATION, " ".join(chosen), on_event, cancelled) as job:
+            self._refuse_overlap(job.id)
+            for name in chosen:
+                if job.cancelled():
+                    text = f"cancelled; {len(done)} of {len(chosen)} guests are done"
+                    raise Cancelled(text, hint="vmhost nightly status")
+                done.append(self._guest(name, keep, repository, job))
+                job.tell(Notice(name, str(done[-1]).removeprefix(f"{name}: ")))
+        return Night(started, iso(ports.clock.now()), tuple(done))
+
+    def status(self, *, objective: float, repository: str | None = None) -> tuple[Protection, ...]:
+        """Return how the guests of vmhost are protected, the worst first.
+
+        :param objective: seconds that a guest's newest point may be old.
+        """
+        guests = [(row.name, row.uuid) for row in self._host.guests() if row.site]
+        points = self._host.backups.list(repository=repository)
+        return tuple(protection(guests, points, self._host.ports.clock.now(), objective))
+
+    def _guest(self, name: str, keep: Keep, repository: str | None, job: Job) -> GuestNight:
+        clock, backups = self._host.ports.clock, self._host.backups
+        began, step, done = clock.monotonic(), "backup", GuestNight(name)
+        try:
+            (result,) = backups.run([name], repository=repository, on_event=job.tell, cancelled=job.cancelled)
+            if result.error is not None or result.point is None:
+                raise result.error or VmhostError("there is no new point")
+            point = result.point
+            done = GuestNight(name, point.id, point.kind, point.size)
+            step = "verify"
+            (found,) = backups.verify(name, point=point.id, repository=repository, cancelled=job.cancelled)
+            if found.damages:
+                raise VmhostError(f"the new point is damaged: {found.damages[0]}")
+            done = GuestNight(name, point.id, point.kind, point.size, verified=True)
+            step = "prune"
+            pruning = backups.plan_prune([name], keep, repository=repository)
+            self._host.apply(pruning, on_event=job.tell)
+            count = len(pruning.plan.after)
+        except VmhostError as error:
+            text, seconds = error.message, clock.monotonic() - began
+            return GuestNight(
+                name, done.point, done.kind, done.size, done.verified, seconds=seconds, failed=step, error=text
+            )
+        seconds = clock.monotonic() - began
+        return GuestNight(name, done.point, done.kind, done.size, verified=True, pruned=count, seconds=seconds)
+
+    def _refuse_overlap(self, mine: str) -> None:
+        """:raises Conflict: a night that began before this one is still at work."""
+        nights = [job for job in self._host.jobs() if job.kind == OPERATION and job.state == "running"]
+        first = min(nights, key=lambda job: (job.started, job.id), default=None)
+        if first is not None and first.id != mine:
+            raise Conflict("another night is at work", subject=first.id, hint=f"vmhost job show {first.id}")
+
+
+def timer_texts(argv: Sequence[str], at: str, on_failure: str = "", *, cron: bool = False) -> Mapping[str, str]:
+    """Return what starts the night's work, by the names of the files that it belongs into.
+
+    :raises UsageError: ``at`` is no time that systemd, where it is here, or cron understands.
+    """
+    if cron:
+        return {"/etc/cron.d/vmhost-nightly": cron_line(argv, at)}
+    found = units(argv, at, on_failure)
+    calendar = next(line for line in found[TIMER].splitlines() if line.startswith("OnCalendar="))
+    try:
+        run_program(("systemd-analyze", "calendar", "--", calendar.removeprefix("OnCalendar=")), timeout=30)
+    except Absent:
+        pass  # whoever has no systemd here may still write units for elsewhere
+    except CommandFailed as error:
+        text = "systemd does not understand this time"
+        raise UsageError(
+            text, subject=at, hint="vmhost nightly units --at 22:00, or systemd-analyze calendar"
+        ) from error
+    return {f"/etc/systemd/system/{name}": text for name, text in found.items()}
+
+
+def raise_failures(night: Night) -> None:
+    """Return when all went well. :raises PartlyDone: something failed."""
+    if night.failures:
+        failures = {guest.name: VmhostError(f"{guest.failed}: {guest.error}") for guest in night.failures}
+        text = f"{len(failures)} of {len(night.guests)} guests failed"
+        raise PartlyDone(text, failures=failures, hint="vmhost nightly status")
+
+
+def write_metrics(night: Night, path: Path) -> None:
+    """Write a night as a file for node_exporter's textfile collector, all at once.
+
+    :raises UsageError: the library for it is not installed, or the file cannot be written.
+    """
+    try:
+        from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+    except ImportError as error:
+        raise UsageError("metrics need a library", subject=str(path), hint="pip install 'vmhost[metrics]'") from error
+    registry = CollectorRegistry()
+    ended = Gauge("vmhost_nightly_end_timestamp_seconds", "When the last night ended", registry=registry)
+    ended.set(datetime.fromisoformat(night.ended).timestamp())
+    texts = {
+        "success": ("1: the guest has a new, verified point of the last night", lambda g: float(not g.failed)),
+        "duration_seconds": ("How long the guest took", lambda g: g.seconds),
+        "point_bytes": ("Size of the guest's new point", lambda g: float(g.size)),
+        "pruned_points": ("Points of the guest that were deleted", lambda g: float(g.pruned)),
+    }
+    for name, (text, value) in texts.items():
+        gauge = Gauge(f"vmhost_nightly_{name}", text, ["guest"], registry=registry)
+        for guest in night.guests:
+            gauge.labels(guest.name).set(value(guest))  # type: ignore[no-untyped-call]
+    try:
+        write_to_textfile(str(path), registry)
+    except OSError as error:
+        raise UsageError(
+            f"cannot be written: {error.strerror}", subject=str(path), hint=f"ls -ld {path.parent}"
+        ) from error

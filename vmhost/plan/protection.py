@@ -1,0 +1,33 @@
+"""Who is protected and who is not: worst first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from vmhost.model.nightly import Protection
+from vmhost.model.points import Point
+
+
+def protection(
+    guests: Iterable[tuple[str, str]], points: Iterable[Point], now: float, objective: float
+) -> list[Protection]:
+    """Return how each guest, given as (name, UUID), is protected: first those without any point, then the oldest.
+
+    :param now: seconds since the epoch. :param objective: seconds that the newest point may be old.
+    """
+    by_guest: dict[str, list[Point]] = {}
+    for point in points:
+        by_guest.setdefault(point.ref.guest, []).append(point)
+    found = [_of(name, by_guest.get(uuid, []), now, objective) for name, uuid in guests]
+    return sorted(found, key=lambda one: (one.problem == "", one.age >= 0, -one.age, one.name))
+
+
+def _of(name: str, points: list[Point], now: float, objective: float) -> Protection:
+    newest = max(points, key=lambda point: point.generation, default=None)
+    if newest is None:
+        return Protection(name, 0, "", -1, "", "", "it has no point")
+    age = max(0.0, now - datetime.fromisoformat(newest.taken).timestamp())
+    hours = f"{age / 3600:.0f} h old, {objective / 3600:.0f} h are the most"
+    problem = f"its newest point is {hours}" if age > objective else ""
+    return Protection(name, len(points), newest.id, age, newest.kind, newest.level, problem)
