@@ -16,7 +16,7 @@ from vmhost.engine.waves import AT_ONCE, in_waves
 from vmhost.model.errors import AlreadyThere, ApplyError, Cancelled, GuestError, PartlyDone, VmhostError
 from vmhost.model.events import StepDone, StepFailed, StepStarted, Undone
 from vmhost.model.plan import Plan, Planned
-from vmhost.model.steps import AwaitGuest
+from vmhost.model.steps import AwaitGuest, StartDomain
 
 
 class Transaction:
@@ -195,10 +195,13 @@ class Transaction:
 def undo_steps(
     steps: Sequence[Planned], numbers: Sequence[int], context: Context, record: Record
 ) -> tuple[list[str], list[str]]:
-    """Undo the steps with these numbers in this order; return what was undone and what is left over, in words."""
+    """Undo the steps with these numbers in this order; return what was undone and what is left over, in words.
+
+    A guest that was stopped is started again when all else is as it was: it would run with what is taken away next.
+    """
     undone: list[str] = []
     leftovers: list[str] = []
-    for number in numbers:
+    for number in sorted(numbers, key=lambda number: isinstance(steps[number].undo, StartDomain)):
         item = steps[number]
         if item.undo is None:
             continue
