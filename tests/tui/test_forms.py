@@ -250,7 +250,7 @@ async def test_site_files_are_found_but_not_those_that_cannot_be_printed(
 
 async def test_a_site_is_applied_from_the_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    file = Path("site.yaml")
+    file = tmp_path / "site.yaml"
     file.write_text(SITE, encoding="utf-8")
     async with on_stage() as stage:
         await stage.press("a")
@@ -258,7 +258,7 @@ async def test_a_site_is_applied_from_the_form(tmp_path: Path, monkeypatch: pyte
         await stage.shows("which site file?")
         await fill(stage, file="gone.yaml")
         await stage.shows("it cannot be done: gone.yaml: there is no such file")
-        await fill(stage, file=str(file))
+        await fill(stage, file=file.name)
         await stage.shows("it can be done: ")
         file.write_text(SITE.replace("memory: 1G", "memry: 1G\n    cpus: none"), encoding="utf-8")
         await stage.press("ctrl+s")
@@ -272,4 +272,4 @@ async def test_a_site_is_applied_from_the_form(tmp_path: Path, monkeypatch: pyte
         await stage.press("escape")
         await stage.until(lambda: "● running" in stage.row("new-01"))
         await stage.press("a")
-        assert stage.app.screen.query_one("#file", Input).value == str(file), "it is remembered until one leaves"
+        assert stage.app.screen.query_one("#file", Input).value == file.name, "it is remembered until one leaves"
