@@ -9,6 +9,7 @@ import pytest
 from textual.widgets import Input
 
 from tests.tui.stage import Stage, on_stage
+from vmhost.ops.formhelp import site_files
 from vmhost.testing import FakeHost
 from vmhost.testing.demo import demo_host
 
@@ -236,16 +237,28 @@ async def test_several_guests_are_not_pinned_at_once() -> None:
         await stage.tells("pin takes one guest at a time")
 
 
-async def test_a_site_is_applied_from_the_form(tmp_path: Path) -> None:
+async def test_site_files_are_found_but_not_those_that_cannot_be_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "etc" / "sites").mkdir(parents=True)
+    for name in ("b.yaml", "a.yaml", "x\x1b]52;c;evil\x07.yaml", "keys.yaml", "notes.txt", "etc/sites/shop.yaml"):
+        (tmp_path / name).write_text("", encoding="utf-8")
+    assert site_files(tmp_path / "etc") == ("a.yaml", "b.yaml", str(tmp_path / "etc" / "sites" / "shop.yaml"))
+    assert site_files(tmp_path / "gone") == ("a.yaml", "b.yaml")
+
+
+async def test_a_site_is_applied_from_the_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "site.yaml"
     file.write_text(SITE, encoding="utf-8")
     async with on_stage() as stage:
         await stage.press("a")
         await stage.press("ctrl+s")
         await stage.shows("which site file?")
-        await fill(stage, file=str(tmp_path / "gone.yaml"))
-        await stage.shows("it cannot be done: ", "there is no such file")
-        await fill(stage, file=str(file))
+        await fill(stage, file="gone.yaml")
+        await stage.shows("it cannot be done: gone.yaml: there is no such file")
+        await fill(stage, file=file.name)
         await stage.shows("it can be done: ")
         file.write_text(SITE.replace("memory: 1G", "memry: 1G\n    cpus: none"), encoding="utf-8")
         await stage.press("ctrl+s")
@@ -259,4 +272,4 @@ async def test_a_site_is_applied_from_the_form(tmp_path: Path) -> None:
         await stage.press("escape")
         await stage.until(lambda: "● running" in stage.row("new-01"))
         await stage.press("a")
-        assert stage.app.screen.query_one("#file", Input).value == str(file), "it is remembered until one leaves"
+        assert stage.app.screen.query_one("#file", Input).value == file.name, "it is remembered until one leaves"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.tui.stage import Stage, on_stage
 from vmhost.model.errors import Unreachable
 from vmhost.render import amend
 from vmhost.testing.commands import Ran
+from vmhost.tui import errands
 from vmhost.tui.rows.cells import Line
 from vmhost.tui.rows.guest import TABS
 from vmhost.tui.widgets.lines import Lines
@@ -223,3 +226,19 @@ async def test_cloud_inits_log_comes_over_ssh_and_is_asked_again() -> None:
         stage.fake.programs["tail"] = lambda *_: Ran()
         await stage.press("r")
         await stage.until(lambda: "its log is empty" in stage.lines())
+
+
+async def test_an_answer_that_comes_while_the_screen_goes_is_dropped() -> None:
+    async with on_stage() as stage:
+        await open_guest(stage, "web-01", "y")
+        screen = stage.app.screen
+        gone = stage.app.pop_screen()
+
+        def look() -> None:
+            screen.query_one("#text", Lines)
+
+        for _ in range(200):
+            errands.Answer(screen, look).deliver()
+            await asyncio.sleep(0)
+        await gone
+        errands.Answer(screen, lambda: pytest.fail("its screen is gone")).deliver()

@@ -191,7 +191,7 @@ async def test_a_network_that_nobody_confirms_is_taken_back_and_that_is_said(tmp
         await stage.shows("network of", "then esc, and y on :net")
         await stage.press("escape")
         await stage.shows("taken back in 90 s")
-        assert "br0" in stage.grid.keys
+        await stage.until(lambda: "br0" in stage.grid.keys)
         fake.advance(91)
         await stage.shows("was taken back: nobody confirmed it in time")
         await stage.until(lambda: "br0" not in stage.grid.keys)

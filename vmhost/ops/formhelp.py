@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vmhost.model.errors import VmhostError
 from vmhost.ops.capacity import KINDS
+from vmhost.ops.preferences import KEYS_FILE
 
 if TYPE_CHECKING:
     from vmhost.model.domains import ObservedDomain
@@ -148,7 +149,8 @@ def site_files(config: Path) -> tuple[str, ...]:
             found += [str(path) for path in sorted(place.glob("*.yaml"))[:50]]
         except OSError:
             continue
-    return tuple(path for path in dict.fromkeys(found) if Path(path).name != "keys.yaml")
+    # A name that nobody can print is no name to suggest: it would be drawn as it is.
+    return tuple(path for path in dict.fromkeys(found) if Path(path).name != KEYS_FILE and path.isprintable())
 
 
 def try_site(host: Host, file: str, *, network: bool) -> Plan:

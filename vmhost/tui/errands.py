@@ -31,8 +31,9 @@ class Answer(Message):
         self._call = call
 
     def deliver(self) -> None:
-        """Make the call, unless its screen is gone meanwhile."""
-        if self._owner.is_attached or self._owner is self._owner.app:
+        """Make the call, unless its screen is gone meanwhile, or going: then its widgets are gone before itself."""
+        owner = self._owner
+        if owner is owner.app or (owner.is_attached and owner.display):
             self._call()
 
 

@@ -11,7 +11,7 @@ from textual.suggester import SuggestFromList
 from textual.widgets import Input
 
 COMMANDS = (
-    *("guests", "host", "jobs", "new", "help", "q"),
+    *("guests", "host", "net", "jobs", "new", "help", "q"),
     *("theme dark", "theme light", "theme contrast", "theme ansi", "theme ansi-light"),
 )
 
