@@ -208,10 +208,10 @@ def _has_hooks(context: Context, uuid: str) -> bool:
 
 
 def _outputs(context: Context, uuid: str, pid: int) -> Iterator[bytes | None]:
-    """Yield what a short command in the guest has written, or None while it runs; for about a second."""
+    """Yield what a short command in the guest has written, or None while it runs; for as long as an answer may take."""
     wakeups = context.ports.signals.open(context.ports.hypervisor, uuid, "")
     try:
-        for _ in range(20):
+        for _ in range(int(ASK / 0.05)):
             yield output_of(context.ports.hypervisor, uuid, pid)
             wakeups.wait(0.05)
     finally:
