@@ -9,6 +9,7 @@ import pytest
 
 from tests.drivers.test_libvirt_connection import libvirt_error
 from vmhost.drivers.libvirt import domains
+from vmhost.model.identity import NAMESPACE
 
 
 class Domain:
@@ -72,6 +73,6 @@ def test_a_guest_that_ended_by_itself_meanwhile_is_as_good() -> None:
 
 def test_metadata_of_a_guest_that_ends_meanwhile_reaches_its_definition() -> None:
     domain = Domain(libvirt_error(libvirt.VIR_ERR_OPERATION_INVALID))
-    domains._set_metadata(domain, "<guest/>")
+    domains._set_metadata(domain, "<guest/>", NAMESPACE)
     both = libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_AFFECT_CONFIG
     assert domain.flags == [both, libvirt.VIR_DOMAIN_AFFECT_CONFIG]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, Final, assert_never
 
@@ -197,9 +197,10 @@ def _has_hooks(context: Context, uuid: str) -> bool:
     """Whether programs of the guest are told before it freezes; one that lets nobody look counts as without."""
     try:
         pid = begin_command(context.ports.hypervisor, uuid, HOOKS_ARGV)
-        for said in _outputs(context, uuid, pid):
-            if said is not None:
-                return said.strip() == TOLD
+        with closing(_outputs(context, uuid, pid)) as answers:
+            for said in answers:
+                if said is not None:
+                    return said.strip() == TOLD
     except Absent:
         raise
     except (DriverError, KeyError, TypeError, ValueError):
@@ -207,7 +208,7 @@ def _has_hooks(context: Context, uuid: str) -> bool:
     return False
 
 
-def _outputs(context: Context, uuid: str, pid: int) -> Iterator[bytes | None]:
+def _outputs(context: Context, uuid: str, pid: int) -> Generator[bytes | None, None, None]:
     """Yield what a short command in the guest has written, or None while it runs; for as long as an answer may take."""
     wakeups = context.ports.signals.open(context.ports.hypervisor, uuid, "")
     try:

@@ -13,7 +13,7 @@ from typing import Final
 from uuid import uuid4
 
 from vmhost.drivers.files import make_directory, os_errors, read_state, sync_directory, write_atomically, write_state
-from vmhost.drivers.repository import places, readme
+from vmhost.drivers.repository import manifest, places, readme
 from vmhost.model.errors import Absent, AlreadyThere, DamagedData, DriverError, Refused
 from vmhost.model.points import RepositoryId
 
@@ -121,11 +121,11 @@ def id_at(place: Path) -> str:
 
 
 def readme_is_ours(place: Path) -> bool:
-    """Whether the README is as its repository was made with it."""
+    """Whether the README is the file that its repository was made with, not a link to one that says the same."""
     wanted = read_state(place / places.FORMAT, newest=MAJOR).data.get("readme")
     try:
-        return hashlib.sha256((place / places.README).read_bytes()).hexdigest() == wanted
-    except OSError:
+        return hashlib.sha256(manifest.read_text(place / places.README).encode()).hexdigest() == wanted
+    except DamagedData:
         return False
 
 
