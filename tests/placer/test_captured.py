@@ -39,7 +39,7 @@ def host_of(name: str) -> Host:
 
 
 def test_every_machine_is_there_and_says_how_it_was_made() -> None:
-    assert NAMES == ["one-socket", "two-sockets"]
+    assert NAMES == ["asymmetric", "offline-and-isolated", "one-socket", "two-sockets"]
     for name in NAMES:
         head = (CAPTURED / f"{name}.txt").read_text().splitlines()[:4]
         assert head[0].startswith(f"# Made by scripts/captured-hosts {name}")
@@ -63,6 +63,22 @@ def test_two_sockets_with_threads_and_hugepages() -> None:
     assert [cell.pages_of(MIB2) for cell in found.cells] == [Pages(MIB2, 64, 64), Pages(MIB2, 32, 32)]
 
 
+def test_offline_and_isolated_pcpus() -> None:
+    found = topology("offline-and-isolated")
+    assert found.online == frozenset(range(16)) - {5, 12}
+    assert found.isolated == {2, 3, 10, 11}
+    assert {frozenset({4}), frozenset({13})} <= set(found.cores()), "the other thread of their cores is off"
+
+
+def test_cells_of_different_size() -> None:
+    found = topology("asymmetric")
+    assert [len(cell.cpus) for cell in found.cells] == [2, 10, 0]
+    sizes = [cell.memory for cell in found.cells]
+    assert sizes == sorted(sizes, reverse=True), (
+        "the cell with the fewest pCPUs has most of the memory, one has nothing else"
+    )
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_guests_are_placed_there_and_no_pcpu_is_given_away_twice(name: str) -> None:
     host = host_of(name)
@@ -82,4 +98,4 @@ def test_guests_are_placed_there_and_no_pcpu_is_given_away_twice(name: str) -> N
     assert all(cpus and cpus <= observed.topology.online for cpus in exclusive.values())
     for core in observed.topology.cores():
         assert not (core & exclusive["a"]) or not (core & (exclusive["b"] | exclusive["d"]))
-    assert found.fits[0].count > 0 or name == "one-socket"
+    assert found.fits[0].count > 0 or "of memory" in found.fits[0].then
