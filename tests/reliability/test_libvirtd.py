@@ -12,8 +12,11 @@ import pytest
 from tests.labfixture import InLab
 from tests.reliability.scene import ALL, apply, just_before, look, remove, site_file, started, told, vmhost
 from vmhost.cli import diagnostics
+from vmhost.engine.waves import in_waves
 from vmhost.model.errors import ApplyError, Unreachable
+from vmhost.model.events import Event, StepStarted
 from vmhost.ops.host import Host
+from vmhost.ops.sites import load_site
 
 pytestmark = pytest.mark.lab
 
@@ -49,13 +52,41 @@ def test_every_command_says_that_libvirtd_is_stopped(real: Host, lab: InLab, tmp
 
 
 def test_a_restart_between_any_two_steps_goes_unnoticed(real: Host, lab: InLab, tmp_path: Path) -> None:
-    """By turns it is ended in order and by SIGKILL."""
-    site = site_file(tmp_path, "shop", "web")
-    for method, kill in zip(CALLS, cycle([True, False]), strict=False):
-        apply(just_before(real, "hypervisor", method, partial(lab.restart_libvirtd, kill=kill)), site)
+    """By turns it is ended in order and by SIGKILL; steps that go side by side have nothing between them."""
+    site = load_site(site_file(tmp_path, "shop", "web"))
+    waves = list(in_waves(real.plan(site).plan.steps))
+    assert len(waves) > 2
+    for wave, kill in zip(waves, cycle([True, False]), strict=False):
+
+        def restart(event: Event, wave: range = wave, kill: bool = kill) -> None:
+            if isinstance(event, StepStarted) and event.number == wave[0] + 1:
+                lab.restart_libvirtd(kill=kill)
+
+        real.apply(real.plan(site), on_event=restart)
         assert lab.virsh("domstate", "web").text.strip() == "running"
         remove(real, "web")
     assert "web" not in lab.virsh("list", "--all", "--name").text
+
+
+@pytest.mark.parametrize("method", ["create_volume", "upload_volume", "define"])
+def test_a_restart_among_steps_side_by_side_is_unnoticed_or_undone(
+    real: Host, lab: InLab, tmp_path: Path, method: str
+) -> None:
+    before = look(real)
+    site = site_file(tmp_path, "shop", "web")
+    failed: ApplyError | None = None
+    try:
+        apply(just_before(real, "hypervisor", method, partial(lab.restart_libvirtd, kill=True)), site)
+    except ApplyError as error:
+        failed = error
+    if failed is not None:
+        assert isinstance(failed.__cause__, Unreachable)
+        assert failed.leftovers == ()
+    else:
+        assert lab.virsh("domstate", "web").text.strip() == "running"
+        remove(real, "web")
+    assert look(real) == before
+    assert not real.interrupted()
 
 
 @pytest.mark.parametrize("method", CALLS)
