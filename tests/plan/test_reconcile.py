@@ -8,7 +8,7 @@ import pytest
 
 from vmhost.model.points import Bitmap, Checkpoint, Point, PointDisk, PointRef, RepositoryId, Tracking
 from vmhost.plan import reconcile
-from vmhost.plan.reconcile import decide
+from vmhost.plan.reconcile import decide, next_generation, point_id
 
 REPOSITORY = RepositoryId("/backups", "0123abcd-0000-4000-8000-000000000000", "thishost")
 DISKS = (
@@ -84,3 +84,17 @@ def test_a_chain_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reconcile, "LONGEST", 2)
     assert because() == ""
     assert "2 points lie on one full copy" in because(points=(*POINTS, point(3, parent="p2")), tracking=tracking(3))
+
+
+def test_a_number_is_not_used_again_though_its_point_came_to_nothing() -> None:
+    def orphan(number: int) -> Tracking:
+        return Tracking(bitmaps=(Bitmap("/disks/root", f"{CHECKPOINT}{point_id('20261119T220000Z', number)}"),))
+
+    def number(tracked: Tracking, taken: str = "20261119T220000Z") -> int:
+        return next_generation(POINTS, REPOSITORY, tracked, taken)
+
+    assert number(Tracking()) == 3
+    assert number(orphan(3)) == 4
+    assert number(orphan(4)) == 3
+    assert number(orphan(3), taken="20261119T220001Z") == 3
+    assert next_generation((), REPOSITORY, Tracking(), "20261119T220000Z") == 1

@@ -29,7 +29,7 @@ from vmhost.model.snapsteps import Freeze, SeeThawed, Thaw
 from vmhost.model.steps import Step
 from vmhost.model.units import format_size
 from vmhost.plan.delete import find
-from vmhost.plan.reconcile import Decision, checkpoint_name, decide, prefix_of
+from vmhost.plan.reconcile import Decision, checkpoint_name, decide, next_generation, point_id, prefix_of
 from vmhost.plan.snapshots import FREEZE
 from vmhost.render.backup import checkpoint_xml, pull_xml, push_xml
 from vmhost.render.document import read
@@ -134,9 +134,9 @@ def _draft(request: BackupRequest) -> _Draft:
     decision = decide(
         request.points, request.repository, request.tracking, disks, running=domain.active, full=request.full
     )
-    own = [point.generation for point in request.points if point.ref.host == request.repository.host]
-    generation = max(own, default=0) + 1
-    ref = PointRef(request.repository.path, request.repository.host, domain.uuid, f"{request.taken}-{generation:06d}")
+    generation = next_generation(request.points, request.repository, request.tracking, request.taken)
+    point = point_id(request.taken, generation)
+    ref = PointRef(request.repository.path, request.repository.host, domain.uuid, point)
     draft = _Draft(request, domain, disks, others, decision, ref, generation)
     _check_room(draft)
     return draft

@@ -36,6 +36,24 @@ def prefix_of(repository: RepositoryId) -> str:
     return f"{CHECKPOINT_PREFIX}{repository.id[:8]}-"
 
 
+def point_id(taken: str, generation: int) -> str:
+    """Return the id of a point: when it was taken, and which of its guest's it is."""
+    return f"{taken}-{generation:06d}"
+
+
+def next_generation(points: Sequence[Point], repository: RepositoryId, tracking: Tracking, taken: str) -> int:
+    """Return the number of the next point of a guest.
+
+    It follows those that are there, and passes over those that were begun in the same second and came to nothing: QEMU
+    may have kept a bitmap of that name.
+    """
+    used = {checkpoint.name for checkpoint in tracking.checkpoints} | {bitmap.name for bitmap in tracking.bitmaps}
+    number = max((point.generation for point in points if point.ref.host == repository.host), default=0) + 1
+    while checkpoint_name(repository, point_id(taken, number)) in used:
+        number += 1
+    return number
+
+
 def decide(
     points: Sequence[Point],
     repository: RepositoryId,
