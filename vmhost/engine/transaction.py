@@ -12,6 +12,7 @@ from vmhost.engine.context import Context
 from vmhost.engine.execute import execute, undo
 from vmhost.engine.leftovers import leftover
 from vmhost.engine.record import Record
+from vmhost.engine.together import awaited, side_by_side
 from vmhost.engine.waves import AT_ONCE, in_waves
 from vmhost.model.errors import AlreadyThere, ApplyError, Cancelled, GuestError, PartlyDone, VmhostError
 from vmhost.model.events import StepDone, StepFailed, StepStarted, Undone
@@ -75,7 +76,7 @@ class Transaction:
         failures: dict[str, VmhostError] = {}
         with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="await") as pool:
             try:
-                for failed in pool.map(lambda pair: self._chain(*pair), chains.items()):
+                for failed in side_by_side(pool, lambda pair: self._chain(*pair), chains.items()):
                     failures.update(failed)
             except KeyboardInterrupt:
                 self._stop.set()
@@ -97,7 +98,7 @@ class Transaction:
 
     def _ended(self, number: int, future: Future[tuple[str, float]]) -> Exception | None:
         try:
-            told, seconds = future.result()
+            told, seconds = awaited(future)
             self._finished(number, self.plan.steps[number], told, seconds)
         except Exception as error:  # noqa: BLE001 - the caller puts the host back
             return error

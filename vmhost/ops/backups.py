@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmhost.engine.observe import observe
+from vmhost.engine.together import side_by_side
 from vmhost.model.backupsteps import PinPoint
 from vmhost.model.errors import (
     Cancelled,
@@ -128,7 +129,9 @@ class Backups:
                 (first, *self.run(chosen, full=full, repository=repository, on_event=on_event)) if chosen else (first,)
             )
         with ThreadPoolExecutor(max(1, at_once), thread_name_prefix="backup") as pool:
-            return tuple(pool.map(lambda name: self._one(name, full, repository, on_event, cancelled), chosen))
+            return tuple(
+                side_by_side(pool, lambda name: self._one(name, full, repository, on_event, cancelled), chosen)
+            )
 
     def _one(
         self,

@@ -9,6 +9,7 @@ from shlex import quote
 from typing import Final, Literal
 
 from vmhost.engine.observe import observe
+from vmhost.engine.together import side_by_side
 from vmhost.model.errors import (
     ApplyError,
     Cancelled,
@@ -113,7 +114,7 @@ def power_all(
         return PowerResult(name, f"{action} done in {outcome.total_seconds:.1f} s")
 
     with ThreadPoolExecutor(min(AT_ONCE, len(proposals) or 1), thread_name_prefix="power") as pool:
-        return tuple(pool.map(one, proposals))
+        return tuple(side_by_side(pool, one, proposals))
 
 
 def _plain(error: VmhostError) -> VmhostError:
