@@ -114,8 +114,6 @@ ARGV = ["/opt/a b/vmhost", "nightly", "run", "--keep", "daily=7"]
 
 
 def test_systemd_reads_the_units(tmp_path: Path) -> None:
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("there is no systemd-analyze here")
     found = units(["/bin/true", *ARGV[1:], "50%", "$x"], "22:00", "logger 'the night failed' \"$HOSTNAME\"")
     assert set(found) == {SERVICE, TIMER, FAILED}
     for name, text in found.items():

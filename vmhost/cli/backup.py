@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmhost.cli import diagnostics
-from vmhost.cli.common import interruptible, open_host, settle, tell, yes_option
+from vmhost.cli.common import dry_run_option, interruptible, open_host, settle, tell, yes_option
 from vmhost.cli.output import DOCUMENTS, emit, format_option, names, show, table
 from vmhost.cli.prune import prune
 from vmhost.cli.site import carry_out, show_plan
@@ -162,7 +162,7 @@ def _verdict(item: Verified) -> list[tuple[str, ...]]:
 @click.option("--site", type=click.Path(), metavar="FILE", help="With --as: the site file with the networks.")
 @click.option("--allow-stop", is_flag=True, help="A running guest may be shut down, and is started afterwards.")
 @click.option("--power-off", is_flag=True, help="A running guest may be powered off, and is started afterwards.")
-@click.option("--dry-run", is_flag=True, help="Show the plan and end.")
+@dry_run_option
 @yes_option
 @repository_option
 @format_option
@@ -201,7 +201,7 @@ def restore(
 
 @backup.command()
 @click.argument("guest")
-@click.option("--dry-run", is_flag=True, help="Show the plan and end.")
+@dry_run_option
 @yes_option
 @format_option
 @click.pass_context
@@ -217,7 +217,7 @@ def confirm(ctx: click.Context, guest: str, yes: bool, dry_run: bool, output: st
 @click.argument("guest")
 @click.option("--point", required=True, metavar="POINT", help="Its id or time, or how these begin; latest.")
 @click.option("--off", is_flag=True, help="Unpin it.")
-@click.option("--dry-run", is_flag=True, help="Show the plan and end.")
+@dry_run_option
 @yes_option
 @repository_option
 @format_option

@@ -40,6 +40,11 @@ def yes_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--yes", is_flag=True, help="Do it without asking.")(function)
 
 
+def dry_run_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--dry-run``."""
+    return click.option("--dry-run", is_flag=True, help="Show the plan and end.")(function)
+
+
 def consent(yes: bool, question: str) -> bool:
     """Return whether the person agrees.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vmhost.cli import diagnostics
-from vmhost.cli.common import consent, interruptible, open_host, settle, tell, yes_option
+from vmhost.cli.common import consent, dry_run_option, interruptible, open_host, settle, tell, yes_option
 from vmhost.cli.guestform import create, resize
 from vmhost.cli.nics import attach, detach
 from vmhost.cli.output import DOCUMENTS, emit, format_option, show, table
@@ -190,7 +190,7 @@ def autostart(ctx: click.Context, names: tuple[str, ...], off: bool) -> int:
 @NAMES
 @click.option("--power-off", is_flag=True, help="A running guest may be powered off.")
 @click.option("--disks", is_flag=True, help="Delete its disks too, for good.")
-@click.option("--dry-run", is_flag=True, help="Show the plan and end.")
+@dry_run_option
 @yes_option
 @format_option
 @click.pass_context

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import click
 
-from vmhost.cli.common import open_host, settle, yes_option
+from vmhost.cli.common import dry_run_option, open_host, settle, yes_option
 from vmhost.cli.output import format_option
 from vmhost.model.errors import Fault, SpecError, UsageError
 from vmhost.model.permit import Permit
 from vmhost.model.units import parse_size
-
-PLAN_ONLY = click.option("--dry-run", is_flag=True, help="Show the plan and end.")
 
 
 @click.command()
@@ -21,7 +19,7 @@ PLAN_ONLY = click.option("--dry-run", is_flag=True, help="Show the plan and end.
 @click.option("--disk", default="10G", show_default=True, help="Size of its root disk.")
 @click.option("--network", default="user", show_default=True, help="A bridge of this host, user (QEMU's own) or none.")
 @click.option("--address", default="", help="An address of the bridge's subnet, auto, dhcp or none.")
-@PLAN_ONLY
+@dry_run_option
 @yes_option
 @format_option
 @click.pass_context
@@ -46,7 +44,7 @@ def create(ctx: click.Context, /, dry_run: bool, yes: bool, output: str, **wish:
 @click.option("--cpus", type=click.IntRange(1, 710), help="vCPUs.")
 @click.option("--memory", help="Memory, as 512M or 4G.")
 @click.option("--allow-stop", is_flag=True, help="Restart it now if it runs; otherwise it has them at its next boot.")
-@PLAN_ONLY
+@dry_run_option
 @yes_option
 @format_option
 @click.pass_context

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from vmhost.cli import diagnostics
-from vmhost.cli.common import open_host, settle, yes_option
+from vmhost.cli.common import dry_run_option, open_host, settle, yes_option
 from vmhost.cli.netguards import guards
 from vmhost.cli.netverify import verify
 from vmhost.cli.netvlan import vlan
@@ -61,7 +61,7 @@ def plan_(ctx: click.Context, site: str, prune: tuple[str, ...], output: str, ex
 )
 @click.option("--prune", multiple=True, metavar="BRIDGE", help="Remove this bridge, which left the site.")
 @yes_option
-@click.option("--dry-run", is_flag=True, help="Show the plan and end.")
+@dry_run_option
 @format_option
 @click.pass_context
 def apply_(

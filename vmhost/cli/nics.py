@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vmhost.cli.common import open_host, settle, yes_option
-from vmhost.cli.guestform import PLAN_ONLY
+from vmhost.cli.common import dry_run_option, open_host, settle, yes_option
 from vmhost.cli.output import format_option
 from vmhost.model.permit import Permit
 
@@ -33,7 +32,7 @@ ALLOW_STOP = click.option("--allow-stop", is_flag=True, help="Restart it now if 
 @click.option("--isolated", is_flag=True, help="Let it exchange nothing with other isolated NICs.")
 @click.option("--spoofing", type=click.Choice(("allowed", "refused")), help="What it says in the name of others.")
 @ALLOW_STOP
-@PLAN_ONLY
+@dry_run_option
 @yes_option
 @format_option
 @click.pass_context
@@ -62,7 +61,7 @@ def attach(
 @click.argument("nic")
 @SITE
 @ALLOW_STOP
-@PLAN_ONLY
+@dry_run_option
 @yes_option
 @format_option
 @click.pass_context

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from vmhost.cli.common import open_host, settle, yes_option
+from vmhost.cli.common import dry_run_option, open_host, settle, yes_option
 from vmhost.cli.output import DOCUMENTS, emit, format_option, names, table
 from vmhost.model.errors import UsageError
 from vmhost.model.permit import Permit
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--request", type=float, help="pCPUs that it is sure to get.")
 @click.option("--shares", type=int, help="Its weight among guests that want more than there is.")
 @click.option("--allow-stop", is_flag=True, help="Restart it now if it runs and that is needed.")
-@click.option("--dry-run", is_flag=True, help="Show the plan and end.")
+@dry_run_option
 @yes_option
 @format_option
 @click.pass_context

@@ -7,7 +7,7 @@ import sys
 import click
 
 from vmhost.cli import diagnostics
-from vmhost.cli.common import consent, interruptible, open_host, settle, tell, yes_option
+from vmhost.cli.common import consent, dry_run_option, interruptible, open_host, settle, tell, yes_option
 from vmhost.model.errors import UsageError
 from vmhost.model.services import Rolling
 from vmhost.model.text import sanitize
@@ -24,7 +24,7 @@ COUNT = click.IntRange(1, 1000)
 @click.option("--max-unavailable", default=1, show_default=True, type=COUNT, help="Guests that may be away at once.")
 @click.option("--rollback-on-failure", is_flag=True, help="Take everything back when one fails.")
 @click.option("--back", is_flag=True, help="Take the last roll back, also one that was interrupted.")
-@click.option("--dry-run", is_flag=True, help="Show the plan and end.")
+@dry_run_option
 @yes_option
 @click.pass_context
 def roll(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmhost.cli import diagnostics
-from vmhost.cli.common import consent, interruptible, open_host, settle, tell, yes_option
+from vmhost.cli.common import consent, dry_run_option, interruptible, open_host, settle, tell, yes_option
 from vmhost.cli.output import DOCUMENTS, emit, format_option, names
 from vmhost.model.permit import Permit
 from vmhost.model.text import sanitize
@@ -86,7 +86,7 @@ def show_plan(output: str, proposal: Proposal) -> None:
 @click.argument("site", type=click.Path())
 @permit_options
 @yes_option
-@click.option("--dry-run", is_flag=True, help="Show the plan and end.")
+@dry_run_option
 @format_option
 @click.pass_context
 def apply(ctx: click.Context, /, site: str, output: str, yes: bool, dry_run: bool, **flags: Any) -> int:

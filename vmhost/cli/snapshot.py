@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from vmhost.cli.common import open_host, settle, yes_option
+from vmhost.cli.common import dry_run_option, open_host, settle, yes_option
 from vmhost.cli.output import format_option, show
 from vmhost.cli.site import carry_out
 from vmhost.model.errors import UsageError
@@ -45,9 +45,6 @@ def _cells(row: SnapshotRow) -> tuple[str, ...]:
         format_size(row.size),
         f"{row.state}, present" if row.present else row.state,
     )
-
-
-dry_run_option = click.option("--dry-run", is_flag=True, help="Show the plan and end.")
 
 
 @snapshot.command()

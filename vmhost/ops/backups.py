@@ -19,7 +19,6 @@ from vmhost.model.errors import (
     DamagedData,
     DriverError,
     NotFound,
-    PartlyDone,
     VmhostError,
 )
 from vmhost.model.events import Event, Progress
@@ -27,6 +26,7 @@ from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.points import Damage, Point, RepositoryId
 from vmhost.model.reservations import iso
 from vmhost.model.retention import Keep
+from vmhost.ops import outcomes
 from vmhost.ops.apply import apply_proposal
 from vmhost.ops.jobs import Job
 from vmhost.ops.proposals import Proposal
@@ -122,16 +122,17 @@ class Backups:
         :param names: empty: all guests of vmhost.
         """
         chosen = list(dict.fromkeys(names)) or [row.name for row in self._host.guests() if row.site]
-        if chosen and not self.repository(repository).known:
-            # Two guests would both make it: let the first one do so.
-            first, chosen = self._one(chosen[0], full, repository, on_event, cancelled), chosen[1:]
-            return (
-                (first, *self.run(chosen, full=full, repository=repository, on_event=on_event)) if chosen else (first,)
-            )
+        results: list[BackupResult] = []
+
+        def one(name: str) -> BackupResult:
+            return self._one(name, full, repository, on_event, cancelled)
+
+        while chosen and not self.repository(repository).known:
+            # Several guests would all make it: they go one by one until it is there.
+            results.append(one(chosen.pop(0)))
         with ThreadPoolExecutor(max(1, at_once), thread_name_prefix="backup") as pool:
-            return tuple(
-                side_by_side(pool, lambda name: self._one(name, full, repository, on_event, cancelled), chosen)
-            )
+            results += side_by_side(pool, one, chosen)
+        return tuple(results)
 
     def _one(
         self,
@@ -321,16 +322,8 @@ def raise_failures(results: Sequence[BackupResult]) -> None:
 
     :raises VmhostError: the only failure; :raises Cancelled: some were cancelled; :raises PartlyDone: some failed.
     """
-    failures = {result.name: result.error for result in results if result.error}
-    if not failures:
-        return
-    if any(isinstance(error, Cancelled) for error in failures.values()):
-        text = f"cancelled; {len(failures)} of {len(results)} guests have no new point"
-        raise Cancelled(text, hint="vmhost backup list")
-    if len(results) == 1:
-        raise next(iter(failures.values()))
-    text = f"{len(failures)} of {len(results)} guests have no new point"
-    raise PartlyDone(text, failures=failures, hint="vmhost backup list")
+    without = "have no new point"
+    outcomes.raise_failures(results, failed=without, cancelled=without, hint="vmhost backup list")
 
 
 def raise_damages(found: Sequence[Verified], more: Sequence[Damage]) -> None:

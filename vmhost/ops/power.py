@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from shlex import quote
 from typing import Final, Literal
 
 from vmhost.engine.observe import observe
 from vmhost.engine.together import side_by_side
 from vmhost.model.errors import (
     ApplyError,
-    Cancelled,
     GuestError,
-    NotFound,
-    PartlyDone,
     Protected,
-    Refused,
     VmhostError,
 )
 from vmhost.model.events import Event
@@ -25,11 +20,12 @@ from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.spec import HostSpec
 from vmhost.model.steps import DiscardManagedSave, PowerOff, SetAutostart, ShutDown, StartDomain, Step
+from vmhost.ops import outcomes
 from vmhost.ops.apply import apply_proposal
 from vmhost.ops.hostfile import host_spec
 from vmhost.ops.proposals import Proposal
 from vmhost.plan.admission import against_start
-from vmhost.plan.delete import find
+from vmhost.plan.found import find, find_ours
 from vmhost.plan.request import raise_all
 from vmhost.plan.tuning import check_start
 from vmhost.ports import Ports
@@ -55,7 +51,7 @@ def plan_power(name: str, action: Action, observed: Observed, *, timeout: float,
     :raises NotFound: no such guest; :raises Refused: it is foreign; :raises Protected: it is protected, and would
         be powered off or lose its saved memory.
     """
-    domain = _ours(name, observed)
+    domain = find_ours(name, observed)
     off = action == "power-off" and domain.active
     discards = action == "start" and discard_saved and domain.raw.managed_save
     if (off or discards) and domain.metadata and domain.metadata.protect:
@@ -129,15 +125,7 @@ def raise_failures(results: Sequence[PowerResult]) -> None:
 
     :raises VmhostError: the only failure; :raises Cancelled: some were cancelled; :raises PartlyDone: some failed.
     """
-    failures = {result.name: result.error for result in results if result.error}
-    if not failures:
-        return
-    if any(isinstance(error, Cancelled) for error in failures.values()):
-        text = f"cancelled; {len(failures)} of {len(results)} guests stay as they were: {', '.join(failures)}"
-        raise Cancelled(text, hint="vmhost guest list")
-    if len(results) == 1:
-        raise next(iter(failures.values()))
-    raise PartlyDone(f"{len(failures)} of {len(results)} guests failed", failures=failures, hint="vmhost guest list")
+    outcomes.raise_failures(results, failed="failed", cancelled="stay as they were", hint="vmhost guest list")
 
 
 def _proposal(
@@ -153,19 +141,6 @@ def _proposal(
         return plan(fresh)
 
     return Proposal(f"{action} {name}", plan(observed), again, locks_host=False)
-
-
-def _ours(name: str, observed: Observed) -> ObservedDomain:
-    domain = find(name, observed)
-    if domain is None:
-        raise NotFound("there is no such guest", subject=name, hint="vmhost guest list")
-    if domain.metadata is None:
-        raise Refused(
-            "this guest is foreign: vmhost does not change it", subject=name, hint=f"virsh dominfo {quote(domain.name)}"
-        )
-    if not domain.metadata.readable:
-        raise Refused("its metadata is newer than this vmhost", subject=name, hint="vmhost --version")
-    return domain
 
 
 def _steps(domain: ObservedDomain, action: Action, timeout: float, discard_saved: bool) -> tuple[list[Planned], str]:

@@ -11,7 +11,7 @@ from vmhost.engine.services.facts import Gatherer
 from vmhost.engine.services.line import Lines, LineState
 from vmhost.engine.services.probing import Looker, Patient
 from vmhost.model.errors import NotFound, Refused, Unreachable, UsageError, VmhostError
-from vmhost.model.services import DeployedService, Health, Look, ServiceRow, UnitFact
+from vmhost.model.services import DeployedService, Health, Look, ServiceDrift, ServiceRow, UnitFact
 from vmhost.model.spec.service import ServiceState
 from vmhost.ops.shell import session_to, ssh_target_of
 from vmhost.plan.servicedrift import service_drift
@@ -293,7 +293,7 @@ def _row_of(
     unit: UnitFact | None = None,
     looks: tuple[Look, ...] = (),
     health: Health = Health.UNKNOWN,
-    drift: tuple[object, ...] = (),
+    drift: tuple[ServiceDrift, ...] = (),
     error: str = "",
 ) -> ServiceRow:
     name = item.state.unit.name if item.state and item.state.unit else ""
@@ -310,7 +310,7 @@ def _row_of(
         since=since,
         health=health,
         looks=looks,
-        drift=drift,  # type: ignore[arg-type]
+        drift=drift,
         roll=deployed.roll,
         error=error,
     )

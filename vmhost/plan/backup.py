@@ -21,14 +21,14 @@ from vmhost.model.backupsteps import (
     PublishPoint,
 )
 from vmhost.model.domains import DiskFacts
-from vmhost.model.errors import Conflict, NoCapacity, NotFound, Refused
+from vmhost.model.errors import Conflict, NoCapacity, Refused
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.points import NewPoint, Point, PointDisk, PointRef, RepositoryId, Tracking
 from vmhost.model.snapsteps import Freeze, SeeThawed, Thaw
 from vmhost.model.steps import Step
 from vmhost.model.units import format_size
-from vmhost.plan.delete import find
+from vmhost.plan.found import find_ours
 from vmhost.plan.reconcile import Decision, checkpoint_name, decide, next_generation, point_id, prefix_of
 from vmhost.plan.snapshots import FREEZE
 from vmhost.render.backup import checkpoint_xml, pull_xml, push_xml
@@ -96,15 +96,7 @@ class _Draft:
 
 def guest_for_backup(name: str, observed: Observed) -> ObservedDomain:
     """Return a guest that may be backed up. :raises NotFound: there is none; :raises Refused: it is not ours."""
-    domain = find(name, observed)
-    if domain is None:
-        raise NotFound("there is no such guest", subject=name, hint="vmhost guest list")
-    if domain.metadata is None:
-        text = "this guest is foreign: a backup leaves a checkpoint in it, and vmhost does not change it"
-        raise Refused(text, subject=name, hint=f"virsh dominfo {quote(domain.name)}")
-    if not domain.metadata.readable:
-        raise Refused("its metadata is newer than this vmhost", subject=name, hint="vmhost --version")
-    return domain
+    return find_ours(name, observed, since="a backup leaves a checkpoint in it")
 
 
 def plan_backup(request: BackupRequest) -> Plan:

@@ -21,6 +21,7 @@ from vmhost.model.steps import (
     UndefineDomain,
 )
 from vmhost.plan.addresses import give_up_addresses
+from vmhost.plan.found import find
 from vmhost.plan.links import bridge_alias, idle_bridges
 from vmhost.plan.network import forget
 from vmhost.plan.reach import unused_access
@@ -75,11 +76,6 @@ def plan_delete(
         (*(step for part in parts for step in part.after), *last),
         tuple(note for part in parts for note in part.notes),
     )
-
-
-def find(name: str, observed: Observed) -> ObservedDomain | None:
-    """Return the domain of that name or UUID, or None."""
-    return next((domain for domain in observed.domains if name in (domain.name, domain.uuid)), None)
 
 
 def against(name: str, domain: ObservedDomain | None, permit: Permit) -> list[Refusal]:

@@ -26,6 +26,7 @@ from vmhost.model.guestops import (
     RemoveUser,
     SetOwnership,
     SetSysctl,
+    Verb,
 )
 from vmhost.model.services import GuestFacts, PathFact
 from vmhost.model.spec.service import DirectorySpec, FileState, UnitSpec
@@ -76,8 +77,8 @@ def settling(plan: GuestPlan, wanted: Desired, facts: GuestFacts) -> tuple[Guest
     reload = (ReloadUnits(),) if any(isinstance(step.do, ReloadUnits) for step in plan.steps) else ()
     if fact is None or not fact.there:
         return reload
-    verb: ActOnUnit = ActOnUnit(unit.name, "restart" if fact.active == "active" else "stop")
-    return (*reload, verb)
+    act = ActOnUnit(unit.name, "restart" if fact.active == "active" else "stop")
+    return (*reload, act)
 
 
 def _packages(draft: _Draft) -> None:
@@ -275,8 +276,9 @@ def _run(draft: _Draft, unit: UnitSpec, *, active: bool) -> None:
     after = {file.after for file in draft.changed}
     if not active or draft.installs:
         # What a package starts by itself has not read our files yet.
-        verb, why = ("restart", "start with all of this") if draft.installs else ("start", "start")
-        draft.add(ActOnUnit(unit.name, verb), (), f"unit {unit.name}: {why}")  # type: ignore[arg-type]
+        verb: Verb = "restart" if draft.installs else "start"
+        why = "start with all of this" if draft.installs else "start"
+        draft.add(ActOnUnit(unit.name, verb), (), f"unit {unit.name}: {why}")
     elif "restart" in after:
         draft.add(ActOnUnit(unit.name, "restart"), (), f"unit {unit.name}: restart, since its files changed")
     elif "reload" in after:

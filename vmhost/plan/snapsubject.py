@@ -11,7 +11,7 @@ from vmhost.model.plan import Change, Planned
 from vmhost.model.snapshots import KeptDisk, Snapshot, Snapshots
 from vmhost.model.snapsteps import KeepSnapshots
 from vmhost.model.steps import Step
-from vmhost.plan.delete import find
+from vmhost.plan.found import find_ours
 from vmhost.plan.request import NotFound, Refused
 from vmhost.render.parse.domain import DISK_ALIAS, parse_domain
 from vmhost.render.parse.snapshots import parse_snapshots
@@ -89,14 +89,9 @@ def look(name: str, observed: Observed) -> Subject:
     :raises NotFound: no such guest; :raises Refused: nothing of it may be changed, or a disk is of a kind without
         snapshots.
     """
-    domain = find(name, observed)
-    if domain is None:
-        raise NotFound("there is no such guest", subject=name, hint="vmhost guest list")
-    if domain.metadata is None:
-        text = "this guest is foreign: vmhost does not change it"
-        raise Refused(text, subject=name, hint=f"virsh snapshot-list {quote(domain.name)}")
+    domain = find_ours(name, observed)
     snapshots = parse_snapshots(domain.raw.xml)
-    if not domain.metadata.readable or not snapshots.readable:
+    if not snapshots.readable:
         raise Refused("its metadata is newer than this vmhost", subject=name, hint="vmhost --version")
     if domain.raw.snapshots:
         text = f"it has {domain.raw.snapshots} snapshots that others made with libvirt; the two kinds do not mix"

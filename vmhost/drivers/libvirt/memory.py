@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
-from typing import Any, Final
+from typing import Any
 
 import libvirt
 from lxml import etree
 
-from vmhost.model.errors import Absent, AlreadyThere, Unreachable
+from vmhost.drivers.libvirt.unplugging import await_gone
+from vmhost.model.errors import Absent, AlreadyThere
 
 Domain = Any  # libvirt.virDomain
-
-_LOOK_AGAIN: Final = 0.2
 
 
 def plug(domain: Domain, alias: str, size: int) -> None:
@@ -38,12 +36,7 @@ def unplug(domain: Domain, alias: str, timeout: float) -> None:
     if element is None:
         raise Absent(f"it has no memory module {alias}", subject=domain.name(), hint=f"virsh dumpxml {domain.name()}")
     domain.detachDeviceFlags(etree.tostring(element, encoding="unicode"), libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    deadline = time.monotonic() + timeout
-    while _find(domain, alias) is not None:
-        if time.monotonic() >= deadline:
-            text = f"the guest has not let go of memory module {alias} in {timeout:g} s"
-            raise Unreachable(text, subject=domain.name(), retryable=True)
-        time.sleep(_LOOK_AGAIN)
+    await_gone(domain, lambda: _find(domain, alias) is not None, f"memory module {alias}", timeout)
 
 
 def _find(domain: Domain, alias: str) -> etree._Element | None:

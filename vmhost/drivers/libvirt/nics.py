@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from copy import deepcopy
-from typing import Any, Final
+from typing import Any
 
 import libvirt
 from lxml import etree
 
-from vmhost.model.errors import Absent, AlreadyThere, Unreachable
+from vmhost.drivers.libvirt.unplugging import await_gone
+from vmhost.model.errors import Absent, AlreadyThere
 
 Domain = Any  # libvirt.virDomain
-
-_LOOK_AGAIN: Final = 0.2
 
 
 def plug(domain: Domain, xml: str) -> None:
@@ -30,12 +28,7 @@ def unplug(domain: Domain, mac: str, timeout: float) -> None:
     :raises Absent: there is none of that MAC. :raises Unreachable: the guest has not let go of it in time.
     """
     domain.detachDeviceFlags(_text(_there(domain, mac)), libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    deadline = time.monotonic() + timeout
-    while _find(domain, mac) is not None:
-        if time.monotonic() >= deadline:
-            text = f"the guest has not let go of NIC {mac} in {timeout:g} s"
-            raise Unreachable(text, subject=domain.name(), retryable=True)
-        time.sleep(_LOOK_AGAIN)
+    await_gone(domain, lambda: _find(domain, mac) is not None, f"NIC {mac}", timeout)
 
 
 def set_link(domain: Domain, mac: str, *, up: bool) -> None:

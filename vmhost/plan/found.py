@@ -1,0 +1,31 @@
+"""A guest by its name, and whether it is one that vmhost may change."""
+
+from __future__ import annotations
+
+from shlex import quote
+
+from vmhost.model.observed import Observed, ObservedDomain
+from vmhost.plan.request import NotFound, Refused
+
+
+def find(name: str, observed: Observed) -> ObservedDomain | None:
+    """Return the domain of that name or UUID, or None."""
+    return next((domain for domain in observed.domains if name in (domain.name, domain.uuid)), None)
+
+
+def find_ours(name: str, observed: Observed, *, since: str = "") -> ObservedDomain:
+    """Return a guest of vmhost.
+
+    :param since: why even this would change it, where that is not plain.
+    :raises NotFound: there is none of that name or UUID; :raises Refused: it is foreign, or made by a newer vmhost.
+    """
+    domain = find(name, observed)
+    if domain is None:
+        raise NotFound("there is no such guest", subject=name, hint="vmhost guest list")
+    if domain.metadata is None:
+        hint = f"virsh dominfo {quote(domain.name)}"
+        text = f"this guest is foreign: {f'{since}, and ' if since else ''}vmhost does not change it"
+        raise Refused(text, subject=name, hint=hint)
+    if not domain.metadata.readable:
+        raise Refused("its metadata is newer than this vmhost", subject=name, hint="vmhost --version")
+    return domain
