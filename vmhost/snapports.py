@@ -15,7 +15,9 @@ class DomainDisks(Protocol):
     def create_volume(self, pool: str, xml: str) -> None: ...
     def resize_volume(self, pool: str, name: str, capacity: int) -> None: ...
     def delete_volume(self, pool: str, name: str) -> None:
-        """Delete; waits for a volume that is still being built by a call whose client died."""
+        """Delete; waits for a volume that is still being built by a call whose client died. One that a running guest
+        has open, as its own or below its own, stays.
+        """
 
     def resize_disk(self, uuid: str, source: str, capacity: int) -> None: ...
     def snapshot_disks(self, uuid: str, files: Mapping[str, str]) -> None:

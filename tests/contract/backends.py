@@ -29,7 +29,7 @@ CANNOT = {
 LACKS = {
     # Behind calls that it has, the test driver makes no files, asks no guest and reports no guests' capabilities.
     "fake": frozenset({"files"}),
-    "test": frozenset({"domain capabilities", "files", "guests that decide", "counters"}),
+    "test": frozenset({"domain capabilities", "files", "guests that decide", "counters", "locks on images"}),
     "libvirt": frozenset[str](),
 }
 

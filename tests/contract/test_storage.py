@@ -125,6 +125,27 @@ def test_a_volume_that_a_running_guest_has_open_grows_only_if_nothing_locks_it(
         backend.hypervisor.resize_volume(pool, "disk", 8 * MIB)
 
 
+def test_a_volume_that_a_running_guest_has_open_is_not_deleted(backend: Backend) -> None:
+    """Nor is what it lies on."""
+    pool = backend.pool()
+    backend.hypervisor.create_volume(pool, volume_xml("below", MIB))
+    below = fromstring(backend.volumes(pool)["below"]).findtext("target/path") or ""
+    backend.hypervisor.create_volume(pool, volume_xml("disk", MIB, backing=below))
+    path = fromstring(backend.volumes(pool)["disk"]).findtext("target/path")
+    disk = f"<driver name='qemu' type='qcow2'/><source file='{path}'/><target dev='vda' bus='virtio'/>"
+    uuid = backend.defined(devices=f"<disk type='file' device='disk'>{disk}</disk>").uuid
+    backend.hypervisor.start(uuid)
+    if not backend.lacks("locks on images"):
+        for name in ("disk", "below"):
+            with pytest.raises(DriverError, match="has this volume open"):
+                backend.hypervisor.delete_volume(pool, name)
+        assert set(backend.volumes(pool)) == {"below", "disk"}
+    backend.hypervisor.power_off(uuid)
+    for name in ("disk", "below"):
+        backend.hypervisor.delete_volume(pool, name)
+    assert backend.volumes(pool) == {}
+
+
 def test_a_volume_is_written(backend: Backend) -> None:
     pool = backend.pool()
     data = bytes(range(256)) * 8192

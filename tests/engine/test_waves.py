@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -102,3 +104,41 @@ def test_a_journal_is_durable_before_any_of_them_begins() -> None:
 
     run(replace(fake.ports, hypervisor=Looking(fake.hypervisor)), planned(volume("a"), volume("b")))
     assert seen == [2, 2]
+
+
+class Interrupting(Meeting):
+    """Pools of which the making of ``b`` is interrupted by Ctrl-C, as often as asked, when the others have ended."""
+
+    def __init__(self, fake: FakeHost, times: int) -> None:
+        super().__init__(fake.hypervisor)
+        self._fake = fake
+        self._times = times
+        self.theirs_by_then = False
+
+    def create_volume(self, pool: str, xml: str) -> None:
+        if "<name>b</name>" not in xml:
+            self._inner.create_volume(pool, xml)
+            return
+        (journal,) = self._fake.world.journals.values()
+        deadline = time.monotonic() + SOON
+        while not self.theirs_by_then and time.monotonic() < deadline:
+            self.theirs_by_then = any('"theirs": true' in text for text in journal.records)
+            threading.Event().wait(0.01)
+        for _ in range(self._times):
+            _thread.interrupt_main()
+            threading.Event().wait(0.1)
+        self._inner.create_volume(pool, xml)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_ctrl_c_in_the_middle_undoes_ours_when_all_have_ended_and_leaves_theirs(times: int) -> None:
+    fake = FakeHost(seed=1)
+    fake.hypervisor.create_pool("vmhost", "/srv")
+    fake.add_volume("vmhost", Volume("a", 7, "qcow2"))
+    before = fake.state()
+    pools = Interrupting(fake, times)
+    with pytest.raises(KeyboardInterrupt):
+        run(replace(fake.ports, hypervisor=pools), planned(volume("a"), volume("b"), volume("c")))
+    assert pools.theirs_by_then, "that it is another's was on the disk before the last of them ended"
+    assert fake.state() == before
+    assert not fake.ports.journals.any_open()

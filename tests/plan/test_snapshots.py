@@ -150,6 +150,7 @@ def test_a_merge_that_was_left_is_gone_on_with_and_nothing_else(host: Host) -> N
 def test_a_file_that_is_gone_is_named(host: Host) -> None:
     host.apply(host.snapshots.plan_create("web-01", "one"))
     uuid = host.guest("web-01").row.uuid
+    host.power(["web-01"], "power-off")  # the file of one that runs would stay
     host.ports.hypervisor.delete_volume("vmhost", f"{uuid}-root.qcow2")
     with pytest.raises(Refused, match="the volume of disk root is gone"):
         host.snapshots.plan_revert("web-01", "one", OFF)
@@ -176,3 +177,8 @@ def test_a_disk_that_came_later_stays_as_it_is(host: Host) -> None:
     sources = {disk.target: disk.source.rpartition("/")[2][36:] for disk in host.guest("web-01").domain.facts.disks}
     assert (sources["vda"], sources["vdb"]) == ("-root@3.qcow2", "-data1.qcow2")
     assert host.plan(site(more)).empty
+
+
+def test_names_of_safety_snapshots_are_kept_for_them(host: Host) -> None:
+    with pytest.raises(Conflict, match="those of the snapshots that a revert takes"):
+        host.snapshots.plan_create("web-01", "before-revert-3")

@@ -28,7 +28,7 @@ CALLS = 60
 """No operation makes more calls than that; a number above is one that is not killed."""
 
 
-@pytest.mark.parametrize("firmware", ["bios"])
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
 def test_every_byte_survives_a_random_history(snaphost: Host, lab: InLab, firmware: str, full_run: bool) -> None:
     seed = int(os.environ.get("VMHOST_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
     chance = random.Random(seed)

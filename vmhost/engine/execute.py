@@ -12,7 +12,7 @@ from vmhost.engine.hold import hold
 from vmhost.engine.network import change_network
 from vmhost.engine.portsteps import execute_on_port
 from vmhost.engine.power import shut_down
-from vmhost.engine.quiesce import quiesce
+from vmhost.engine.quiesce import forget_freeze, quiesce
 from vmhost.engine.snapsteps import execute_on_disks
 from vmhost.model.backupsteps import BackupStep
 from vmhost.model.errors import Absent, AlreadyThere, Conflict
@@ -127,6 +127,7 @@ def _execute(step: PlainStep, context: Context) -> None:  # noqa: C901 - one mat
             _undefine(uuid, context)
         case StartDomain(uuid, _):
             hypervisor.start(uuid)
+            forget_freeze(uuid, context)
         case ShutDown(uuid, name, timeout):
             shut_down(uuid, name, timeout, context)
         case PowerOff(uuid, _):

@@ -6,7 +6,7 @@ import shlex
 
 from vmhost.model import backupsteps, steps
 from vmhost.model.reach import AccessPort
-from vmhost.model.snapsteps import MergeOverlays, Thaw
+from vmhost.model.snapsteps import Thaw
 from vmhost.model.steps import Step
 
 
@@ -31,8 +31,8 @@ def leftover(undo: Step) -> str:  # noqa: C901 - one match over steps
             return shlex.join(("virsh", "pool-undefine", name))
         case steps.StartDomain(_, name):
             return shlex.join(("virsh", "start", name))
-        case MergeOverlays() | Thaw():
-            return _of_disks(undo)
+        case Thaw(_, name):
+            return shlex.join(("vmhost", "snapshot", "thaw", name))
         case steps.SetAutostart(_, name, on):
             return shlex.join(("virsh", "autostart", *(() if on else ("--disable",)), name))
         case backupsteps.EndBackup(_, name):
@@ -41,16 +41,5 @@ def leftover(undo: Step) -> str:  # noqa: C901 - one match over steps
             return shlex.join(("mv", kept, path))
         case backupsteps.RemoveFile(path):
             return shlex.join(("rm", path))
-        case _:
-            return "vmhost recover"
-
-
-def _of_disks(undo: MergeOverlays | Thaw) -> str:
-    match undo:
-        case Thaw(_, name):
-            return shlex.join(("vmhost", "snapshot", "thaw", name))
-        case MergeOverlays(_, name, (first, *_)) if first.target:
-            words = ("virsh", "blockcommit", name, first.target, "--top", first.top, "--base", first.base)
-            return shlex.join((*words, "--pivot", "--wait"))
         case _:
             return "vmhost recover"

@@ -85,7 +85,7 @@ def _thaw_step(uuid: str, name: str, context: Context, *, must: bool) -> str:
     that the dead-man in the guest may have been at work.
     """
     reached, began = context.quiesced.get(uuid), context.ports.clock.monotonic()
-    if reached is not None and not reached.open and not must:
+    if reached is not None and not reached.open:
         return ""
     thawed = _thaw(uuid, name, context, PATIENCE if must else ASK * 2)
     if thawed is None and must:
@@ -148,10 +148,11 @@ def _thaw_by_ssh(uuid: str, context: Context) -> bool:
     """Thaw over SSH. Whether it went well is what the guest says."""
     ports = context.ports
     metadata = parse_metadata(ports.hypervisor.domain(uuid).xml)
-    key = context.private_keys.get(metadata.site, "") if metadata else ""
-    if metadata is None or not key:
+    if metadata is None:
         return False
     try:
+        if ports.keys.public(metadata.site) is None:
+            return False
         reach = address_of(metadata.identity, ports)
         if reach is None:
             return False
@@ -191,6 +192,12 @@ def _mark(uuid: str, context: Context, *, frozen: bool) -> None:
         return
     changed = replace(have, frozen=iso(context.ports.clock.now()) if frozen else "")
     context.ports.hypervisor.set_metadata(uuid, snapshots_xml(changed), SNAPSHOTS)
+
+
+def forget_freeze(uuid: str, context: Context) -> None:
+    """Take the mark away that a guest was frozen when it ended; it has just been started."""
+    with suppress(DriverError):  # a mark too many does no harm: the list says how to end it
+        _mark(uuid, context, frozen=False)
 
 
 def _has_hooks(context: Context, uuid: str) -> bool:

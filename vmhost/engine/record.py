@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vmhost.model.errors import DamagedData
 from vmhost.model.plan import Plan
+from vmhost.model.snapsteps import Freeze, Thaw
 from vmhost.ports import JournalWriter, OpenJournal
 
 _PLAN: TypeAdapter[Plan] = TypeAdapter(Plan)
@@ -91,7 +92,7 @@ def read_past(journal: OpenJournal) -> Past | None:
         raise DamagedData(
             f"the journal cannot be read: {error}", subject=journal.id, hint=f"vmhost job show {journal.id}"
         ) from error
-    touched = marks["intent"] - marks["undone"] - theirs
+    touched = marks["intent"] - marks["undone"] - theirs - _thawed(plan, marks["done"])
     count = len(plan.steps)
     return Past(
         operation=str(first.get("operation", "")),
@@ -100,6 +101,13 @@ def read_past(journal: OpenJournal) -> Past | None:
         to_undo=tuple(sorted((number for number in touched if number < count), reverse=True)),
         to_finish=tuple(number for number in range(count, count + len(plan.after)) if number not in marks["done"]),
     )
+
+
+def _thawed(plan: Plan, done: set[int]) -> set[int]:
+    """Return the steps that froze a guest which the plan itself has thawed since: nothing of them is left to undo."""
+    own = [plan.steps[number].do for number in done if number < len(plan.steps)]
+    thawed = {step.uuid for step in own if isinstance(step, Thaw)}
+    return {number for number, item in enumerate(plan.steps) if isinstance(item.do, Freeze) and item.do.uuid in thawed}
 
 
 def plan_to_json(plan: Plan) -> Any:

@@ -105,18 +105,23 @@ def _undo(past: Past, context: Context, record: Record) -> Recovered:
 
 
 def _finish(past: Past, context: Context, record: Record) -> Recovered:
-    """Do what deletes or changes for good; what only waits for a guest is left to the next apply."""
+    """Do what deletes or changes for good; what only waits for a guest is left to the next apply.
+
+    As when it was done first, what failed ends the rest of its subject: it rests on that.
+    """
     finished: list[str] = []
     leftovers: list[str] = []
+    failed: set[str] = set()
     for number in past.to_finish:
         item: Planned = past.plan.after[number - len(past.plan.steps)]
-        if not isinstance(item.do, FORWARD):
+        if not isinstance(item.do, FORWARD) or item.subject in failed:
             continue
         try:
             with suppress(Absent):
                 execute(item.do, context)
         except VmhostError as error:
             leftovers.append(f"{leftover(item.do)}    # {error}")
+            failed.add(item.subject)
             continue
         record.done(number)
         finished.append(item.why)

@@ -67,6 +67,8 @@ def _merge_in_use(uuid: str, overlay: Overlay, ports: Ports) -> None:
                 ports.hypervisor.commit_disk(uuid, overlay.target, overlay.top, overlay.base)
             except Absent:
                 _merge_in_use(uuid, overlay, ports)  # it ended meanwhile
+            else:
+                _see_merged(uuid, overlay, ports)
         return
     chain = _chain(domain.xml, overlay.target, ports)
     if overlay.top not in chain:
@@ -79,6 +81,14 @@ def _merge_in_use(uuid: str, overlay: Overlay, ports: Ports) -> None:
     ports.hypervisor.define(with_sources(domain.xml, {overlay.target: chain[0]}))
     _commit(overlay, ports)
     ports.files.rebase(chain[chain.index(overlay.top) - 1], overlay.base)
+
+
+def _see_merged(uuid: str, overlay: Overlay, ports: Ports) -> None:
+    """Look whether a job that has ended has done its work. :raises DriverError: it has not; nothing is lost."""
+    domain = ports.hypervisor.domain(uuid)
+    if domain.state.active and overlay.top in _chain(domain.live_xml, overlay.target, ports):
+        text = f"the merging of {overlay.top} ended before all was merged; the guest runs on as before"
+        raise DriverError(text, subject=domain.name, hint="vmhost recover", retryable=True)
 
 
 def _commit(overlay: Overlay, ports: Ports) -> None:

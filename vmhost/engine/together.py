@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Executor, Future, wait
 from typing import Final, TypeVar
 
@@ -22,6 +22,19 @@ def awaited(future: Future[Out]) -> Out:
     while not wait((future,), WAKE).done:
         pass
     return future.result()
+
+
+def outlast(futures: Collection[Future[Out]]) -> None:
+    """Wait until all have ended, however often Ctrl-C comes; raise it afterwards, once."""
+    interrupted: KeyboardInterrupt | None = None
+    ended = not futures
+    while not ended:
+        try:
+            ended = not wait(futures, WAKE).not_done
+        except KeyboardInterrupt as error:
+            interrupted = error
+    if interrupted is not None:
+        raise interrupted
 
 
 def side_by_side(pool: Executor, call: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:

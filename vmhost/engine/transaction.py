@@ -7,17 +7,31 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from threading import Event
+from typing import Final
 
 from vmhost.engine.context import Context
 from vmhost.engine.execute import execute, undo
 from vmhost.engine.leftovers import leftover
 from vmhost.engine.record import Record
-from vmhost.engine.together import awaited, side_by_side
+from vmhost.engine.together import outlast, side_by_side
 from vmhost.engine.waves import AT_ONCE, in_waves
 from vmhost.model.errors import AlreadyThere, ApplyError, Cancelled, GuestError, PartlyDone, VmhostError
 from vmhost.model.events import StepDone, StepFailed, StepStarted, Undone
 from vmhost.model.plan import Plan, Planned
-from vmhost.model.steps import AwaitGuest, StartDomain
+from vmhost.model.snapsteps import MergeOverlays, Thaw
+from vmhost.model.steps import (
+    AwaitGuest,
+    DefineDomain,
+    DeleteVolume,
+    PowerOff,
+    ShutDown,
+    StartDomain,
+    Step,
+    UndefineDomain,
+)
+
+HOLDS_DISKS: Final = (MergeOverlays, DefineDomain, UndefineDomain, PowerOff, ShutDown)
+"""Undos after whose failure a guest may still use the volumes that were made for it."""
 
 
 class Transaction:
@@ -35,6 +49,7 @@ class Transaction:
         self._record = record
         self._total = len(plan.steps) + len(plan.after)
         self._begun = -1
+        self._theirs: set[int] = set()
 
     def run(self) -> None:
         """Do every step up to the commit point, or undo them all.
@@ -86,19 +101,25 @@ class Transaction:
     def _wave(self, wave: range) -> dict[int, BaseException]:
         """Do steps that do not depend on each other side by side, until the last has ended; return what failed.
 
-        Only their effects are in other threads: the journal and the listener are told in the order of the plan.
+        Only their effects are in other threads, and the word that a thing is another's; else the journal and the
+        listener are told in the order of the plan. Nothing is undone, or left, while one of them is at work.
         """
         if len(wave) == 1:
             self._one(wave[0], self.plan.steps[wave[0]])
             return {}
         self._started(*wave)
+        running: dict[int, Future[tuple[str, float]]] = {}
         with ThreadPoolExecutor(len(wave), thread_name_prefix="step") as pool:
-            running = {number: pool.submit(self._execute, self.plan.steps[number]) for number in wave}
-            return {number: error for number, future in running.items() if (error := self._ended(number, future))}
+            try:
+                for number in wave:
+                    running[number] = pool.submit(self._execute, number, self.plan.steps[number])
+            finally:
+                outlast(running.values())
+        return {number: error for number, future in running.items() if (error := self._ended(number, future))}
 
     def _ended(self, number: int, future: Future[tuple[str, float]]) -> Exception | None:
         try:
-            told, seconds = awaited(future)
+            told, seconds = future.result()
             self._finished(number, self.plan.steps[number], told, seconds)
         except Exception as error:  # noqa: BLE001 - the caller puts the host back
             return error
@@ -106,12 +127,19 @@ class Transaction:
 
     def _one(self, number: int, item: Planned) -> None:
         self._started(number)
-        self._finished(number, item, *self._execute(item))
+        self._finished(number, item, *self._execute(number, item))
 
-    def _execute(self, item: Planned) -> tuple[str, float]:
+    def _execute(self, number: int, item: Planned) -> tuple[str, float]:
         clock = self._context.ports.clock
         start = clock.monotonic()
-        return execute(item.do, self._context), clock.monotonic() - start
+        try:
+            return execute(item.do, self._context), clock.monotonic() - start
+        except AlreadyThere:
+            # Written down by whoever hears it, at once: until then whoever recovers would take it for ours.
+            self._theirs.add(number)
+            with suppress(VmhostError):
+                self._record.failed(number, theirs=True)
+            raise
 
     def _started(self, *numbers: int) -> None:
         items = (*self.plan.steps, *self.plan.after)
@@ -141,12 +169,11 @@ class Transaction:
 
     def _fail(self, failures: Mapping[int, BaseException]) -> None:
         """Undo from the last step that was begun back to the first, then raise the first failure."""
-        theirs = {number for number, error in failures.items() if isinstance(error, AlreadyThere)}
         for number, error in failures.items():
-            self._tell_failure(number, error, theirs=number in theirs)
+            self._tell_failure(number, error)
         number, error = next(iter(failures.items()))
         item = self.plan.steps[number]
-        touched = [step for step in range(self._begun, -1, -1) if step not in theirs]
+        touched = [step for step in range(self._begun, -1, -1) if step not in self._theirs]
         undone, leftovers = undo_steps(self.plan.steps, touched, self._context, self._record)
         self._record.close(done=not leftovers)
         if isinstance(error, KeyboardInterrupt):
@@ -159,12 +186,13 @@ class Transaction:
             _once(item, error), subject=item.subject, hint=hint, done=self.done, undone=undone, leftovers=leftovers
         ) from error
 
-    def _tell_failure(self, number: int, error: BaseException, *, theirs: bool) -> None:
+    def _tell_failure(self, number: int, error: BaseException) -> None:
         item = self.plan.steps[number]
         if not isinstance(error, Cancelled):
             self._context.on_event(StepFailed(number + 1, self._total, item.subject, item.why, str(error)))
-        with suppress(VmhostError):  # a full disk must not keep us from undoing, and undoing twice is harmless
-            self._record.failed(number, theirs=theirs)
+        if number not in self._theirs:
+            with suppress(VmhostError):  # a full disk must not keep us from undoing, and undoing twice is harmless
+                self._record.failed(number, theirs=False)
 
     def _chain(self, name: str, chain: Sequence[tuple[int, Planned]]) -> dict[str, VmhostError]:
         """Do one subject's steps in order; the first failure ends the chain."""
@@ -198,25 +226,38 @@ def undo_steps(
 ) -> tuple[list[str], list[str]]:
     """Undo the steps with these numbers in this order; return what was undone and what is left over, in words.
 
-    A guest that was stopped is started again when all else is as it was: it would run with what is taken away next.
+    Frozen file systems are thawed first, since the rest may take long. A guest that was stopped is started again when
+    all else is as it was: it would run with what is taken away next. The volumes of a guest stay when something failed
+    that may use them: what it has written into one is nowhere else.
     """
     undone: list[str] = []
     leftovers: list[str] = []
-    for number in sorted(numbers, key=lambda number: isinstance(steps[number].undo, StartDomain)):
+    in_use: set[str] = set()
+    for number in sorted(numbers, key=lambda number: _rank(steps[number].undo)):
         item = steps[number]
         if item.undo is None:
+            continue
+        if isinstance(item.undo, DeleteVolume) and item.subject in in_use:
+            leftovers.append(f"vmhost recover    # volume {item.undo.name} stays, it may be in use")
             continue
         try:
             undo(item.undo, context)
         except (VmhostError, OSError) as error:
             leftovers.append(f"{leftover(item.undo)}    # {error}")
             context.on_event(Undone(item.subject, item.why, str(error)))
+            if isinstance(item.undo, HOLDS_DISKS):
+                in_use.add(item.subject)
             continue
         with suppress(VmhostError):
             record.undone(number)
         undone.append(item.why)
         context.on_event(Undone(item.subject, item.why))
     return undone, leftovers
+
+
+def _rank(undo_step: Step | None) -> int:
+    """Return when an undo has its turn; what has the same goes in the order that it is given in."""
+    return 0 if isinstance(undo_step, Thaw) else 2 if isinstance(undo_step, StartDomain) else 1
 
 
 def _once(item: Planned, error: BaseException) -> str:

@@ -104,7 +104,8 @@ class Snapshots:
         return self._proposal(f"thaw {guest}", lambda fresh: plan_thaw(guest, fresh))
 
     def _proposal(self, operation: str, again: Callable[[Observed], Plan]) -> Proposal:
-        return Proposal(operation, again(observe(self._host.ports)), again)
+        seen = observe(self._host.ports)
+        return Proposal(operation, again(seen), again, locks_host=False, seen=seen)
 
 
 def _checked(name: str) -> str:

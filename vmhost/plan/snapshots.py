@@ -38,6 +38,9 @@ from vmhost.render.parse.domain import agent_connected
 from vmhost.render.parse.tuning import parse_tuning
 from vmhost.render.snapshots import with_snapshots, with_sources
 
+SAFETY: Final = "before-revert-"
+"""What the names of snapshots begin with that a revert takes of what is now."""
+
 FREEZE: Final = 10.0
 """Seconds that a guest has to freeze its file systems, its own hooks included."""
 
@@ -56,6 +59,9 @@ def plan_create(name: str, snapshot: str, observed: Observed, *, created: str, q
     if snapshot == PRESENT or have.named(snapshot):
         text = f"it has a snapshot {snapshot}" if snapshot != PRESENT else f"{PRESENT} means the present state"
         raise Conflict(text, subject=name, hint=f"vmhost snapshot list {name}")
+    if snapshot.startswith(SAFETY):
+        text = f"names that begin with {SAFETY} are those of the snapshots that a revert takes"
+        raise Conflict(text, subject=name, hint=f"vmhost snapshot create {name} --name other-name")
     if have.depth >= MOST_DEEP:
         oldest = have.line(have.present)[-1].name
         text = f"its disks rest on {have.depth} snapshots, {MOST_DEEP} are the most"
@@ -143,7 +149,7 @@ def plan_revert(
     notes = list(_differences(subject, back))
     subject = replace(subject, disks=tuple(here))  # what was not there then stays as it is
     why = f"before the revert to {snapshot}"
-    new = _taken(subject, f"before-revert-{have.next}", created, why)
+    new = _taken(subject, f"{SAFETY}{have.next}", created, why)
     after = replace(have, items=(*have.items, new), present=back.number, next=new.number + 1, reverted=created)
     steps = [*_stop(subject, permit, timeout), *_keep_nvram(subject, new)]
     sources = {}

@@ -13,7 +13,7 @@ from vmhost.ports import OpenJournal, Ports
 COUNTED: Final = frozenset(
     {
         *("hypervisor", "links", "hook", "keeper", "kernel", "shell", "session", "signals", "wakeups"),
-        *("packet", "seeds", "images", "keys", "locks", "journals", "journal", "reservations", "repositories"),
+        *("packet", "files", "seeds", "images", "keys", "locks", "journals", "journal", "reservations", "repositories"),
     }
 )
 """What fails by itself now and then. Clocks and chance do not; history is never in the way; the layout is a value."""

@@ -144,10 +144,17 @@ def _chain(world: World, path: str) -> list[str]:
 
 def _refuse_written(world: World, path: str) -> None:
     """Refuse as qemu-img does: a running QEMU locks the images that it has open."""
+    if name := user_of(world, path):
+        raise DriverError(f'qemu-img: Failed to get "write" lock; is {name} using {path}?')
+
+
+def user_of(world: World, path: str) -> str:
+    """Return the name of a running guest that has a file open, or empty."""
     for domain in world.domains.values():
         for disk in parse_domain(domain.live_xml).disks if domain.live_xml else ():
             if path in _chain(world, disk.source):
-                raise DriverError(f'qemu-img: Failed to get "write" lock; is {domain.name} using {path}?')
+                return domain.name
+    return ""
 
 
 def _move(domain: Domain, target: str, old: str, new: str) -> None:

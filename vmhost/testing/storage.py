@@ -13,6 +13,7 @@ from vmhost.render.parse.domain import parse_domain
 from vmhost.render.parse.units import size_of
 from vmhost.testing.chance import drawn_uuid
 from vmhost.testing.machine import Machine
+from vmhost.testing.overlays import user_of
 from vmhost.testing.seed import MAGIC
 from vmhost.testing.world import Pool, Volume, World
 from vmhost.testing.xml import E, read, write
@@ -87,9 +88,11 @@ class FakePools:
             volume.capacity = capacity
 
     def delete_volume(self, pool: str, name: str) -> None:
-        """Delete a volume, used or not."""
+        """Delete a volume. :raises DriverError: a running guest has it open."""
         with self._machine.at_work(changing=True) as world:
             _volume(world, pool, name)
+            if user_of(world, f"{world.pools[pool].path}/{name}"):
+                raise DriverError("a running guest has this volume open; it stays", subject=name)
             del world.pools[pool].volumes[name]
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import libvirt
 
+from vmhost.drivers.imagelock import is_open
 from vmhost.drivers.libvirt.connection import Connection, Handle
 from vmhost.drivers.libvirt.documents import label_of, pool_xml, raw_capacity
 from vmhost.drivers.libvirt.errors import code_is, skipping, system_errno, translated
@@ -227,6 +228,9 @@ def _not_empty(name: str, why: str) -> AlreadyThere:
 
 
 def _delete_volume(_: Handle, volume: Volume) -> None:
+    if is_open(volume.path()):  # libvirt would unlink it, and what the guest writes then is lost when it ends
+        text = "a running guest has this volume open; it stays"
+        raise DriverError(text, subject=volume.name(), hint="vmhost guest list")
     try:
         volume.delete(0)
     except libvirt.libvirtError as error:
