@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.purity import no_real_world
 
@@ -16,8 +17,10 @@ PURE_ROOMS = frozenset({"model", "render", "plan"})
 FULL_LIMIT = 3600  # seconds for thousands of made-up examples
 TIME_LIMITS = {"lab": 120, "uml": 240, "guest": 420, "backup": 420}  # seconds; a test's own timeout marker wins
 
-settings.register_profile("sample", max_examples=100, deadline=None, print_blob=True)
-settings.register_profile("full", max_examples=5000, deadline=None, print_blob=True)
+# Neither a deadline nor a verdict on how fast examples are made up: a busy machine is no fault of what is tested.
+AT_LEISURE: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow], "print_blob": True}
+settings.register_profile("sample", max_examples=100, **AT_LEISURE)
+settings.register_profile("full", max_examples=5000, **AT_LEISURE)
 settings.load_profile("full" if FULL else "sample")
 
 

@@ -15,6 +15,7 @@ class Typist:
 
     def __init__(self, pid: int, terminal: int) -> None:
         self.seen = ""
+        self._past = 0
         self._pid = pid
         self._terminal = terminal
 
@@ -23,18 +24,20 @@ class Typist:
         os.write(self._terminal, text.encode())
 
     def until(self, text: str, *, seconds: float = 30.0, nudge: str = "") -> None:
-        """Return when the text has been shown since the last call; ``nudge`` is typed after each second of silence.
+        """Return when the text has been shown behind what the last call waited for.
+
+        :param nudge: is typed after each second of silence.
 
         :raises AssertionError: it was not shown in time.
         """
         deadline = time.monotonic() + seconds
-        new = ""
-        while text not in new:
-            assert time.monotonic() < deadline, f"{text!r} was not shown: {new!r}"
+        while (found := self.seen.find(text, self._past)) < 0:
+            assert time.monotonic() < deadline, f"{text!r} was not shown: {self.seen[self._past :]!r}"
             if select.select([self._terminal], [], [], 1.0)[0]:
-                new += self._read()
+                self._read()
             elif nudge:
                 self.type(nudge)
+        self._past = found + len(text)
 
     def end(self, *, seconds: float = 30.0) -> int:
         """Read to the end and return the command's exit code."""

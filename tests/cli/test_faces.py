@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import inspect
 import json
 import os
@@ -59,6 +60,13 @@ def process(*arguments: str, **environment: str) -> subprocess.Popen[bytes]:
         env={**os.environ, "SUDO_USER": "ann", **environment},
         cwd=Path(__file__).parents[2],
     )
+
+
+def begun(running: subprocess.Popen[bytes]) -> None:
+    """Wait until it has told its first step, and read no more: soon it cannot go on before somebody reads the rest."""
+    assert running.stderr is not None
+    fcntl.fcntl(running.stderr, fcntl.F_SETPIPE_SZ, 4096)
+    assert os.read(running.stderr.fileno(), 4) == b"[ 1/"
 
 
 def test_every_class_of_error_has_its_code() -> None:
@@ -211,9 +219,7 @@ def test_ctrl_c_undoes_everything_and_ends_with_130(tmp_path: Path, number: sign
     guests = "".join(f"  many-{count:02}:\n" for count in range(60))
     site.write_text(SITE + guests, encoding="utf-8")
     running = process("apply", str(site), "--yes", VMHOST_FAKE_STATE=str(state))
-    assert running.stderr is not None
-    first = running.stderr.readline()
-    assert first.startswith(b"[ 1/")
+    begun(running)
     running.send_signal(number)
     _, err = running.communicate(timeout=50)
     assert running.returncode == 130, err.decode()
@@ -227,11 +233,11 @@ def test_ctrl_c_undoes_everything_and_ends_with_130(tmp_path: Path, number: sign
 
 def test_after_a_kill_the_same_command_succeeds(tmp_path: Path) -> None:
     state, site = tmp_path / "host.json", tmp_path / "site.yaml"
-    guests = "".join(f"  many-{count:02}: {{ready: {{by: none}}}}\n" for count in range(20))
+    long = "of-so-long-a-name-that-what-is-told-of-them-is-long-too"
+    guests = "".join(f"  g-{count:02}-{long}: {{ready: {{by: none}}}}\n" for count in range(15))
     site.write_text(SITE + guests, encoding="utf-8")
     running = process("apply", str(site), "--yes", VMHOST_FAKE_STATE=str(state))
-    assert running.stderr is not None
-    running.stderr.readline()
+    begun(running)
     running.kill()
     running.communicate(timeout=20)
     assert json.loads(state.read_text(encoding="utf-8"))["journals"] != {}
@@ -240,7 +246,7 @@ def test_after_a_kill_the_same_command_succeeds(tmp_path: Path) -> None:
     running = process("apply", str(site), "--yes", VMHOST_FAKE_STATE=str(state))
     out, err = running.communicate(timeout=50)
     assert running.returncode == 0, err.decode()
-    assert b"undone: many-00: disk root" in err
+    assert f"undone: g-00-{long}: disk root".encode() in err
     assert out
 
 

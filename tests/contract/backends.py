@@ -139,7 +139,7 @@ def metadata_xml(site: str, *, prefix: bool = True) -> str:
     return f'<guest xmlns="{uri}" version="1"><site>{site}</site></guest>'
 
 
-def eventually(condition: Callable[[], object], seconds: float = 10.0) -> bool:
+def eventually(condition: Callable[[], object], seconds: float = 30.0) -> bool:
     """Whether a condition becomes true in time; for what other threads and processes do."""
     from threading import Event
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import tempfile
@@ -28,13 +29,27 @@ def gone(pid: int) -> bool:
     return state == "Z"
 
 
-def wait_for(condition, seconds: float = 5.0) -> bool:
+def wait_for(condition, seconds: float = 30.0) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False
         time.sleep(0.01)
     return True
+
+
+def timed_out(script: str, begun: Path, seconds: float, **how: float) -> tuple[CommandFailed, float]:
+    """What a script's time-out raised, and how long the call took beyond it; the script had come to ``begun`` by then.
+
+    On a busy machine it has not, and is given more time.
+    """
+    for limit in (seconds, 10 * seconds, 50 * seconds):
+        begin = time.monotonic()
+        with pytest.raises(CommandFailed) as caught:
+            command.run(["sh", "-c", script], timeout=limit, **how)
+        if begun.exists():
+            return caught.value, time.monotonic() - begin - limit
+    pytest.fail("the script never began")
 
 
 def test_output_input_and_code():
@@ -188,44 +203,43 @@ def test_error_in_on_line_ends_the_program(tmp_path):
 
 
 def test_time_out_ends_the_whole_group(tmp_path):
-    pids = tmp_path / "pids"
-    script = f"sleep 60 & echo $! > {pids}; echo $$ >> {pids}; echo told >&2; wait"
-    with pytest.raises(CommandFailed, match=r"not done after 0.5 s: told") as caught:
-        command.run(["sh", "-c", script], timeout=0.5)
-    assert caught.value.retryable
+    pids, begun = tmp_path / "pids", tmp_path / "begun"
+    script = f"sleep 60 & echo $! > {pids}; echo $$ >> {pids}; echo told >&2; touch {begun}; wait"
+    error, _ = timed_out(script, begun, 0.5)
+    assert re.search(r"not done after [0-9.]+ s: told", str(error))
+    assert error.retryable
     for pid in map(int, pids.read_text().split()):
         assert wait_for(lambda pid=pid: gone(pid)), pid
 
 
 def test_time_out_also_ends_one_that_ignores_sigterm(tmp_path):
-    pidfile = tmp_path / "pid"
-    script = f"trap '' TERM; echo $$ > {pidfile}; while :; do sleep 0.05; done"
-    begin = time.monotonic()
-    with pytest.raises(CommandFailed, match="not done"):
-        command.run(["sh", "-c", script], timeout=0.3, grace=0.3)
-    assert time.monotonic() - begin < 3
+    pidfile, begun = tmp_path / "pid", tmp_path / "begun"
+    script = f"trap '' TERM; echo $$ > {pidfile}; touch {begun}; while :; do sleep 0.05; done"
+    error, more = timed_out(script, begun, 0.3, grace=0.3)
+    assert "not done" in str(error)
+    assert more < 3
     assert gone(int(pidfile.read_text()))
 
 
 def test_asked_politely_it_can_tidy_up(tmp_path):
-    mark = tmp_path / "mark"
-    script = f"trap 'touch {mark}; exit 0' TERM; echo up; while :; do sleep 0.05; done"
-    with pytest.raises(CommandFailed):
-        command.run(["sh", "-c", script], timeout=0.5)
+    mark, begun = tmp_path / "mark", tmp_path / "begun"
+    script = f"trap 'touch {mark}; exit 0' TERM; touch {begun}; while :; do sleep 0.05; done"
+    timed_out(script, begun, 0.5)
     assert mark.exists()
 
 
 def test_ctrl_c_ends_the_group(tmp_path):
-    pidfile = tmp_path / "pid"
+    pidfile, begun = tmp_path / "pid", tmp_path / "begun"
     root = Path(command.__file__).parents[2]
     script = (
-        "from vmhost.drivers import command\n"
-        f"command.run(['sh', '-c', 'echo $$ > {pidfile}; exec sleep 60'], timeout=60)\n"
+        "from pathlib import Path; from vmhost.drivers import command\n"
+        f"command.run(['sh', '-c', 'echo $$ > {pidfile}; echo begun; exec sleep 60'], timeout=60,\n"
+        f"            on_line=lambda line: Path({str(begun)!r}).touch())\n"
     )
     with command.spawn([PYTHON, "-c", script], env={"PYTHONPATH": str(root)}) as child:
-        assert wait_for(lambda: pidfile.exists() and pidfile.read_text().strip() != "")
+        assert wait_for(begun.exists)
         os.kill(child.pid, signal.SIGINT)
-        assert child.wait(5) != 0
+        assert child.wait(30) != 0
     assert gone(int(pidfile.read_text()))
 
 
@@ -261,7 +275,7 @@ def test_no_descriptor_leaks():
         command.run(["true"], timeout=10, input=b"x")
     with pytest.raises(CommandFailed):
         command.run(["sleep", "9"], timeout=0.1)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 def test_spawned_child_writes_its_log_and_ends_with_its_block(tmp_path):
@@ -310,7 +324,7 @@ def test_process_watch_sees_the_end():
     with command.spawn(["sleep", "60"]) as child, command.ProcessWatch(child.pid) as watch:
         assert not watch.ended(0)
         watch.send(signal.SIGKILL)
-        assert watch.ended(5)
+        assert watch.ended(30)
 
 
 @pytest.mark.parametrize("program", ["ip", "mount", "nsenter", "qemu-img", "unshare", "virsh"])

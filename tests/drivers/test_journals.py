@@ -207,19 +207,19 @@ class TestOwnership:
         def slowly(handle: int) -> None:
             if threading.current_thread() is looker and not looking.is_set():
                 looking.set()
-                go_on.wait(10)
+                go_on.wait(40)
             real(handle)
 
         monkeypatch.setattr(module, "_unlock_and_close", slowly)
         looker.start()
-        assert looking.wait(10), "it holds the journal's lock for a moment"
+        assert looking.wait(40), "it holds the journal's lock for a moment"
         found: list[str] = []
         claimer = threading.Thread(target=lambda: found.extend(claimed(FileJournals(layout))))
         claimer.start()
         claimer.join(0.2)
         go_on.set()
-        claimer.join(10)
-        looker.join(10)
+        claimer.join(40)
+        looker.join(40)
         assert found == ["op"]
 
     def test_an_owner_that_is_killed_right_after_beginning_left_an_empty_journal(self, layout: Layout) -> None:

@@ -150,8 +150,12 @@ def test_the_holder_is_named(layout: Layout) -> None:
 def test_a_waiter_is_told_once_and_gets_the_lock(layout: Layout) -> None:
     told: list[str] = []
     with held_elsewhere(layout, uuid=ONE) as pid:
-        threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
-        with FileLocks(layout, timeout=10).guests([ONE], Waiting(told=told.append)):
+
+        def hear(text: str) -> None:
+            told.append(text)
+            os.kill(pid, signal.SIGKILL)
+
+        with FileLocks(layout, timeout=50).guests([ONE], Waiting(told=hear)):
             pass
     assert len(told) == 1
     assert f"pid {pid}" in told[0]
@@ -247,7 +251,6 @@ class TestOrder:
         with locks.guests([ONE]), locks.guests([TWO]):
             pass
 
-    @pytest.mark.timeout(5)
     def test_taking_it_twice_is_an_error_and_no_deadlock(self, layout: Layout) -> None:
         with (
             FileLocks(layout).host(),
@@ -262,7 +265,7 @@ class TestOrder:
         seen: list[str] = []
 
         def other() -> None:
-            with FileLocks(layout, timeout=10).host():
+            with FileLocks(layout, timeout=50).host():
                 seen.append("other")
 
         with FileLocks(layout).host():
@@ -270,7 +273,7 @@ class TestOrder:
             thread.start()
             thread.join(0.2)
             seen.append("first")
-        thread.join(10)
+        thread.join(50)
         assert seen == ["first", "other"]
 
     def test_an_error_in_the_block_releases(self, layout: Layout) -> None:

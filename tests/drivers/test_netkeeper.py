@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,10 @@ def _watchdog(pending: PendingFile) -> int:
 
 
 def _ends(pid: int) -> None:
-    handle = os.pidfd_open(pid)
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return  # it has ended before we could look
     try:
         import select
 
@@ -103,8 +105,7 @@ def test_a_change_whose_maker_was_killed_is_taken_back(
         keeper.guard(CHANGE)
         os.kill(os.getpid(), signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    with suppress(ProcessLookupError):  # it may end before we can look
-        _ends(_watchdog(pending))
+    _ends(_watchdog(pending))
     change = keeper.state().pending
     assert change is not None
     assert (change.state, change.failures) == ("restored", ())

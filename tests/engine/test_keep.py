@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from time import monotonic
 
 import pytest
 
@@ -45,7 +46,8 @@ class Watched:
 
     def until(self, true: Callable[[], bool]) -> None:
         """Wait until something is so; it is looked at whenever something is told."""
-        for _ in range(200):
+        deadline = monotonic() + 40
+        while monotonic() < deadline:
             if true():
                 return
             with self.came:
@@ -82,7 +84,7 @@ def watching(fake: FakeHost) -> Iterator[Watched]:
         yield watched
     finally:
         keeper.stop()
-        thread.join(10)
+        thread.join(40)
         assert not thread.is_alive()
 
 

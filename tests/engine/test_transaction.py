@@ -250,7 +250,7 @@ def test_of_two_applies_at_once_one_is_done_and_the_other_sees_that_the_host_cha
     fake = fake_host()
     proposals = [Host(ports=fake.ports).plan(site(guest)) for guest in (WEB, OTHER)]
     results: list[VmhostError | None] = []
-    gate = threading.Barrier(2, timeout=10)
+    gate = threading.Barrier(2, timeout=40)
 
     def apply(number: int) -> None:
         gate.wait()

@@ -49,16 +49,16 @@ def busy(fake: FakeHost, name: str) -> Iterator[threading.Event]:
     def work() -> None:
         with fake.locks.guests([fake.domain(name).uuid]):
             ready.set()
-            release.wait(20)
+            release.wait(50)
 
     thread = threading.Thread(target=work)
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(30)
     try:
         yield release
     finally:
         release.set()
-        thread.join(5)
+        thread.join(30)
 
 
 class Waiter:
@@ -84,7 +84,7 @@ class Waiter:
             self.waits.set()
 
     def end(self) -> BaseException | None:
-        self._thread.join(10)
+        self._thread.join(30)
         assert not self._thread.is_alive()
         return self.error
 
@@ -94,7 +94,7 @@ def test_who_waits_for_a_guest_keeps_nobody_from_the_host(fake: FakeHost) -> Non
     host.apply(host.plan(site("one")))
     with busy(fake, "one-1") as release:
         waiter = Waiter(host, site("one", memory="1G"))
-        assert waiter.waits.wait(5)
+        assert waiter.waits.wait(30)
         host.apply(host.plan(site("two")))  # another site, which needs the host's lock
         release.set()
         assert waiter.end() is None
@@ -109,7 +109,7 @@ def test_who_gives_up_waiting_changes_nothing(fake: FakeHost) -> None:
     before = fake.state()
     with busy(fake, "one-1"):
         waiter = Waiter(host, site("one", memory="1G"))
-        assert waiter.waits.wait(5)
+        assert waiter.waits.wait(30)
         waiter.gives_up.set()
         error = waiter.end()
     assert isinstance(error, Cancelled)
@@ -124,7 +124,7 @@ def test_what_changed_while_one_waited_is_seen(fake: FakeHost) -> None:
     host.apply(host.plan(site("one")))
     with busy(fake, "one-1") as release:
         waiter = Waiter(host, site("one", memory="1G"))
-        assert waiter.waits.wait(5)
+        assert waiter.waits.wait(30)
         fake.hypervisor.power_off(fake.domain("one-1").uuid)
         release.set()
         error = waiter.end()

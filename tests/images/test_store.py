@@ -208,20 +208,20 @@ def test_two_makers_of_a_name_do_not_work_at_once(store: ImageStore) -> None:
     def first() -> None:
         with making(store.directory, "mine", silent):
             inside.set()
-            leave.wait(10)
+            leave.wait(40)
 
     holder = threading.Thread(target=first)
     holder.start()
-    assert inside.wait(10)
+    assert inside.wait(40)
     waiter = threading.Thread(target=lambda: seen.append(_enter(store, seen)))
     waiter.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 40
     while not seen and time.monotonic() < deadline:
         time.sleep(0.01)
     assert seen == ["another process makes this image; waiting"]
     leave.set()
-    waiter.join(10)
-    holder.join(10)
+    waiter.join(40)
+    holder.join(40)
     assert seen[-1] == "entered"
 
 

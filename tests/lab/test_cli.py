@@ -10,7 +10,7 @@ from tests.terminal import on_a_terminal
 from vmhost.drivers import command
 from vmhost.drivers.command import Completed
 
-pytestmark = pytest.mark.serial
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(180)]
 
 NO_NAME = "not a name for a lab: letters, digits, '.', '_' and '-', at most 63"
 
@@ -18,7 +18,7 @@ NO_NAME = "not a name for a lab: letters, digits, '.', '_' and '-', at most 63"
 @pytest.fixture
 def typed(lab_root, vmhost):
     def run(*words: str, input: bytes | None = None) -> Completed:  # noqa: A002 - as in run
-        return command.run([*vmhost, "lab", *words], timeout=50, check=False, input=input)
+        return command.run([*vmhost, "lab", *words], timeout=100, check=False, input=input)
 
     return run
 

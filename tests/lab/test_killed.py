@@ -18,10 +18,10 @@ from vmhost.lab.store import Lab, Status
 from vmhost.lab.tree import mounts_below
 from vmhost.model.errors import NotFound
 
-pytestmark = pytest.mark.serial
+pytestmark = [pytest.mark.serial, pytest.mark.timeout(180)]
 
 
-def until(condition, seconds: float = 20.0) -> None:
+def until(condition, seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -39,7 +39,7 @@ def test_lab_outlives_its_killed_starter(lab_root, trace, machine):
     with starter("orphan") as child:
         until(lambda: lab.labs() and lab.labs()[0].ready)
         os.kill(child.pid, signal.SIGKILL)
-        child.wait(5)
+        child.wait(30)
     (found,) = lab.labs()
     assert found.status is Status.READY
     assert lab.run_inside("orphan", ["virsh", "uri"], timeout=30).text.strip() == "qemu:///system"
@@ -57,7 +57,7 @@ def test_starter_killed_in_the_middle(lab_root, machine, delay):
         until((lab_root / "half").exists)
         time.sleep(delay)
         os.kill(child.pid, signal.SIGKILL)
-        child.wait(5)
+        child.wait(30)
     (found,) = lab.labs()
     mark = found.source if found.mark else "no mark yet"
     lab.down("half")
@@ -91,7 +91,7 @@ def test_two_downs_at_once(lab_root):
     script = "from vmhost import lab; from vmhost.model.errors import NotFound\n"
     script += "try: lab.down('twice')\nexcept NotFound: pass"
     children = [command.spawn([sys.executable, "-c", script]) for _ in range(3)]
-    assert [child.wait(20) for child in children] == [0, 0, 0]
+    assert [child.wait(60) for child in children] == [0, 0, 0]
     assert lab.labs() == ()
 
 

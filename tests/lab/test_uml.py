@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.backends import eventually
 from tests.lab.conftest import TOP
 from tests.terminal import on_a_terminal
 from vmhost import lab
@@ -101,11 +102,15 @@ def test_surroundings_come_along(own: Lab, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_commands_run_side_by_side(own: Lab) -> None:
-    """Each ends when all six have begun."""
-    script = "touch /run/beside-$$; while [ $(ls -d /run/beside-* | wc -l) -lt 6 ]; do sleep 0.1; done"
+    _side_by_side("six", 6)
+
+
+def _side_by_side(name: str, count: int) -> None:
+    """Run so many commands, each of which ends when all have begun."""
+    script = f"touch /run/{name}-$$; while [ $(ls -d /run/{name}-* | wc -l) -lt {count} ]; do sleep 0.1; done"
     line = [sys.executable, "-c", f"from vmhost import lab; lab.replace_by('own', ['sh', '-c', {script!r}])"]
-    children = [command.spawn(line, cwd=TOP) for _ in range(6)]
-    assert [child.wait(60) for child in children] == [0] * 6
+    children = [command.spawn(line, cwd=TOP) for _ in range(count)]
+    assert [child.wait(100) for child in children] == [0] * count
 
 
 def test_a_signal_is_handed_on(own: Lab) -> None:
@@ -114,7 +119,7 @@ def test_a_signal_is_handed_on(own: Lab) -> None:
     with command.spawn(line, cwd=TOP) as child:
         _until_there("/run/trapped")
         os.kill(child.pid, signal.SIGTERM)
-        assert child.wait(20) == 9
+        assert child.wait(60) == 9
 
 
 def test_a_killed_caller_leaves_the_line_clean(own: Lab) -> None:
@@ -128,9 +133,7 @@ def test_a_killed_caller_leaves_the_line_clean(own: Lab) -> None:
             child.wait(5)
         assert inside("echo", "clean").stdout == b"clean\n"
     # Whoever takes a line next ends what was left running on it, whichever line that was.
-    sleep = [sys.executable, "-c", "from vmhost import lab; lab.replace_by('own', ['sleep', '2'])"]
-    children = [command.spawn(sleep, cwd=TOP) for _ in range(LINES)]
-    assert [child.wait(40) for child in children] == [0] * LINES
+    _side_by_side("all", LINES)
     assert inside("sh", "-c", "pgrep -c '^cat$' || true").text.strip() == "0"
 
 
@@ -144,11 +147,7 @@ def test_a_shell_has_a_terminal(own: Lab) -> None:
 def test_a_killed_kernel_leaves_nothing(roots: Path) -> None:
     found = lab.up("dies", kernel=Kernel.UML)
     os.kill(found.pid, signal.SIGKILL)
-    for _ in range(100):
-        if lab.find("dies").status is Status.DEAD:
-            break
-        time.sleep(0.05)
-    assert lab.find("dies").status is Status.DEAD
+    assert eventually(lambda: lab.find("dies").status is Status.DEAD, seconds=30)
     lab.down("dies")
     assert remains(found) == ()
     with pytest.raises(NotFound):
@@ -159,8 +158,7 @@ def test_the_starter_may_be_killed(roots: Path) -> None:
     script = "from vmhost import lab; from vmhost.lab import Kernel; lab.up('half', kernel=Kernel.UML)"
     for delay in (0.0, 0.5, 2.0):
         with command.spawn([sys.executable, "-c", script], cwd=TOP) as child:
-            while not (roots / "labs" / "half").exists():
-                time.sleep(0.01)
+            assert eventually((roots / "labs" / "half").exists, seconds=60)
             time.sleep(delay)
             os.kill(child.pid, signal.SIGKILL)
             child.wait(5)
@@ -212,8 +210,4 @@ def test_an_ordinary_user_has_one_without_rights(tmp_path_factory: pytest.TempPa
 
 
 def _until_there(path: str) -> None:
-    for _ in range(100):
-        if inside("rm", path, check=False).code == 0:
-            return
-        time.sleep(0.05)
-    pytest.fail(f"{path} never came")
+    assert eventually(lambda: inside("rm", path, check=False).code == 0, seconds=60), f"{path} never came"

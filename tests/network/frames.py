@@ -103,7 +103,7 @@ class Port:
             except BlockingIOError:
                 return
 
-    def heard(self, last: bytes, seconds: float = 10.0) -> list[bytes]:
+    def heard(self, last: bytes, seconds: float = 60.0) -> list[bytes]:
         """What guests said until a certain frame came; it and its own words are left out."""
         assert self._socket is not None
         found: list[bytes] = []

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -49,9 +49,13 @@ def opened(*ways: AccessPort) -> Iterator[None]:
 
 
 def _ask(way: AccessPort, host: str) -> bytes:
-    with netns.connect(way.namespace, host, 7777, 10) as wire:
-        wire.settimeout(20)
-        return wire.recv(64)
+    """What somebody says there. Between two who ask, its nc has to be started anew."""
+    for _ in range(100):
+        with suppress(ConnectionRefusedError), netns.connect(way.namespace, host, 7777, 10) as wire:
+            wire.settimeout(20)
+            return wire.recv(64)
+        time.sleep(0.1)
+    pytest.fail(f"{host} does not listen")
 
 
 def test_tcp_into_two_vlans_with_one_subnet(trio: Trio, ear: Sniffer) -> None:

@@ -137,7 +137,8 @@ def test_a_busy_guest_gets_what_its_limit_says(placed_host: Host, busy_image: st
     apply(placed_host, site % "{count: 1, limit: 0.2}")
     assert held(placed_host, "loop").pid == found.pid
     next(shares(found.pid))
-    assert max(islice(shares(found.pid), 3)) < 0.22
+    # In longer windows, the ticks in which CPU time is told and the period at the edge count for less.
+    assert max(islice(shares(found.pid, 4.0), 2)) < 0.22
 
     apply(placed_host, site % "1")
     assert any(part > 0.6 for part in islice(shares(found.pid), 20)), "without a limit it takes more"

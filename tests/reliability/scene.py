@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vmhost.drivers.command import Completed, run
+from vmhost.drivers.command import Child, Completed, run, spawn
 from vmhost.engine.observe import observe
 from vmhost.model.permit import Permit
 from vmhost.ops.host import Host
@@ -110,6 +110,17 @@ def just_before(host: Host, port: str, method: str, act: Callable[[], object]) -
         return False
 
     return Host(ports=FaultyPorts(host.ports, FaultPlan(only=watch)).ports)
+
+
+def dying(site: Path, call: str) -> Child:
+    """Start to apply a site in a process that is killed right after its first call of that ``port.method``."""
+    return spawn((sys.executable, "-P", "-m", "tests.reliability.victim", "create", str(site), call, "kill-after"))
+
+
+def killed(site: Path, call: str) -> None:
+    """Apply a site in a process that is killed right after its first call of that ``port.method``."""
+    with dying(site, call) as process:
+        assert process.wait(90) == -signal.SIGKILL
 
 
 def apply(host: Host, site: Path) -> None:

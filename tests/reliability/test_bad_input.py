@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -107,7 +108,7 @@ def damage(path: Path, how: str) -> None:
             path.unlink()
             run(["qemu-img", "create", "-q", "-f", "vmdk", str(path), "4M"], timeout=20)
         case _:
-            path.write_bytes(os.urandom(path.stat().st_size))
+            path.write_bytes(random.Random(5).randbytes(path.stat().st_size))
 
 
 @pytest.mark.parametrize(

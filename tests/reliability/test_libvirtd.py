@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.labfixture import InLab
-from tests.reliability.scene import ALL, apply, just_before, look, remove, site_file, started, told, vmhost
+from tests.reliability.scene import ALL, apply, just_before, killed, look, remove, site_file, started, told, vmhost
 from vmhost.cli import diagnostics
 from vmhost.engine.waves import in_waves
 from vmhost.model.errors import ApplyError, Unreachable
@@ -130,10 +130,7 @@ def test_a_delete_whose_libvirtd_goes_away_is_finished_when_it_is_back(real: Hos
 
 def test_a_killed_apply_is_recovered_only_when_libvirtd_is_back(real: Host, lab: InLab, tmp_path: Path) -> None:
     before = look(real)
-    with started("apply", str(site_file(tmp_path, "shop", "web")), "--yes") as command:
-        command.until("new guest")
-        command.process.kill()
-        command.end()
+    killed(site_file(tmp_path, "shop", "web"), "hypervisor.define")
     lab.stop_libvirtd(kill=True)
     assert vmhost("recover").code == diagnostics.UNREACHABLE
     lab.start_libvirtd()
@@ -143,12 +140,12 @@ def test_a_killed_apply_is_recovered_only_when_libvirtd_is_back(real: Host, lab:
 
 def test_a_restart_while_a_guest_is_awaited(real: Host, lab: InLab, tmp_path: Path) -> None:
     """The waiting goes on with the new daemon, and the time-out is the guest's own."""
-    site = site_file(tmp_path, "shop", "web", ready="{by: agent, timeout: 4s}")
+    site = site_file(tmp_path, "shop", "web", ready="{by: agent, timeout: 8s}")
     with started("apply", str(site), "--yes") as command:
         command.until("web: agent:")
         lab.restart_libvirtd(kill=True)
         code = command.end()
     assert code == diagnostics.NOT_READY, command.talk
-    assert "not ready after 4 s" in command.talk
+    assert "not ready after 8 s" in command.talk
     assert lab.virsh("domstate", "web").text.strip() == "running"
     remove(real, "web")

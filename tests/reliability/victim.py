@@ -1,9 +1,10 @@
 """One operation in a process of its own, which kills itself at its k-th call into the outside world, or lets it fail.
 
-    python -m tests.reliability.victim create|delete SITE NUMBER kill-before|kill-after|fail-before|fail-after|count
+    python -m tests.reliability.victim create|delete SITE WHERE kill-before|kill-after|fail-before|fail-after|count
 
-Calls of all ports are counted from 0; ``count`` does the operation whole and prints how many there were. A killed
-process ends by SIGKILL, as by the kernel's OOM killer.
+``WHERE`` is the number of a call: those of all ports are counted from 0; or PORT.METHOD, for the first such call.
+``count`` does the operation whole and prints how many there were. A killed process ends by SIGKILL, as by the kernel's
+OOM killer.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from vmhost.cli import diagnostics
@@ -21,14 +23,18 @@ from vmhost.ops.sites import load_site
 from vmhost.testing.faults import FaultPlan, FaultyPorts, driver_error
 
 
-def fault_plan(number: int, how: str) -> FaultPlan:
+def fault_plan(where: str, how: str) -> FaultPlan:
     """Return the plan that the command line describes."""
     if how == "count":
         return FaultPlan()
-    place = "before" if how.endswith("before") else "after"
+    plan = FaultPlan(place="before" if how.endswith("before") else "after")
     if how.startswith("kill"):
-        return FaultPlan(number, place, kill=lambda: os.kill(os.getpid(), signal.SIGKILL))
-    return FaultPlan(number, place, error=driver_error)
+        plan = replace(plan, kill=lambda: os.kill(os.getpid(), signal.SIGKILL))
+    else:
+        plan = replace(plan, error=driver_error)
+    if "." in where:
+        return replace(plan, at=0, only=lambda port, method: f"{port}.{method}" == where)
+    return replace(plan, at=int(where))
 
 
 def operate(host: Host, operation: str, site: Path) -> None:
@@ -42,9 +48,9 @@ def operate(host: Host, operation: str, site: Path) -> None:
 
 def main() -> int:
     """Do the operation; exit as the command line would."""
-    operation, site, number, how = sys.argv[1:5]
+    operation, site, where, how = sys.argv[1:5]
     with Host() as plain:
-        faulty = FaultyPorts(plain.ports, fault_plan(int(number), how))
+        faulty = FaultyPorts(plain.ports, fault_plan(where, how))
         try:
             operate(Host(ports=faulty.ports), operation, Path(site))
         except VmhostError as error:

@@ -116,7 +116,7 @@ def inside(request: pytest.FixtureRequest, session: SshSession) -> SshSession | 
     return session if request.param == "guest" else None
 
 
-def ask(port: int, inside: SshSession | None, timeout: float = 5.0, **how: object) -> tuple[int, bytes, float | None]:
+def ask(port: int, inside: SshSession | None, timeout: float = 20.0, **how: object) -> tuple[int, bytes, float | None]:
     request = HttpAsk(port, **how)  # type: ignore[arg-type]
     answer = NetworkProber().http(TARGET, request, timeout=timeout, inside=inside)
     return answer.status, answer.body, answer.days
@@ -124,12 +124,12 @@ def ask(port: int, inside: SshSession | None, timeout: float = 5.0, **how: objec
 
 def test_a_port_that_takes_connections(inside: SshSession | None) -> None:
     with serving(silent) as port:
-        NetworkProber().tcp(TARGET, port, timeout=5.0, inside=inside)
+        NetworkProber().tcp(TARGET, port, timeout=20.0, inside=inside)
 
 
 def test_a_port_that_nobody_listens_on(inside: SshSession | None) -> None:
     with pytest.raises(Unreachable, match="refused"):
-        NetworkProber().tcp(TARGET, free_port(), timeout=5.0, inside=inside)
+        NetworkProber().tcp(TARGET, free_port(), timeout=20.0, inside=inside)
 
 
 def test_an_answer_with_its_status_and_body(inside: SshSession | None) -> None:
@@ -195,7 +195,7 @@ def test_forwarding_leaves_nothing_behind(session: SshSession) -> None:
     with serving(says(OK)) as port:
         for _ in range(20):
             ask(port, session)
-    until = time.monotonic() + 10
+    until = time.monotonic() + 40
     while (left := {t for t in set(threading.enumerate()) - before if t.name.startswith("forward")}) and (
         time.monotonic() < until
     ):
@@ -207,4 +207,4 @@ def test_a_server_that_forwards_nothing_is_told(tmp_path: Path) -> None:
     with PrivateSshd(tmp_path, extra="AllowTcpForwarding no\n") as sshd, SshShell() as shell:
         opened = shell.connect(sshd.target(), deadline=time.monotonic() + 10)
         with pytest.raises(DriverError, match="does not forward connections"):
-            NetworkProber().tcp(TARGET, free_port(), timeout=5.0, inside=opened)
+            NetworkProber().tcp(TARGET, free_port(), timeout=20.0, inside=opened)

@@ -11,6 +11,7 @@ import random
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -90,13 +91,21 @@ def _struck(guest: Written, operation: str, name: str, blow: str, chance: random
 
 
 def _strike(guest: Written, blow: str, seconds: float, process: subprocess.Popen[str]) -> None:
-    """Kill libvirtd, or the guest's QEMU, a while after the operation began; it may have ended by then."""
-    pid_of = Path(f"/run/libvirt/qemu/{guest.name}.pid")
-    pid = int(pid_of.read_text()) if blow == "QEMU" and pid_of.exists() else 0
+    """Kill libvirtd, or the guest's QEMU, a while after the operation began; either may have ended by then."""
+    pid = _qemu(guest) if blow == "QEMU" else None
     deadline = monotonic() + seconds
     while process.poll() is None and monotonic() < deadline:
         Event().wait(0.005)
     if blow == "libvirtd":
         guest.lab.restart_libvirtd(kill=True)
-    elif pid and pid_of.exists() and pid_of.read_text() == str(pid):
-        os.kill(pid, signal.SIGKILL)
+    elif pid is not None and _qemu(guest) == pid:
+        with suppress(ProcessLookupError):  # it ended since
+            os.kill(pid, signal.SIGKILL)
+
+
+def _qemu(guest: Written) -> int | None:
+    """The process id of the guest's QEMU; None: libvirt says that there is none, or is just writing it down."""
+    try:
+        return int(Path(f"/run/libvirt/qemu/{guest.name}.pid").read_text())
+    except (FileNotFoundError, ValueError):
+        return None

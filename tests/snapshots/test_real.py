@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.contract.backends import eventually
 from tests.labfixture import InLab
 from tests.snapshots.written import SITE, Written, contents
 from vmhost.drivers.command import run
@@ -144,12 +145,14 @@ def test_a_stopped_guest_goes_back_and_forth(snaphost: Host, lab: InLab) -> None
 def test_all_disks_are_kept_at_one_instant(snaphost: Host, lab: InLab) -> None:
     guest = Written(snaphost, lab, "writer")
     guest.create()
-    stop = threading.Event()
+    stop, written = threading.Event(), 0
 
     def write() -> None:
+        nonlocal written
         for number in count(1):
             for disk in ("root", "data1"):  # each number is on the first disk before it is on the second
                 guest.write(disk, 0, number % 250)
+            written = number
             if stop.is_set():
                 return
 
@@ -157,6 +160,7 @@ def test_all_disks_are_kept_at_one_instant(snaphost: Host, lab: InLab) -> None:
     writer.start()
     try:
         for number in range(4):
+            assert eventually(lambda before=written: written > before, seconds=60)
             snaphost.apply(snaphost.snapshots.plan_create("writer", f"s{number}"))
     finally:
         stop.set()

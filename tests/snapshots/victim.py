@@ -31,7 +31,7 @@ def main() -> int:
     """Do the operation; exit as the command line would."""
     operation, guest, name, number, how = sys.argv[1:6]
     with Host() as plain:
-        faulty = FaultyPorts(plain.ports, fault_plan(int(number), how))
+        faulty = FaultyPorts(plain.ports, fault_plan(number, how))
         host = Host(ports=faulty.ports)
         try:
             host.apply(proposed(host, operation, guest, name))

@@ -49,6 +49,7 @@ class PrivateSshd:
         self.address = address
         self.before = ["ip", "netns", "exec", namespace] if namespace else []
         self.directory = directory
+        self._own_port = port
         self.port = port or free_port()
         self.user = getpass.getuser()
         self.extra = extra
@@ -68,6 +69,12 @@ class PrivateSshd:
     def __enter__(self) -> PrivateSshd:
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        while not self._start():
+            self.port = free_port()
+        return self
+
+    def _start(self) -> bool:
+        """Start it and wait until it listens; False: somebody has taken its port since."""
         config = self.directory / "sshd_config"
         values = {"port": self.port, "directory": self.directory, "sftp": self.sftp, "address": self.address}
         config.write_text(self.extra + CONFIG.format(**values))
@@ -83,14 +90,19 @@ class PrivateSshd:
             if "Server listening" in line:
                 break
         else:
+            if not self._own_port and "Address already in use" in "".join(self.log):
+                self._process.wait()
+                self._process.stderr.close()
+                self.log.clear()
+                return False
             raise RuntimeError(f"sshd does not start: {''.join(self.log)}")
         self._reader = threading.Thread(target=self.log.extend, args=(self._process.stderr,), daemon=True)
         self._reader.start()
-        return self
+        return True
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=50)
         # Connections keep their own processes, which hold the pipe until they end.
         self._reader.join(timeout=0.1)
 

@@ -38,13 +38,16 @@ def test_answers_and_errors_come_back_in_the_order_of_the_guests() -> None:
 
 
 def test_no_more_at_once_than_asked_for() -> None:
-    lock, running, most = threading.Lock(), 0, 0
+    lock, full, running, most = threading.Lock(), threading.Event(), 0, 0
 
     def work(_: int) -> None:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
+            if most >= 3:
+                full.set()
+        full.wait(20)
         threading.Event().wait(0.01)
         with lock:
             running -= 1
@@ -131,7 +134,7 @@ def test_ctrl_c_ends_the_program_at_once(sshd: PrivateSshd, area: Path) -> None:
             assert [process.stdout.readline() for _ in range(2)] == ["connected\n"] * 2
             began = time.monotonic()
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=10)
+            _, errors = process.communicate(timeout=30)
         assert time.monotonic() - began < 3
     assert process.returncode in {-signal.SIGINT, 1, 130}
     assert errors.rstrip().endswith("KeyboardInterrupt")

@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.ssh.private_sshd import PrivateSshd
+from tests.ssh.used import no_more_than, used
 from vmhost.drivers.ssh.command import command_line
 from vmhost.drivers.ssh.session import SshSession
 from vmhost.drivers.ssh.shell import SshShell
@@ -154,7 +155,7 @@ def processes_with(word: str) -> list[str]:
 
 
 def gone(word: str) -> bool:
-    until = time.monotonic() + 5
+    until = time.monotonic() + 30
     while processes_with(word) and time.monotonic() < until:
         threading.Event().wait(0.02)
     return not processes_with(word)
@@ -189,7 +190,7 @@ def test_a_child_that_keeps_the_streams_open_does_not_hold_us(session: SshSessio
 
 
 def test_many_commands_at_once_on_one_connection(sshd: PrivateSshd, session: SshSession) -> None:
-    connections = len(sshd.connections())
+    connections = set(sshd.connections())
 
     def once(number: int) -> bytes:
         return session.run(sh(f"sleep 0.0{number % 5}; echo {number}"), timeout=20).stdout
@@ -197,7 +198,7 @@ def test_many_commands_at_once_on_one_connection(sshd: PrivateSshd, session: Ssh
     with ThreadPoolExecutor(32) as pool:
         answers = list(pool.map(once, range(100)))
     assert answers == [b"%d\n" % number for number in range(100)]
-    assert len(sshd.connections()) == connections
+    assert set(sshd.connections()) <= connections
 
 
 def test_a_connection_that_is_cut_in_the_middle(sshd: PrivateSshd, shell: SshShell) -> None:
@@ -236,16 +237,17 @@ def test_a_server_that_stops_answering_is_given_up_at_the_deadline(sshd: Private
 
 def test_closing_wakes_whoever_waits(session: SshSession) -> None:
     caught: list[Exception] = []
+    number = f"{time.time_ns() % 10**9 + 10**6}"
 
     def wait() -> None:
         try:
-            session.run(("sleep", "20"), timeout=20)
+            session.run(("sleep", number), timeout=50)
         except DriverError as error:
             caught.append(error)
 
     thread = threading.Thread(target=wait)
     thread.start()
-    while not processes_with("20"):
+    while not processes_with(number):
         threading.Event().wait(0.01)
     began = time.monotonic()
     session.close()
@@ -257,16 +259,13 @@ def test_closing_wakes_whoever_waits(session: SshSession) -> None:
 
 
 def test_no_thread_and_no_descriptor_is_left(sshd: PrivateSshd) -> None:
-    def used() -> tuple[int, int]:
-        return threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
-
     before = used()
     for _ in range(5):
         with SshShell() as shell:
             session = shell.connect(sshd.target(), deadline=time.monotonic() + 10)
             session.run(("true",), timeout=5)
             session.read_file("/etc/hostname")
-    assert used() == before
+    assert no_more_than(before)
 
 
 def test_a_file_is_written_whole_with_its_mode(session: SshSession, area: Path) -> None:

@@ -93,7 +93,7 @@ class TestEvents:
         host.hypervisor.start(uuid)
         host.hypervisor.power_off(uuid)
         host.hypervisor.undefine(uuid)
-        assert ended.wait(5)
+        assert ended.wait(30)
         assert {(event.uuid, event.name) for event in told} == {(uuid, "web-01")}
         assert [(event.kind, event.detail) for event in told] == [
             ("defined", "added"),
@@ -120,7 +120,7 @@ class TestEvents:
         host.hypervisor.subscribe(fails)
         host.hypervisor.subscribe(looks)
         with_guest(host)
-        assert done.wait(5)
+        assert done.wait(30)
         assert seen == ["web-01"]
 
     def test_the_end_of_a_subscription_and_of_all(self) -> None:
@@ -173,11 +173,11 @@ class TestLocks:
         def hold() -> None:
             with host.locks.host():
                 entered.set()
-                leave.wait(10)
+                leave.wait(40)
 
         thread = threading.Thread(target=hold)
         thread.start()
-        assert entered.wait(5)
+        assert entered.wait(30)
         assert host.locks.held() == ("host",)
         with pytest.raises(Conflict, match="held by another thread"), host.locks.host():
             pass
@@ -205,7 +205,7 @@ class TestLocks:
 
         def hold() -> None:
             with locks.guests(["b"]):
-                thread_done.wait(10)
+                thread_done.wait(40)
 
         thread = threading.Thread(target=hold)
         thread.start()

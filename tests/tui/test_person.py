@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tests.tui.stage import Stage, on_stage
 from vmhost.model.errors import Fault
 from vmhost.ops.preferences import OwnKeys, Preferences, View, own_preferences
+from vmhost.tui import person
 from vmhost.tui.ownkeys import choose
 from vmhost.tui.rows.columns import WORDS, chosen, moved, toggled
 from vmhost.tui.rows.guests import COLUMNS
@@ -44,10 +46,10 @@ async def test_columns_are_chosen_and_remembered(mine: Preferences) -> None:
         await stage.press("k", "k", "K", "K")
         await stage.press("escape")
         assert "STATE" not in head(stage)
-        wanted = mine.view()
         await stage.until(lambda: mine.view().columns and "state" not in mine.view().columns)
+        wanted = mine.view()
         await stage.press("o")
-        assert wanted != mine.view()
+        await stage.until(lambda: mine.view().sort != wanted.sort)
         await stage.press("O")
         shown = stage.rows[1]
         await stage.until(lambda: mine.view().reverse)
@@ -57,6 +59,29 @@ async def test_columns_are_chosen_and_remembered(mine: Preferences) -> None:
         await stage.press("C", "0", "escape")
         await stage.until(lambda: mine.view().columns == ())
         assert head(stage)[1] == "STATE▼"
+
+
+def test_the_last_of_several_views_is_remembered_though_the_first_is_written_slowly(
+    mine: Preferences, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, last, keep = View(sort="state"), View(sort="memory"), Preferences.keep
+    overtaken = threading.Event()
+
+    def slowly(preferences: Preferences, view: View) -> None:
+        if view == first:
+            overtaken.wait(0.5)
+        keep(preferences, view)
+        if view == last:
+            overtaken.set()
+
+    monkeypatch.setattr(Preferences, "keep", slowly)
+    somebody = person.Person(mine)
+    for view in (first, last):
+        somebody.remember(view, lambda error: pytest.fail(str(error)))
+    for thread in threading.enumerate():
+        if thread.name == "remember":
+            thread.join(30)
+    assert mine.view() == last
 
 
 @pytest.mark.asyncio

@@ -14,8 +14,8 @@ from vmhost.model.errors import DriverError, Refused, VmhostError
 URI = "qemu:///system"
 
 _PIDFILE = Path("/run/libvirtd.pid")
-_START = 30.0
-_STOP = 15.0
+_START = 60.0
+_STOP = 60.0  # on SIGTERM libvirtd gives what is under way 30 s
 
 
 def start() -> None:
@@ -47,11 +47,18 @@ def stop_libvirtd(kill: bool = False) -> None:
     except (FileNotFoundError, ValueError, ProcessLookupError):
         return
     with watch:
-        if Path(f"/proc/{pid}/comm").read_text().strip() != "libvirtd":
+        if not _is_libvirtd(pid):
             return
         watch.send(signal.SIGKILL if kill else signal.SIGTERM)
         if not watch.ended(_STOP):
             raise DriverError(f"still runs {_STOP:g} s after SIGTERM", subject="libvirtd", retryable=True)
+
+
+def _is_libvirtd(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip() == "libvirtd"
+    except (FileNotFoundError, ProcessLookupError):  # it has ended since
+        return False
 
 
 def restart_libvirtd(kill: bool = False) -> None:

@@ -57,11 +57,13 @@ class Person:
     def remember(self, view: View, failed: Callable[[VmhostError], None]) -> None:
         """Have another view from now on, and the next time; ``failed`` is called from another thread."""
         self.view = view
-        preferences = self._preferences
+        preferences, before = self._preferences, self._thread
         if preferences is None:
             return
 
         def write() -> None:
+            if before is not None:
+                before.join()  # one after another: the last view is the one that stays
             try:
                 preferences.keep(view)
             except VmhostError as error:
