@@ -46,13 +46,17 @@ class DeployedService:
 
 @dataclass(frozen=True, slots=True)
 class PathFact:
-    """What lies at a path: ``kind`` is ``file``, ``directory``, ``symlink`` or ``other``; ``mode`` has four digits."""
+    """What lies at a path: ``kind`` is ``file``, ``directory``, ``symlink`` or ``other``; ``mode`` has four digits.
+
+    ``target`` is where a symbolic link leads.
+    """
 
     kind: str
     mode: str
     owner: str
     size: int = 0
     sha256: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)

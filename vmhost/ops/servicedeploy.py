@@ -15,7 +15,7 @@ from vmhost.engine.services.line import Lines
 from vmhost.engine.services.ready import await_ready
 from vmhost.model.errors import Conflict, NotFound, Refused, Unreachable, VmhostError
 from vmhost.model.events import Event
-from vmhost.model.guestops import GuestPlan
+from vmhost.model.guestops import GuestOp, GuestPlan
 from vmhost.model.reservations import iso
 from vmhost.model.services import DeployedService, GuestFacts
 from vmhost.model.steps import SetMetadata
@@ -222,7 +222,10 @@ def deploy_one(
         if any(step not in item.plan.steps for step in fresh.plan.steps):
             text = "the guest changed since the plan was shown; nothing was done"
             raise Conflict(text, subject=item.guest, hint="vmhost service deploy SITE")
-        settle = settling(fresh.plan, item.wanted, fresh.facts)
+
+        def settle(begun: Sequence[GuestOp]) -> Sequence[GuestOp]:
+            return settling(begun, item.wanted, fresh.facts)
+
         carry_out(fresh.plan, lines, ports.clock, settle=settle, on_event=tell, cancelled=cancelled)
         record(ports, item.domain, item.wanted)
     if wait:
