@@ -249,6 +249,20 @@ def test_what_cannot_be(shop: Shop, change: tuple[str, str], error: type[Excepti
     assert shop.picture("web-01") == before
 
 
+def test_what_cannot_be_any_more_is_refused_and_not_noted_as_done(shop: Shop) -> None:
+    plan = shop.services.plan_deploy(site())
+    with shop.inside("web-01") as system:
+        system.land.directories.append("/etc/nginx/conf.d/shop.conf")
+    with pytest.raises(Refused, match="is a directory, not a file"):
+        shop.services.deploy(plan)
+    assert shop.services.find() == ()
+
+
+def test_what_is_to_be_stopped_is_not_probed_by_its_ports(shop: Shop) -> None:
+    shop.deploy(NGINX.replace("unit: nginx", "unit: {name: nginx, state: stopped}"))
+    assert {(row.health, row.looks) for row in shop.services.list()} == {(Health.UNKNOWN, ())}
+
+
 def test_a_guest_that_changed_meanwhile_is_refused(shop: Shop) -> None:
     deployment = shop.services.plan_deploy(site())
     with shop.inside("web-01") as system:

@@ -8,18 +8,6 @@ from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceId:
-    """What tells services apart."""
-
-    name: str
-    version: str
-    env: str
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.version} ({self.env})"
-
-
-@dataclass(frozen=True, slots=True)
 class DeployedService:
     """A service that was deployed into a guest, as the guest's metadata tells.
 
@@ -37,11 +25,6 @@ class DeployedService:
     user: str = ""
     stopped: bool = False
     roll: str = ""
-
-    @property
-    def id(self) -> ServiceId:
-        """What tells it apart."""
-        return ServiceId(self.name, self.version, self.env)
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ def _state(name: str, spec: ServiceSpec, files: tuple[FileState, ...]) -> Servic
 def _usual_probes(unit: UnitSpec | None, ports: tuple[int, ...]) -> Iterator[tuple[str, ProbeSpec]]:
     if unit is not None and unit.state == "running":
         yield "unit", ProbeSpec(systemd=True, role="liveness")
-    for port in ports:
+    for port in ports if unit is None or unit.state == "running" else ():
         yield f"port-{port}", ProbeSpec(tcp=TcpSpec(port=port))
 
 
