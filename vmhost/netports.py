@@ -171,6 +171,10 @@ class ShellSession(Protocol):
     def dial(self, port: int, *, timeout: float) -> socket.socket:
         """Return a connection to a port of the guest's own loopback."""
 
+    @property
+    def alive(self) -> bool:
+        """Whether it may be used again: it was not closed, and is not known to be lost."""
+
     def close(self) -> None: ...
 
 

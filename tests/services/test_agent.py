@@ -8,7 +8,7 @@ import pytest
 
 from tests.services.shop import NGINX, Shop
 from vmhost.engine.services.agentsession import AgentSession
-from vmhost.model.errors import GuestError, Refused
+from vmhost.model.errors import DriverError, GuestError, Refused
 from vmhost.model.services import Health
 from vmhost.render.metadata import metadata_xml
 from vmhost.render.parse.metadata import parse_metadata
@@ -36,6 +36,33 @@ def test_a_service_is_deployed_and_looked_at_through_the_agent(shop: Shop) -> No
     (row,) = shop.services.list()
     assert (row.health, row.drift, row.error) == (Health.UP, (), "")
     assert isinstance(shop.services.lines.session("web-01"), AgentSession)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "no json",
+        "[" * 100_000,
+        "[]",
+        '{"return": 5}',
+        '{"return": {}}',
+        '{"return": {"pid": "one"}}',
+        '{"return": {"pid": true}}',
+        '{"return": {"pid": 1, "exited": true, "out-data": 5}}',
+        '{"return": {"pid": 1, "exited": true, "out-data": "*"}}',
+        '{"return": {"pid": 1, "exited": true, "err-data": "\u00e9"}}',
+        '{"return": {"pid": 1, "exited": true, "exitcode": []}}',
+        '{"return": {"pid": 1, "exited": true, "signal": "KILL"}}',
+    ],
+)
+def test_whatever_the_agent_answers_is_an_error_of_ours(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    session = shop.services.lines.session("web-01")
+    monkeypatch.setattr(shop.fake.hypervisor, "agent", lambda *_: answer)
+    with pytest.raises(DriverError, match="the guest agent gave no sensible answer to "):
+        session.run(("true",), timeout=5.0)
 
 
 def test_probes_that_connect_say_that_the_agent_cannot(shop: Shop) -> None:

@@ -9,10 +9,23 @@ import pytest
 from tests.services.shop import NGINX, Shop, site
 from vmhost.engine.services import carry
 from vmhost.engine.services.line import Lines
-from vmhost.model.errors import ApplyError, Cancelled, Conflict, DriverError, GuestError, NotFound, Refused, SpecError
+from vmhost.model.errors import (
+    ApplyError,
+    Cancelled,
+    Conflict,
+    DriverError,
+    GuestError,
+    NotFound,
+    Refused,
+    SpecError,
+    Unreachable,
+)
 from vmhost.model.events import Event, StepStarted
-from vmhost.model.guestops import GuestOp
-from vmhost.model.services import Health
+from vmhost.model.guestops import ActOnUnit, GuestOp, Verb
+from vmhost.model.services import GuestFacts, Health, UnitFact
+from vmhost.model.spec.service import ServiceState, UnitSpec
+from vmhost.plan.services import settling
+from vmhost.render.service import Desired
 from vmhost.testing.commands import Inside, Ran
 from vmhost.testing.world import FakeUnit
 
@@ -101,13 +114,16 @@ def test_a_changed_secret_is_found_and_told_without_a_word_of_it(shop: Shop, mon
     assert all(not step.shown for step in steps)
 
 
-def test_what_fails_at_any_step_leaves_the_guest_as_it_was(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("done", [False, True], ids=["nothing was done", "all was done"])
+def test_what_fails_at_any_step_leaves_the_guest_as_it_was(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, done: bool
+) -> None:
     """Every step of a first deployment fails once."""
     before = shop.picture("web-01")
     steps = shop.services.plan_deploy(site(WHOLE)).items[0].plan.steps
     assert len(steps) == 19
     for number, step in enumerate(steps):
-        _fail_at(step.do, monkeypatch)
+        _fail_at(step.do, monkeypatch, done=done)
         with pytest.raises(ApplyError) as caught:
             shop.deploy(WHOLE)
         assert caught.value.leftovers == ()
@@ -121,8 +137,9 @@ def test_what_fails_at_any_step_leaves_the_guest_as_it_was(shop: Shop, monkeypat
     shop.deploy(WHOLE)
 
 
+@pytest.mark.parametrize("done", [False, True], ids=["nothing was done", "all was done"])
 def test_what_fails_at_any_step_of_a_change_leaves_the_guest_as_it_was(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, done: bool
 ) -> None:
     shop.deploy()
     changed = NGINX.replace("1.22.1-9", "1.26.3-1").replace("listen 80", "listen 81").replace('"1.22"', '"1.26"')
@@ -136,9 +153,10 @@ def test_what_fails_at_any_step_of_a_change_leaves_the_guest_as_it_was(
         "put-file",
     ]
     for step in steps:
-        _fail_at(step.do, monkeypatch)
-        with pytest.raises(ApplyError):
+        _fail_at(step.do, monkeypatch, done=done)
+        with pytest.raises(ApplyError) as caught:
             shop.deploy(changed)
+        assert caught.value.leftovers == ()
         assert shop.picture("web-01") == before, step.why
         monkeypatch.undo()
     assert shop.services.list(guests=["web-01"])[0].version == "1.22"
@@ -146,15 +164,41 @@ def test_what_fails_at_any_step_of_a_change_leaves_the_guest_as_it_was(
     assert {row.version for row in shop.services.list()} == {"1.26"}
 
 
-def _fail_at(wanted: GuestOp, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = carry.do
+def _fail_at(wanted: GuestOp, monkeypatch: pytest.MonkeyPatch, *, done: bool, dead: bool = False) -> None:
+    """It fails once, before or after it was ``done``; ``dead``: nothing else gets through afterwards."""
+    original, failed = carry.do, False
 
     def failing(guest: str, op: GuestOp, lines: Lines) -> None:
-        if op == wanted:
-            raise DriverError("it fails")
-        original(guest, op, lines)
+        nonlocal failed
+        if failed and dead:
+            raise Unreachable("no answer")
+        if failed or op != wanted:
+            original(guest, op, lines)
+            return
+        failed = True
+        if done:
+            original(guest, op, lines)
+        raise Unreachable("the connection ended") if done else DriverError("it fails")
 
     monkeypatch.setattr(carry, "do", failing)
+
+
+def test_what_cannot_be_undone_is_left_over_by_name_the_failed_step_first(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.deploy()
+    changed = NGINX.replace("listen 80", "listen 81")
+    put = shop.services.plan_deploy(site(changed)).items[0].plan.steps[0].do
+    assert put.kind == "put-file"
+    _fail_at(put, monkeypatch, done=True, dead=True)
+    with pytest.raises(ApplyError) as caught:
+        shop.deploy(changed)
+    (left,) = caught.value.leftovers
+    assert left.startswith(
+        "nginx: change file /etc/nginx/conf.d/shop.conf: vmhost-put /etc/nginx/conf.d/shop.conf 0644"
+    )
+    assert caught.value.undone == ()
+    assert shop.picture("web-01")["files"]["/etc/nginx/conf.d/shop.conf"] == b"server { listen 81; }\n"
 
 
 def test_a_broken_check_stops_at_the_first_guest(shop: Shop) -> None:
@@ -205,6 +249,20 @@ def test_what_cannot_be(shop: Shop, change: tuple[str, str], error: type[Excepti
     assert shop.picture("web-01") == before
 
 
+def test_what_cannot_be_any_more_is_refused_and_not_noted_as_done(shop: Shop) -> None:
+    plan = shop.services.plan_deploy(site())
+    with shop.inside("web-01") as system:
+        system.land.directories.append("/etc/nginx/conf.d/shop.conf")
+    with pytest.raises(Refused, match="is a directory, not a file"):
+        shop.services.deploy(plan)
+    assert shop.services.find() == ()
+
+
+def test_what_is_to_be_stopped_is_not_probed_by_its_ports(shop: Shop) -> None:
+    shop.deploy(NGINX.replace("unit: nginx", "unit: {name: nginx, state: stopped}"))
+    assert {(row.health, row.looks) for row in shop.services.list()} == {(Health.UNKNOWN, ())}
+
+
 def test_a_guest_that_changed_meanwhile_is_refused(shop: Shop) -> None:
     deployment = shop.services.plan_deploy(site())
     with shop.inside("web-01") as system:
@@ -226,11 +284,186 @@ def test_cancelled_in_the_middle_everything_is_undone(shop: Shop) -> None:
     assert shop.picture("web-01") == before
 
 
+@pytest.mark.parametrize("active", [True, False])
+def test_cancelled_before_its_unit_was_touched_the_unit_is_left_alone(shop: Shop, active: bool) -> None:
+    shop.deploy()
+    with shop.inside("web-01") as system:
+        system.land.units["nginx.service"].active = active
+        starts = system.land.units["nginx.service"].starts
+    changed = NGINX.replace("listen 80", "listen 81").replace("after: reload", "after: restart")
+    told: list[Event] = []
+
+    def enough() -> bool:
+        return any(isinstance(event, StepStarted) and "unit nginx.service: " in event.why for event in told)
+
+    verbs = seen_verbs(shop)
+    with pytest.raises(Cancelled):
+        shop.deploy(changed, on_event=told.append, cancelled=enough)
+    assert verbs == []
+    with shop.inside("web-01") as system:
+        assert (system.land.units["nginx.service"].active, system.land.units["nginx.service"].starts) == (
+            active,
+            starts,
+        )
+
+
+def seen_verbs(shop: Shop) -> list[str]:
+    """What is done with units from now on."""
+    real, verbs = shop.fake.programs["systemctl"], []
+
+    def systemctl(inside: Inside, arguments: Sequence[str], data: bytes) -> Ran:
+        verb = next(word for word in arguments if not word.startswith("-"))
+        if verb != "show":
+            units = arguments[arguments.index("--") + 1 :] if "--" in arguments else ()
+            verbs.append(" ".join((verb, *units)))
+        return real(inside, arguments, data)
+
+    shop.fake.programs["systemctl"] = systemctl
+    return verbs
+
+
+def test_what_was_only_reloaded_is_only_reloaded_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.deploy()
+    changed = NGINX.replace("listen 80", "listen 81")
+    note = shop.services.plan_deploy(site(changed)).items[0].plan.steps[-1].do
+    _fail_at(note, monkeypatch, done=False)
+    verbs = seen_verbs(shop)
+    with pytest.raises(ApplyError):
+        shop.deploy(changed)
+    assert verbs == ["reload-or-restart nginx.service"] * 2
+
+
+def test_a_unit_that_cannot_be_enabled_is_not_restarted(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.deploy()
+    with shop.inside("web-01") as system:
+        system.land.units["nginx.service"].enabled = "disabled"
+    enable = shop.services.plan_deploy(site()).items[0].plan.steps[0].do
+    _fail_at(enable, monkeypatch, done=False)
+    verbs = seen_verbs(shop)
+    with pytest.raises(ApplyError):
+        shop.deploy()
+    assert verbs == ["disable nginx.service"]
+
+
+@pytest.mark.parametrize(
+    ("active", "begun", "last"),
+    [
+        ("active", ["start"], ["restart"]),
+        ("reloading", ["reload-or-restart"], ["reload-or-restart"]),
+        ("activating", ["restart"], ["restart"]),
+        ("activating", ["enable"], []),
+        ("inactive", ["start"], ["stop"]),
+        ("failed", ["start"], ["stop"]),
+        ("deactivating", ["start"], []),
+        ("active", ["enable", "stop"], ["restart"]),
+    ],
+)
+def test_how_a_unit_gets_its_former_state_back(active: str, begun: list[Verb], last: list[Verb]) -> None:
+    name = "app.service"
+    wanted = Desired(ServiceState(name="app", version="1", env="test", unit=UnitSpec(name=name)), {})
+    facts = GuestFacts(units={name: UnitFact(name, "loaded", active)})
+    ops = settling([ActOnUnit(name, verb) for verb in begun], wanted, facts)
+    assert ops == tuple(ActOnUnit(name, verb) for verb in last)
+    assert settling([ActOnUnit("other.service", verb) for verb in begun], wanted, facts) == ()
+
+
 def test_a_service_that_lost_a_file_removes_it(shop: Shop) -> None:
     shop.deploy()
     shop.deploy(NGINX.replace("conf.d/shop.conf", "conf.d/other.conf"))
     assert "/etc/nginx/conf.d/shop.conf" not in shop.picture("web-01")["files"]
     assert "/etc/nginx/conf.d/other.conf" in shop.picture("web-01")["files"]
+
+
+def test_a_symbolic_link_in_place_of_a_file_is_put_back(shop: Shop) -> None:
+    """A package of Debian's brings one: sites-enabled/default."""
+    path = "/etc/nginx/conf.d/shop.conf"
+    with shop.inside("web-01") as system:
+        system.land.links[path] = "../sites-available/two words"
+    with pytest.raises(ApplyError):
+        shop.deploy(NGINX + '      - {path: /srv/x, content: broken, check: [test, -s, "{file}"]}\n')
+    with shop.inside("web-01") as system:
+        assert system.land.links == {path: "../sites-available/two words"}
+        assert path not in system.files
+    shop.deploy()
+    with shop.inside("web-01") as system:
+        assert system.land.links == {}
+        assert system.files[path] == b"server { listen 80; }\n"
+
+
+OTHER = WHOLE.replace("      name: app\n", "      name: other\n")
+
+
+def test_a_unit_with_another_name_takes_the_place_of_the_former_one(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.deploy(WHOLE)
+    before = shop.picture("web-01")
+    steps = shop.services.plan_deploy(site(OTHER)).items[0].plan.steps
+    for step in steps:
+        _fail_at(step.do, monkeypatch, done=False)
+        with pytest.raises(ApplyError) as caught:
+            shop.deploy(OTHER)
+        assert caught.value.leftovers == ()
+        now = shop.picture("web-01")
+        now["units"].pop("other.service", None)  # a fake system keeps units without their file
+        assert now == before, step.why
+        monkeypatch.undo()
+        monkeypatch.setenv("APP_TOKEN", SECRET)
+    shop.deploy(OTHER)
+    now = shop.picture("web-01")
+    assert now["units"]["app.service"] == (False, "disabled")
+    assert now["units"]["other.service"] == (True, "enabled")
+    assert "/etc/systemd/system/app.service" not in now["files"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        (", TOKEN: {env: APP_TOKEN}", ""),
+        ("{path: /srv/app/key, secret: {env: APP_TOKEN}", '{path: /srv/app/key, content: "open"'),
+        ('      - {path: /srv/app/key, secret: {env: APP_TOKEN}, mode: "0400", owner: "app:shop"}\n', ""),
+    ],
+    ids=["one variable less", "a secret becomes a text", "a secret goes"],
+)
+def test_what_was_secret_is_not_shown_when_it_is_so_no_more(shop: Shop, change: tuple[str, str]) -> None:
+    shop.deploy(WHOLE)
+    changed = WHOLE.replace(*change)
+    assert changed != WHOLE
+    deployment = shop.services.plan_deploy(site(changed))
+    assert not deployment.empty
+    assert SECRET not in str(deployment)
+
+
+def test_a_file_of_others_that_not_everybody_may_read_is_not_shown(shop: Shop) -> None:
+    with shop.inside("web-01") as system:
+        system.files["/etc/nginx/conf.d/shop.conf"] = SECRET.encode()
+        system.land.access["/etc/nginx/conf.d/shop.conf"] = "0640 root:root"
+    told = str(shop.services.plan_deploy(site()))
+    assert SECRET not in told
+    assert "change file /etc/nginx/conf.d/shop.conf (secret, not shown)" in told
+
+
+def test_a_closed_file_is_shown_as_it_was_deployed_and_not_as_somebody_changed_it(shop: Shop) -> None:
+    closed = NGINX.replace("after: reload", 'after: reload, mode: "0600"')
+    shop.deploy(closed)
+    changed = site(closed.replace("listen 80", "listen 81"))
+    assert "-server { listen 80; }" in str(shop.services.plan_deploy(changed))
+    with shop.inside("web-01") as system:
+        system.files["/etc/nginx/conf.d/shop.conf"] = SECRET.encode()
+    assert SECRET not in str(shop.services.plan_deploy(changed))
+
+
+def test_the_first_that_fails_ends_it_for_all_that_follow(shop: Shop) -> None:
+    three = NGINX.replace("[web-01, web-02]", "[web-01, web-02, cache-01]")
+    shop.deploy(three)
+    with shop.inside("cache-01") as system:
+        system.land.units["nginx.service"].broken = True
+    results = shop.services.act(["nginx"], "restart")
+    assert [(result.guest, result.text) for result in results][1:] == [("web-01", "not tried"), ("web-02", "not tried")]
+    assert results[0].error is not None
+    (job,) = [job for job in shop.host.jobs() if job.kind == "service restart"]
+    assert job.state == "failed"
+    assert "Job for nginx.service failed" in job.error
 
 
 def test_guests_of_others_and_guests_to_come_are_refused(shop: Shop) -> None:

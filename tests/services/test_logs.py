@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ import pytest
 from tests.services.shop import HEAD, NGINX, Shop
 from vmhost.cli.main import run
 from vmhost.model.errors import NotFound
+from vmhost.ops import servicelogs
+from vmhost.testing.commands import Inside, Ran
 
 
 def entry(second: float, message: Any, **more: str) -> str:
@@ -62,6 +66,36 @@ def test_lines_that_are_no_journal_are_passed_over(shop: Shop) -> None:
     with shop.inside("web-01") as system:
         system.land.journal = ["", "no json", "[]", '{"MESSAGE": "no time"}', entry(1.0, "good"), '{"cut']
     assert [line.text for line in shop.services.logs(["nginx"], guests=["web-01"])] == ["good"]
+
+
+@pytest.mark.parametrize("at", ["9" * 30, "9" * 4000, "-5", str(253402300799 * 10**6 + 999_999)])
+def test_whatever_time_a_guest_tells_it_can_be_shown(shop: Shop, at: str) -> None:
+    with shop.inside("web-01") as system:
+        system.land.journal = [json.dumps({"__REALTIME_TIMESTAMP": at, "MESSAGE": "x"})]
+    (line,) = shop.services.logs(["nginx"], guests=["web-01"])
+    assert datetime.fromtimestamp(line.at, UTC).year in (1970, 9999)
+
+
+def test_what_is_cut_is_told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servicelogs, "CAP", 150)
+    texts = [(line.guest, line.text) for line in shop.services.logs(["nginx"])]
+    assert texts[:2] == [("web-01", "nginx: line 1.0"), ("web-02", "nginx: line 2.0")]
+    assert [guest for guest, text in texts[2:] if text.startswith("(cut: ")] == ["web-01", "web-02"]
+
+
+def test_who_follows_gets_all_that_came_since_the_last_time(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    real, asked = shop.fake.programs["journalctl"], []
+
+    def journalctl(inside: Inside, arguments: Sequence[str], data: bytes) -> Ran:
+        asked.append(tuple(arguments))
+        return real(inside, arguments, data)
+
+    shop.fake.programs["journalctl"] = journalctl
+    list(islice(shop.services.logs(["nginx"], guests=["web-01"], lines=2, follow=True), 3))
+    assert tuple(asked[0][asked[0].index("--lines") :][:2]) == ("--lines", "2")
+    assert "--after-cursor" in asked[1]
+    assert "--lines" not in asked[1]
 
 
 def test_a_guest_that_is_gone_is_told_once_and_the_others_go_on(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

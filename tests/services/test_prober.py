@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.ssh.private_sshd import PrivateSshd, free_port
-from vmhost.drivers.prober import NetworkProber
+from vmhost.drivers.prober import NetworkProber, _days_left
 from vmhost.drivers.ssh.session import SshSession
 from vmhost.drivers.ssh.shell import SshShell
 from vmhost.model.errors import DriverError, Unreachable
@@ -150,14 +150,15 @@ def test_a_body_without_end_is_cut(inside: SshSession | None) -> None:
         assert ask(port, inside)[1] == b"y" * 65536
 
 
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("server", [drips, silent])
 def test_whatever_the_other_side_sends_the_probe_ends_in_time(
-    inside: SshSession | None, server: Callable[[socket.socket], None]
+    inside: SshSession | None, server: Callable[[socket.socket], None], tls: bool, tmp_path: Path
 ) -> None:
-    with serving(server) as port:
+    with serving(server, certificate(tmp_path / "pem", 20) if tls else None) as port:
         began = time.monotonic()
-        with pytest.raises(Unreachable, match=r"no whole answer within 0\.5 s|no answer"):
-            ask(port, inside, timeout=0.5)
+        with pytest.raises(Unreachable, match=r"no whole answer within 1\.5 s|no answer|timed out"):
+            ask(port, inside, timeout=1.5, tls=tls)
         assert time.monotonic() - began < 10, "it has an end at all, also on a busy machine"
 
 
@@ -183,6 +184,34 @@ def test_how_long_a_certificate_still_holds(inside: SshSession | None, tmp_path:
 def test_an_expired_certificate_is_told(inside: SshSession | None, tmp_path: Path) -> None:
     with serving(says(OK), certificate(tmp_path / "pem", -3)) as port:
         assert ask(port, inside, tls=True)[2] == pytest.approx(-3, abs=0.1)
+
+
+def test_a_handshake_that_never_ends_ends_in_time(inside: SshSession | None) -> None:
+    def endless(sock: socket.socket) -> None:
+        sock.sendall(b"\x16\x03\x03\x3f\xff")  # a record of 16 KiB is to come, byte by byte
+        while True:
+            sock.sendall(b"\x02")
+            time.sleep(0.05)
+
+    with serving(endless) as port:
+        began = time.monotonic()
+        with pytest.raises(Unreachable, match=r"no whole answer within 0\.5 s|no answer|timed out"):
+            ask(port, inside, timeout=0.5, tls=True)
+        assert time.monotonic() - began < 10, "it has an end at all, also on a busy machine"
+
+
+@pytest.mark.parametrize("change", [(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x09"), (b"\x30", b"\x31")])
+def test_a_certificate_that_cannot_be_read_is_told(change: tuple[bytes, bytes], tmp_path: Path) -> None:
+    made = x509.load_pem_x509_certificate(certificate(tmp_path / "pem", 20).read_bytes())
+    raw = made.public_bytes(serialization.Encoding.DER)
+
+    class Shown:
+        def getpeercert(self, *, binary_form: bool) -> bytes:
+            assert binary_form
+            return raw.replace(*change, 1)
+
+    with pytest.raises(DriverError, match="its certificate cannot be read"):
+        _days_left(Shown())  # type: ignore[arg-type]
 
 
 def test_no_tls_where_tls_is_asked_for(inside: SshSession | None) -> None:

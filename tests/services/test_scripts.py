@@ -14,8 +14,20 @@ from pathlib import Path
 import pytest
 
 from vmhost.drivers.command import Completed, run
-from vmhost.model.guestops import GuestCommand, InstallPackages, PutFile, SetOwnership
+from vmhost.model.guestops import (
+    GuestCommand,
+    InstallPackages,
+    MakeLink,
+    PutFile,
+    RemoveDirectory,
+    RemoveFile,
+    RemoveGroup,
+    RemovePackages,
+    RemoveUser,
+    SetOwnership,
+)
 from vmhost.render.guestcommands import CHECK_FAILED, command_of
+from vmhost.render.guestfacts import ask_links, read_links
 
 ME = f"{getpass.getuser()}:{grp.getgrgid(os.getgid()).gr_name}"
 NASTY = ("plain", "two words", "'quo\"tes", "$(touch x)", "a;b", "-n", "new\nline", "*", "{file}x", "ü")
@@ -119,6 +131,55 @@ def test_nobody_else_can_read_a_secret_for_a_moment(tmp_path: Path) -> None:
         assert found[0].stat().st_mode & 0o777 == 0o600
         process.communicate(b"secret\n", timeout=20)
     assert (tmp_path / "key").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_symbolic_link_is_made_in_place_of_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "it's"
+    path.write_bytes(b"x")
+    for target in ("../a b", "-n"):
+        assert sent(command_of(MakeLink(str(path), target))).code == 0
+        assert str(path.readlink()) == target
+    asked = run(ask_links([str(path)]).argv, timeout=20)
+    assert read_links(asked.stdout, [str(path)]) == {str(path): "-n"}
+
+
+def test_undoing_what_was_not_done_is_no_failure(tmp_path: Path) -> None:
+    path = tmp_path / "it's"
+    assert sent(command_of(RemoveDirectory(str(path)))).code == 0
+    path.mkdir()
+    (path / "x").touch()
+    assert sent(command_of(RemoveDirectory(str(path)))).code != 0
+    (path / "x").unlink()
+    assert sent(command_of(RemoveDirectory(str(path)))).code == 0
+    assert not path.exists()
+    assert sent(command_of(RemoveFile(str(path)))).code == 0
+    for absent in (RemoveGroup("vmhost-none"), RemoveUser("vmhost-none")):
+        command = command_of(absent)
+        assert sent(command).code in command.good
+
+
+@pytest.mark.parametrize(
+    ("verb", "known", "apt", "code"),
+    [
+        ("purge", "", 100, 0),
+        ("purge", "not-installed", 100, 0),
+        ("purge", "installed", 100, 100),
+        ("purge", "config-files", 100, 100),
+        ("remove", "config-files", 100, 0),
+        ("remove", "installed", 0, 0),
+    ],
+)
+def test_packages_that_nobody_knows_are_removed_already(
+    tmp_path: Path, verb: str, known: str, apt: int, code: int
+) -> None:
+    for name, text in (("apt-get", f'echo "$@" >>"$0.log"; exit {apt}'), ("dpkg-query", f"echo {known}")):
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    command = command_of(RemovePackages(("one", "two"), purge=verb == "purge"))
+    path = f"PATH={tmp_path}:{os.environ['PATH']}"
+    assert run(["env", path, *command.argv], timeout=20, check=False).code == code
+    assert (tmp_path / "apt-get.log").read_text().endswith(f"{verb} -- one two\n")
 
 
 def test_owner_and_mode_alone(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.services.shop import NGINX, Shop
+from vmhost.cli.watch import _both
 from vmhost.model.events import Event, Notice
 from vmhost.ops import heal
 from vmhost.ops.heal import GuestWatch
@@ -135,20 +136,101 @@ def test_a_guest_that_another_vmhost_is_at_work_on_is_left_alone_until_it_is_don
 
 def test_a_guest_that_is_gone_raises_nothing_and_comes_back(ward: Ward) -> None:
     ward.shop.host.power(["web-01"], "power-off")
-    ward.pass_seconds(60)
-    assert any("the guest" in text or "does not run" in text for text in ward.told)
+    ward.pass_seconds(300)
+    (told,) = [text for text in ward.told if "restarted" in text]
+    assert told.startswith("nginx was not restarted, since its guest is not reached: ")
+    assert not any("given up" in text for text in ward.told)
+    assert [job for job in ward.shop.host.jobs() if job.kind == "service heal"] == []
     ward.shop.host.power(["web-01"], "start")
     ward.shop.fake.advance(30)
     ward.pass_seconds(400)
     assert any("is well again" in text for text in ward.told)
 
 
-def test_the_latency_of_looks_is_remembered_and_bounded(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heal, "KEPT", 16)
-    ward.pass_seconds(100)
-    history = ward.watch.wards["nginx"].history
-    assert {name: len(looks) for name, looks in history.items()} == {"unit": 16, "web": 16}
-    assert all(look.good for look in history["unit"])
+def watched(shop: Shop, hear: Callable[[Event], None], until: threading.Event) -> None:
+    """Let a real watch run, on a host whose time passes second by second, until that happens."""
+    healer = shop.services.watch(hear)
+    thread = threading.Thread(target=healer.run)
+    thread.start()
+    for _ in range(600):
+        shop.fake.advance(1)
+        if until.wait(0.1):
+            break
+    healer.stop()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert until.is_set()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize("deadly", [False, True], ids=["told", "its thread dies"])
+def test_what_nobody_foresaw_in_one_guest_ends_no_watch(monkeypatch: pytest.MonkeyPatch, deadly: bool) -> None:
+    shop = Shop()
+    shop.deploy(HEALED.replace("[web-01]", "[web-01, web-02]"))
+    dies(shop)
+    with shop.inside("web-02") as system:
+        system.land.units["nginx.service"].active = False
+    told: list[str] = []
+    over = threading.Event()
+    monkeypatch.setattr(heal, "REFRESH", 0.2)
+    original, failures = GuestWatch.turn, 0
+
+    def turn(watch: GuestWatch) -> float:
+        nonlocal failures
+        if "nginx" in watch.wards and watch.wards["nginx"].item.guest == "web-01" and failures < 3:
+            failures += 1
+            raise KeyError("\x1b[2J")
+        return original(watch)
+
+    def hear(event: Event) -> None:
+        assert isinstance(event, Notice)
+        told.append(f"{event.subject}: {event.text}")
+        if deadly and "unforeseen" in event.text:
+            raise RuntimeError("nobody listens")
+        if any("web-01: nginx restarted" in text for text in told):
+            over.set()
+
+    monkeypatch.setattr(GuestWatch, "turn", turn)
+    watched(shop, hear, over)
+    unforeseen = [text for text in told if "unforeseen" in text]
+    assert len(unforeseen) == 3
+    assert unforeseen[0].startswith(r"web-01: unforeseen KeyError: '\x1b[2J'; looking again in")
+
+
+class Keeps:
+    """A keeper of ports that has nothing to do."""
+
+    def __init__(self) -> None:
+        self.stopped = threading.Event()
+
+    def run(self) -> int:
+        assert self.stopped.wait(20)
+        return 7
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+
+class Heals:
+    """A healer that ends at once, well or not."""
+
+    def __init__(self, error: BaseException | None, keeper: Keeps) -> None:
+        self.error, self.keeper = error, keeper
+
+    def run(self) -> None:
+        if self.error is not None:
+            raise self.error
+        self.keeper.stop()
+
+    def stop(self) -> None: ...
+
+
+def test_a_healer_that_ends_by_itself_ends_the_watch_with_its_error() -> None:
+    keeper = Keeps()
+    assert _both(keeper, Heals(None, keeper)) == 7  # type: ignore[arg-type]
+    keeper = Keeps()
+    with pytest.raises(KeyError, match="surprise"):
+        _both(keeper, Heals(KeyError("surprise"), keeper))  # type: ignore[arg-type]
 
 
 def test_all_guests_are_watched_until_it_is_stopped() -> None:
@@ -163,15 +245,6 @@ def test_all_guests_are_watched_until_it_is_stopped() -> None:
         if any("restarted" in text for text in told):
             seen.set()
 
-    healer = shop.services.watch(hear)
-    thread = threading.Thread(target=healer.run)
-    thread.start()
     dies(shop)
-    for _ in range(200):
-        shop.fake.advance(1)
-        if seen.wait(0.1):
-            break
-    healer.stop()
-    thread.join(20)
-    assert not thread.is_alive()
+    watched(shop, hear, seen)
     assert next(text for text in told if "restarted" in text).startswith("web-01: nginx restarted (try 1 of 3)")

@@ -115,6 +115,50 @@ def test_after_three_failures_a_guest_is_left_alone_and_then_tried_once(shell: S
     guests.lines.close()
 
 
+def test_a_guest_that_takes_connections_and_breaks_every_command_is_left_alone(guests: Guests) -> None:
+    for _ in range(3):
+        with pytest.raises(Unreachable):
+            guests.run("web-01", "sh", "-c", "kill -9 $PPID", again=False)
+    assert guests.circuit("web-01") is Circuit.OPEN
+    with pytest.raises(Unreachable, match=r"failed 3 times, left alone for \d+ s more"):
+        guests.run("web-01", "true")
+    guests.clock.later += 6
+    assert guests.lines.session("web-01").alive
+    assert guests.circuit("web-01") is Circuit.HALF_OPEN, "a connection alone proves nothing"
+    guests.run("web-01", "true")
+    assert guests.circuit("web-01") is Circuit.CLOSED
+
+
+def test_a_session_that_is_lost_is_not_handed_out_again(guests: Guests, sshd: PrivateSshd) -> None:
+    lost = guests.lines.session("web-01")
+    assert guests.lines.session("web-01") is lost
+    _cut(sshd)
+    until = time.monotonic() + 20
+    while lost.alive and time.monotonic() < until:
+        time.sleep(0.01)
+    again = guests.lines.session("web-01")
+    assert again is not lost
+    assert again.run(("echo", "there"), timeout=10.0).stdout == b"there\n"
+
+
+def test_who_makes_a_session_holds_up_nobody_for_longer_than_he_wants_to_wait(guests: Guests) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slowly(guest: str, deadline: float) -> SshSession:
+        asked.set()
+        assert go_on.wait(20)
+        return guests._open(guest, deadline)
+
+    with Lines(slowly, guests.clock) as lines, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(lines.session, "web-01")
+        assert asked.wait(20)
+        with pytest.raises(Unreachable, match="its line is still being opened"):
+            lines.session("web-01", 0.05)
+        lines.drop("web-01")
+        go_on.set()
+        assert lines.session("web-01", 20) is first.result(20)
+
+
 def test_one_try_only_while_a_guest_is_on_trial(shell: SshShell, sshd: PrivateSshd) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]

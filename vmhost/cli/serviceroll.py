@@ -56,7 +56,8 @@ def roll(
         if back:
             plan = host.services.plan_back(name, how)
         else:
-            plan = host.services.plan_roll(name, how, site=load_site(site) if site else None, to=to)
+            wanted = load_site(site) if site else None
+            plan = host.services.plan_roll(name, how, site=wanted, to=to, refresh=bool(to) and not dry_run)
         for line in plan.lines():
             sys.stdout.write(sanitize(line) + "\n")
         if dry_run or plan.empty:

@@ -9,11 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
+from typing import TYPE_CHECKING
 
 import click
 
 from vmhost.cli import diagnostics
 from vmhost.cli.common import ENDING, open_host, tell
+
+if TYPE_CHECKING:
+    from vmhost.ops.heal import Healer
+    from vmhost.ops.keep import PortKeeper
 
 UNIT = """\
 [Unit]
@@ -47,17 +52,34 @@ def watch(ctx: click.Context, unit: bool) -> int:
         return 0
     with open_host(ctx) as host:
         keeper, healer = host.keeper(tell), host.services.watch(tell)
-        services = threading.Thread(target=healer.run, name="services")
         with _ended_by_signals(keeper.stop):
             diagnostics.say("vmhost: watching; Ctrl-C ends it")
-            services.start()
-            try:
-                count = keeper.run()
-            finally:
-                healer.stop()
-                services.join()
+            count = _both(keeper, healer)
     diagnostics.say(f"vmhost: ended; {count} port{'' if count == 1 else 's'} put back")
     return 0
+
+
+def _both(keeper: PortKeeper, healer: Healer) -> int:
+    """Run both until the keeper is stopped, and return its count; an error of the healer ends both, and is raised."""
+    errors: list[BaseException] = []
+
+    def heal() -> None:
+        try:
+            healer.run()
+        except BaseException as error:  # noqa: BLE001 - raised by the main thread
+            errors.append(error)
+            keeper.stop()
+
+    services = threading.Thread(target=heal, name="services")
+    services.start()
+    try:
+        count = keeper.run()
+    finally:
+        healer.stop()
+        services.join()
+    if errors:
+        raise errors[0]
+    return count
 
 
 @contextmanager

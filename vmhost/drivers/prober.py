@@ -37,45 +37,61 @@ class NetworkProber:
         self, target: SshTarget, ask: HttpAsk, *, timeout: float, inside: ShellSession | None = None
     ) -> HttpAnswer:
         name = ask.host or target.host
-        with self._connected(target, ask.port, timeout, inside) as plain, _translated(target, ask.port):
-            days = None
-            sock: socket.socket = plain
-            if ask.tls:
-                sock = _wrapped(plain, name, verify=ask.verify)
-                days = _days_left(sock)
-            return _ask(sock, ask, name, days)
+        with self._connected(target, ask.port, timeout, inside) as wire, _translated(target, ask.port):
+            days = _days_left(wire.encrypted(name, verify=ask.verify)) if ask.tls else None
+            return _ask(wire.sock, ask, name, days)
 
     @contextlib.contextmanager
-    def _connected(
-        self, target: SshTarget, port: int, timeout: float, inside: ShellSession | None
-    ) -> Iterator[socket.socket]:
+    def _connected(self, target: SshTarget, port: int, timeout: float, inside: ShellSession | None) -> Iterator[_Wire]:
         """Yield a connection that ends at the deadline, whatever the other side does with it."""
         deadline = time.monotonic() + timeout
         with _translated(target, port):
             sock = inside.dial(port, timeout=timeout) if inside else _connect(target, port, timeout)
         sock.settimeout(max(0.05, deadline - time.monotonic()))
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
-        timer = threading.Timer(max(0.0, deadline - time.monotonic()), end)
+        wire = _Wire(sock)
+        timer = threading.Timer(max(0.0, deadline - time.monotonic()), wire.end)
         timer.daemon = True
         timer.start()
         slow = Unreachable(f"no whole answer within {timeout:g} s", subject=f"{target.host} port {port}")
         try:
-            yield sock
-            if late.is_set():  # what came until then may look whole to who reads until the end
+            yield wire
+            if wire.ended:  # what came until then may look whole to who reads until the end
                 raise slow
-        except Unreachable as error:
-            if late.is_set() and error is not slow:
+        except DriverError as error:
+            if wire.ended and error is not slow:
                 raise slow from error
             raise
         finally:
             timer.cancel()
-            sock.close()
+            wire.sock.close()
+
+
+class _Wire:
+    """A connection that another thread may end, also after it became an encrypted one."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.ended = False
+        self._lock = threading.Lock()
+
+    def encrypted(self, name: str, *, verify: bool) -> ssl.SSLSocket:
+        """Make it an encrypted one. :raises OSError: the other side does not speak TLS, or it has been ended."""
+        context = ssl.create_default_context()
+        if not verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        with self._lock:
+            wrapped = context.wrap_socket(self.sock, server_hostname=name, do_handshake_on_connect=False)
+            self.sock = wrapped
+        wrapped.do_handshake()
+        return wrapped
+
+    def end(self) -> None:
+        """End it: whoever reads or writes there gets to its end."""
+        with self._lock, contextlib.suppress(OSError):
+            self.ended = True
+            # Not by the wrapped one's own method, which takes its cipher away from under who reads.
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
 
 
 def _connect(target: SshTarget, port: int, timeout: float) -> socket.socket:
@@ -86,20 +102,14 @@ def _connect(target: SshTarget, port: int, timeout: float) -> socket.socket:
     return socket.create_connection((target.host, port), timeout)
 
 
-def _wrapped(sock: socket.socket, name: str, *, verify: bool) -> ssl.SSLSocket:
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context.wrap_socket(sock, server_hostname=name)
-
-
-def _days_left(sock: socket.socket) -> float | None:
-    assert isinstance(sock, ssl.SSLSocket)
+def _days_left(sock: ssl.SSLSocket) -> float | None:
     raw = sock.getpeercert(binary_form=True)
     if raw is None:
         return None
-    ends = x509.load_der_x509_certificate(raw).not_valid_after_utc
+    try:
+        ends = x509.load_der_x509_certificate(raw).not_valid_after_utc
+    except (ValueError, x509.InvalidVersion) as error:
+        raise DriverError(f"its certificate cannot be read: {str(error)[:100]!a}") from error
     return (ends - datetime.now(UTC)).total_seconds() / _DAY
 
 

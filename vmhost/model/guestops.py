@@ -11,13 +11,15 @@ from typing import Literal
 class GuestCommand:
     """A command in a guest: a program and its arguments, quoted once by whoever sends it.
 
-    Secrets travel in ``input`` only, which is never shown. ``name`` stands for a script's text where it is printed.
+    Secrets travel in ``input`` only, which is never shown. Of a script its name is printed in place of its text.
+    ``good`` are the exit codes that mean that it is done, or was before.
     """
 
     argv: tuple[str, ...]
     input: bytes = field(default=b"", repr=False)
     timeout: float = 60.0
     sudo: bool = True
+    good: tuple[int, ...] = (0,)
 
     def __str__(self) -> str:
         words = self.argv
@@ -108,8 +110,8 @@ class RemoveDirectory:
 class PutFile:
     """Put a file in place atomically: readers see the old one or the new one, whole.
 
-    ``check`` runs before that on the new one; when it fails the old one stays. ``sha256`` is empty for secrets, so that
-    not even their checksum is told to others in the guest.
+    ``check`` runs before that on the new one; when it fails the old one stays. ``sha256`` is empty for what others in
+    the guest may not know even the checksum of; ``secret``: what is said of it while it is put is not repeated.
     """
 
     path: str
@@ -118,7 +120,17 @@ class PutFile:
     data: bytes = field(repr=False)
     sha256: str = ""
     check: tuple[str, ...] = ()
+    secret: bool = False
     kind: Literal["put-file"] = "put-file"
+
+
+@dataclass(frozen=True, slots=True)
+class MakeLink:
+    """Make a symbolic link in place of what is there."""
+
+    path: str
+    target: str
+    kind: Literal["make-link"] = "make-link"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +190,7 @@ GuestOp = (
     | MakeDirectory
     | RemoveDirectory
     | PutFile
+    | MakeLink
     | SetOwnership
     | RemoveFile
     | SetSysctl

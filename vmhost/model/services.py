@@ -8,18 +8,6 @@ from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceId:
-    """What tells services apart."""
-
-    name: str
-    version: str
-    env: str
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.version} ({self.env})"
-
-
-@dataclass(frozen=True, slots=True)
 class DeployedService:
     """A service that was deployed into a guest, as the guest's metadata tells.
 
@@ -38,21 +26,20 @@ class DeployedService:
     stopped: bool = False
     roll: str = ""
 
-    @property
-    def id(self) -> ServiceId:
-        """What tells it apart."""
-        return ServiceId(self.name, self.version, self.env)
-
 
 @dataclass(frozen=True, slots=True)
 class PathFact:
-    """What lies at a path: ``kind`` is ``file``, ``directory``, ``symlink`` or ``other``; ``mode`` has four digits."""
+    """What lies at a path: ``kind`` is ``file``, ``directory``, ``symlink`` or ``other``; ``mode`` has four digits.
+
+    ``target`` is where a symbolic link leads.
+    """
 
     kind: str
     mode: str
     owner: str
     size: int = 0
     sha256: str = ""
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from vmhost.engine.services.carry import do
-from vmhost.model.errors import Conflict, DriverError, VmhostError
+from vmhost.model.errors import Conflict, Unreachable, VmhostError
 from vmhost.model.events import Event, Notice
 from vmhost.model.guestops import ActOnUnit, GuestCommand
-from vmhost.model.services import Health, Look, UnitFact
+from vmhost.model.services import Health, UnitFact
+from vmhost.model.text import sanitize
 from vmhost.ops.jobs import Job
 from vmhost.ops.services import Found, Services
 from vmhost.plan.healing import Act, Care, Case, Pulse, beat, care_for, health_of
@@ -33,9 +34,6 @@ REFRESH: Final = 60.0
 PARTING: Final = 5.0
 """Seconds that looks under way may take at the end, all together; their threads do not keep the program alive."""
 
-KEPT: Final = 256
-"""Looks of each probe that are remembered."""
-
 _MATTERS: Final = frozenset({"started", "stopped", "crashed", "defined", "undefined", "resumed"})
 
 
@@ -51,7 +49,7 @@ class Ward:
     care: Care = field(default_factory=Care)
     first_bad: float = 0.0
     told: Health = Health.UNKNOWN
-    history: dict[str, list[Look]] = field(default_factory=dict)
+    unreached: bool = False
 
     def starts_anew(self, now: float) -> None:
         """Forget what was seen before a start: its start period begins."""
@@ -106,7 +104,6 @@ class GuestWatch:
         ward.pulses[name] = beat(before, probe, look, began - ward.since)
         if ward.pulses[name].bad == 1 and ward.care.down_since is None:
             ward.first_bad = began
-        ward.history[name] = [*ward.history.get(name, ())[-KEPT + 1 :], look]
         ward.due[name] = began + probe.interval
 
     def _judge(self, ward: Ward) -> None:
@@ -124,6 +121,7 @@ class GuestWatch:
         before = ward.care
         ward.care, act = care_for(before, ward.state.restart, case)
         if act is Act.HEALED:
+            ward.unreached = False
             seconds = now - (before.down_since if before.down_since is not None else now)
             tries = f" and {before.tries} {'try' if before.tries == 1 else 'tries'}" if before.tries else ""
             self._say(ward, f"is well again after {seconds:.1f} s{tries}")
@@ -166,15 +164,24 @@ class GuestWatch:
                 if self._wished_down(ward):
                     ward.care = before
                     return
+                self._services.lines.session(self._guest)
                 with Job(self._ports, "service heal", f"{name} {self._guest}", None, None) as job:
                     job.tell(Notice(self._guest, f"{name}: restart, try {number} of {policy.tries}: {cause}"))
                     do(self._guest, ActOnUnit(unit.name, "restart"), self._services.lines)
         except Conflict:
             ward.care = before
             return
+        except Unreachable as error:
+            # Nobody tried anything: that is no try. The next one comes after the same pause.
+            ward.care = replace(ward.care, tries=before.tries)
+            if not ward.unreached:
+                self._say(ward, f"was not restarted, since its guest is not reached: {error.message}")
+            ward.unreached = True
+            return
         except VmhostError as error:
             self._say(ward, f"was not restarted (try {number} of {policy.tries}): {error.message}")
             return
+        ward.unreached = False
         self._say(ward, f"restarted (try {number} of {policy.tries}): {cause}")
         ward.starts_anew(self._ports.clock.monotonic())
 
@@ -209,7 +216,7 @@ class Healer:
                 self._news.clear()
                 try:
                     self._refresh()
-                except DriverError as error:
+                except VmhostError as error:
                     self._tell(Notice("libvirt", f"{error}; looking again"))
                 self._news.wait(REFRESH)
         finally:
@@ -233,17 +240,21 @@ class Healer:
             self._watches.pop(guest).end()
             self._services.lines.drop(guest)
         for guest, items in found.items():
-            if guest not in self._watches:
-                self._watches[guest] = _Thread(GuestWatch(self._ports, self._services, guest, self._tell), guest)
-            self._watches[guest].give(tuple(items))
+            thread = self._watches.get(guest)
+            if thread is None or not thread.is_alive():
+                watch = thread.watch if thread else GuestWatch(self._ports, self._services, guest, self._tell)
+                self._watches[guest] = thread = _Thread(watch, guest, self._tell)
+            thread.give(tuple(items))
 
 
 class _Thread(threading.Thread):
-    """Turns a guest's watch."""
+    """Turns a guest's watch. What nobody foresaw in one guest is told, and ends neither its watch nor the others'."""
 
-    def __init__(self, watch: GuestWatch, guest: str) -> None:
+    def __init__(self, watch: GuestWatch, guest: str, tell: Listener) -> None:
         super().__init__(name=f"watch-{guest}", daemon=True)
-        self._watch = watch
+        self.watch = watch
+        self._guest = guest
+        self._tell = tell
         self._woken = threading.Event()
         self._ended = False
         self._given: tuple[Found, ...] | None = None
@@ -262,7 +273,15 @@ class _Thread(threading.Thread):
     def run(self) -> None:
         while not self._ended:
             self._woken.clear()
-            given, self._given = self._given, None
+            self._woken.wait(self._turn())
+
+    def _turn(self) -> float:
+        given, self._given = self._given, None
+        try:
             if given is not None:
-                self._watch.take(given)
-            self._woken.wait(self._watch.turn())
+                self.watch.take(given)
+            return self.watch.turn()
+        except Exception as error:  # noqa: BLE001 - what a guest says may surprise us; the watch goes on
+            text = f"unforeseen {type(error).__name__}: {sanitize(str(error))[:200]}; looking again in {REFRESH:.0f} s"
+            self._tell(Notice(self._guest, text))
+            return REFRESH

@@ -45,6 +45,7 @@ class Job:
         self._asked = cancelled
         self._looked = 0.0
         self._ended = False
+        self._failure: BaseException | None = None
         now = ledger.clock.now()
         self.id = f"{datetime.fromtimestamp(now, UTC):%Y%m%dT%H%M%S}-{ledger.entropy.uuid()[:6]}"
         self.record = JobRecord(self.id, kind, subject, "running", now, pid=os.getpid(), user=user_name())
@@ -56,10 +57,15 @@ class Job:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        error = error or self._failure
         state = (
             "done" if error is None else "cancelled" if isinstance(error, Cancelled | KeyboardInterrupt) else "failed"
         )
         self._history.end(self.id, state=state, error=str(error) if error else "")
+
+    def fail(self, error: BaseException) -> None:
+        """Let it end as failed although nothing is raised: the caller has the error in its results."""
+        self._failure = error
 
     def tell(self, event: Event) -> None:
         """Pass an event on, and keep its sentence and the progress in the history."""

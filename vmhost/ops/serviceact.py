@@ -41,13 +41,14 @@ def act(
     with Job(ports, f"service {verb}", subject, on_event, None) as job:
         context = Context(ports, on_event=job.tell, cancelled=job.cancelled)
         for item in found:
-            if results and results[-1].error is not None:
+            if any(result.error is not None for result in results):
                 results.append(ActionResult(item.deployed.name, item.guest, "not tried"))
                 continue
             try:
                 _one(ports, lines, item, verb, context)
             except VmhostError as error:
                 results.append(ActionResult(item.deployed.name, item.guest, error.message, error))
+                job.fail(error)
             else:
                 results.append(ActionResult(item.deployed.name, item.guest, DONE[verb]))
                 job.tell(Notice(item.guest, f"{item.deployed.name}: {DONE[verb]}"))

@@ -15,7 +15,7 @@ from vmhost.engine.services.line import Lines
 from vmhost.engine.services.ready import await_ready
 from vmhost.model.errors import Conflict, NotFound, Refused, Unreachable, VmhostError
 from vmhost.model.events import Event
-from vmhost.model.guestops import GuestPlan
+from vmhost.model.guestops import GuestOp, GuestPlan
 from vmhost.model.reservations import iso
 from vmhost.model.services import DeployedService, GuestFacts
 from vmhost.model.steps import SetMetadata
@@ -213,8 +213,12 @@ def deploy_one(
     tell: Callable[[Event], None],
     cancelled: Callable[[], bool],
     wait: bool,
+    first: Callable[[GuestDeployment], None] | None = None,
 ) -> str:
-    """Carry out what a deployment does in one guest, under its lock, and wait until the service is ready."""
+    """Carry out what a deployment does in one guest, under its lock, and wait until the service is ready.
+
+    :param first: what is done before all else, when the guest is known to be as it was shown; it gets the plan of now.
+    """
     context = Context(ports, on_event=tell, cancelled=cancelled)
     with ports.locks.guests([item.domain.uuid], context.waiting(item.guest)):
         fresh = plan_guest(lines, item.domain, item.wanted)
@@ -222,7 +226,14 @@ def deploy_one(
         if any(step not in item.plan.steps for step in fresh.plan.steps):
             text = "the guest changed since the plan was shown; nothing was done"
             raise Conflict(text, subject=item.guest, hint="vmhost service deploy SITE")
-        settle = settling(fresh.plan, item.wanted, fresh.facts)
+        if fresh.plan.refused:
+            raise Refused(fresh.plan.refused, subject=item.guest, hint="vmhost service deploy SITE --dry-run")
+        if first is not None:
+            first(fresh)
+
+        def settle(begun: Sequence[GuestOp]) -> Sequence[GuestOp]:
+            return settling(begun, item.wanted, fresh.facts)
+
         carry_out(fresh.plan, lines, ports.clock, settle=settle, on_event=tell, cancelled=cancelled)
         record(ports, item.domain, item.wanted)
     if wait:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CAP: Final = 8 << 20
 PAUSE: Final = 1.0
+_LATEST: Final = 253402300799 * 10**6
+"""The end of the year 9999 in microseconds: no calendar here goes further, whatever a guest's clock says."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -40,6 +42,7 @@ class _Reader:
     lines: int
     cursor: str = ""
     told: str = field(default="")
+    cut: bool = False
 
     def read(self) -> list[LogLine]:
         state = self.item.state
@@ -47,20 +50,22 @@ class _Reader:
             raise Refused("this service has no unit, and so no journal", subject=self.item.guest)
         if not self.item.domain.active:
             raise Unreachable("the guest does not run", subject=self.item.guest)
-        place = ("--after-cursor", self.cursor) if self.cursor else ("--since", f"-{self.since:.0f}s")
-        words = ("journalctl", "--no-pager", "--quiet", "--output=json", "--lines", str(self.lines), *place)
+        newest = ("--lines", str(self.lines), "--since", f"-{self.since:.0f}s")
+        place = ("--after-cursor", self.cursor) if self.cursor else newest
+        words = ("journalctl", "--no-pager", "--quiet", "--output=json", *place)
         command = GuestCommand((*words, "--unit", state.unit.name))
         result = self.services.lines.run(self.item.guest, command, again=True, cap=CAP)
         if result.exit_code not in (0, 1):
             text = result.stderr.decode("utf-8", "replace").strip()[:200]
             raise DriverError(f"its journal cannot be read: {text}", subject=self.item.guest)
+        self.cut = result.truncated
         return [line for raw in result.stdout.splitlines() if (line := self._line(raw)) is not None]
 
     def _line(self, raw: bytes) -> LogLine | None:
         try:
             entry: Any = json.loads(raw)
             self.cursor = str(entry.get("__CURSOR", self.cursor))
-            at = int(entry["__REALTIME_TIMESTAMP"]) / 1e6
+            at = min(_LATEST, max(0, int(entry["__REALTIME_TIMESTAMP"]))) / 1e6
         except (ValueError, KeyError, TypeError, AttributeError):
             return None  # the last line of an answer that was cut
         who = entry.get("SYSLOG_IDENTIFIER") or entry.get("_COMM") or ""
@@ -85,8 +90,16 @@ def logs(services: Services, found: Sequence[Found], *, since: float, lines: int
         heard = [_told(readers[key], answer) for key, answer in answers.items()]
         yield from heapq.merge(*(sorted(part) for part in heard))
         if not follow:
+            yield from (_cut(reader) for reader in readers.values() if reader.cut)
             return
         time.sleep(PAUSE)
+
+
+def _cut(reader: _Reader) -> LogLine:
+    text = (
+        f"(cut: there is more than {CAP >> 20} MiB, and what came later is missing; ask by --since or --lines for less)"
+    )
+    return LogLine(0.0, reader.item.guest, reader.item.deployed.name, text)
 
 
 def _told(reader: _Reader, answer: list[LogLine] | VmhostError) -> list[LogLine]:

@@ -164,22 +164,28 @@ class Services:
 
         return logs(self, self.find(names, guests), since=since, lines=lines, follow=follow)
 
-    def plan_roll(self, name: str, how: Rolling, *, site: Site | None = None, to: str = "") -> Roll:
+    def plan_roll(
+        self, name: str, how: Rolling, *, site: Site | None = None, to: str = "", refresh: bool = False
+    ) -> Roll:
         """Return how a service gets to what a site says, or to another version, guest by guest; nothing is changed.
 
-        :param to: a version that those of its packages begin with.
-        :raises NotFound: there is no such service; :raises Refused: too many of its guests are down, or there is no
-            such version.
+        :param to: a version that those of its packages begin with; :param refresh: for that, have a guest fetch its
+            lists of packages before it is asked which there are.
+        :raises NotFound: there is no such service; :raises Refused: too many of its guests are down, there is no such
+            version, what a guest has could not be brought back, or a roll to something else is under way.
         """
         from vmhost.ops.serviceroll import plan_roll
 
-        return plan_roll(self._host.ports, self, name, how, site=site, to=to)
+        return plan_roll(self._host.ports, self, name, how, site=site, to=to, refresh=refresh)
 
     def plan_back(self, name: str, how: Rolling) -> Roll:
-        """Return how the last roll is taken back. :raises NotFound: there is nothing to go back to."""
+        """Return how the last roll is taken back, also where it was interrupted; a guest that does not answer is named.
+
+        :raises NotFound: there is nothing to go back to.
+        """
         from vmhost.ops.serviceroll import plan_back
 
-        return plan_back(self._host.ports, self, name, how)
+        return plan_back(self, name, how)
 
     def roll(
         self,
@@ -192,7 +198,8 @@ class Services:
         """Change batch after batch, each until it is ready; the first that fails halts it.
 
         :param rollback: take everything back that was changed, when it fails.
-        :raises PartlyDone: it halted, with the failures; :raises ApplyError: it halted and was taken back.
+        :raises PartlyDone: it halted, with the failures; :raises ApplyError: it halted and was taken back, or was not
+            where ``leftovers`` say so.
         """
         from vmhost.ops.serviceroll import roll
 

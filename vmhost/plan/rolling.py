@@ -9,25 +9,28 @@ from vmhost.model.services import Rolling
 from vmhost.model.spec.service import ServiceState
 
 
-def batches(guests: Sequence[str], how: Rolling, down: Collection[str] = ()) -> tuple[tuple[str, ...], ...]:
+def batches(
+    guests: Sequence[str], how: Rolling, down: Collection[str] = (), staying: Collection[str] = ()
+) -> tuple[tuple[str, ...], ...]:
     """Return the guests in the order of their change; what is in one batch is changed side by side.
 
-    Guests that are down go first: nobody misses them. Each other batch leaves room for those that are still down.
+    Guests that are down go first: nobody misses them. Each other batch leaves room for those that stay down.
+
+    :param down: those that are down now; :param staying: those that are down and are not changed.
     """
     first = [guest for guest in guests if guest in down]
     rest = [guest for guest in guests if guest not in down]
     found: list[tuple[str, ...]] = [(guest,) for guest in first]
     canaries = max(0, how.canary - len(first))
     found += [(guest,) for guest in rest[:canaries]]
-    size = max(1, min(how.batch, how.unavailable))
+    size = max(1, min(how.batch, how.unavailable - len(staying)))
     others = rest[canaries:]
     found += [tuple(others[start : start + size]) for start in range(0, len(others), size)]
     return tuple(found)
 
 
-def refusal(group: Sequence[str], done: Collection[str], down: Collection[str], how: Rolling) -> str:
-    """Return why a change may not begin, or empty: so many of those that are to stay are down already."""
-    staying = [guest for guest in group if guest in down and guest in done]
+def refusal(staying: Collection[str], how: Rolling) -> str:
+    """Return why a change may not begin, or empty: so many of those that are not changed are down already."""
     if len(staying) >= how.unavailable:
         verb = "is" if len(staying) == 1 else "are"
         return f"{', '.join(staying)} {verb} down already, and at most {how.unavailable} may be"

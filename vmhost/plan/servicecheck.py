@@ -74,5 +74,16 @@ def _check(draft: Draft, name: str, service: ServiceSpec) -> None:
     total = sum(len((file.content or "").encode()) for file in service.files)
     if total > FILES_LIMIT:
         draft.fault(f"its files are {format_size(total)} together: at most {format_size(FILES_LIMIT)}", *at, "files")
-    if service.unit is not None and service.unit.state == "stopped" and service.restart.policy != "never":
-        draft.fault("a unit that is to be stopped is not restarted: write policy: never", *at, "restart")
+    if service.restart.policy != "never":
+        _check_restart(draft, name, service)
+
+
+def _check_restart(draft: Draft, name: str, service: ServiceSpec) -> None:
+    """Note what would keep a policy from ever doing anything."""
+    at: tuple[Key, ...] = ("services", name, "restart")
+    if service.unit is None:
+        draft.fault("there is no unit to restart: give the service a unit, or write policy: never", *at)
+    elif service.unit.state == "stopped":
+        draft.fault("a unit that is to be stopped is not restarted: write policy: never", *at)
+    elif service.probes and not any(probe.role == "liveness" for probe in service.probes.values()):
+        draft.fault("no probe has role: liveness, so that nothing would ever lead to a restart", *at)

@@ -10,7 +10,7 @@ from vmhost.render.service import Manifest, read_manifest, state_of
 
 
 def service_drift(guest: str, deployed: DeployedService, facts: GuestFacts) -> tuple[ServiceDrift, ...]:
-    """Return every difference between what was deployed and what is there; facts are those of :func:`drift_paths`."""
+    """Return every difference between what was deployed and what is there, by the facts of ``Gatherer.for_drift``."""
 
     def found() -> Iterator[tuple[str, str, str]]:
         state = state_of(deployed)

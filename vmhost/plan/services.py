@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,6 +15,7 @@ from vmhost.model.guestops import (
     InstallPackages,
     MakeDirectory,
     MakeGroup,
+    MakeLink,
     MakeUser,
     PutFile,
     RefreshPackages,
@@ -29,12 +30,15 @@ from vmhost.model.guestops import (
     Verb,
 )
 from vmhost.model.services import GuestFacts, PathFact
-from vmhost.model.spec.service import DirectorySpec, FileState, UnitSpec
-from vmhost.render.service import MANIFESTS, Desired, manifest, manifest_path, read_manifest
+from vmhost.model.spec.service import DirectorySpec, FileState, ServiceState, UnitSpec
+from vmhost.render.service import ENVIRONMENTS, MANIFESTS, Desired, manifest, manifest_path, read_manifest
 
 UNITS: Final = "/etc/systemd/system/"
 MOST_LINES: Final = 60
 """Lines of a difference that are shown of each file."""
+
+_DOWN: Final = ("inactive", "failed")
+_UP: Final = ("active", "reloading", "activating")
 
 
 @dataclass(slots=True)
@@ -46,6 +50,24 @@ class _Draft:
     refused: list[str] = field(default_factory=list)
     changed: list[FileState] = field(default_factory=list)
     installs: bool = False
+
+    @property
+    def former(self) -> tuple[ServiceState, ...]:
+        """The states that the guest may hold anything of."""
+        return _former(self.wanted, self.facts.manifest)
+
+    def hides(self, path: str) -> bool:
+        """Whether what lies at a path may be secret: it was so once, or others in the guest may not read it either.
+
+        What lies there as it was deployed, and was no secret then, is none now.
+        """
+        earlier = [file for state in self.former for file in state.files if file.path == path]
+        if path.startswith(f"{ENVIRONMENTS}/") or any(file.secret for file in earlier):
+            return True
+        fact = self.facts.paths.get(path)
+        if fact is None or fact.kind != "file" or int(fact.mode, 8) & 0o004:
+            return False
+        return all(file.sha256 != fact.sha256 for file in earlier)
 
     def add(self, do: GuestOp, undo: Iterable[GuestOp], why: str, shown: tuple[str, ...] = ()) -> None:
         self.steps.append(GuestPlanned(do, tuple(undo), why, shown))
@@ -68,17 +90,23 @@ def plan_service(guest: str, wanted: Desired, facts: GuestFacts) -> GuestPlan:
     return GuestPlan(guest, wanted.state.name, steps, tuple(draft.satisfied), refused)
 
 
-def settling(plan: GuestPlan, wanted: Desired, facts: GuestFacts) -> tuple[GuestOp, ...]:
-    """Return what gives the unit its former state back once everything else of a failed plan was undone."""
+def settling(begun: Sequence[GuestOp], wanted: Desired, facts: GuestFacts) -> tuple[GuestOp, ...]:
+    """Return what gives the unit its former state back once everything else of a failed plan was undone.
+
+    :param begun: the operations of the plan that were done, or may have been; a unit that none of them touched is
+        left alone.
+    """
+    reload = (ReloadUnits(),) if any(isinstance(op, ReloadUnits) for op in begun) else ()
     unit = wanted.state.unit
-    if unit is None or not any(isinstance(step.do, ActOnUnit | ReloadUnits) for step in plan.steps):
-        return ()
-    fact = facts.units.get(unit.name)
-    reload = (ReloadUnits(),) if any(isinstance(step.do, ReloadUnits) for step in plan.steps) else ()
-    if fact is None or not fact.there:
+    fact = facts.units.get(unit.name) if unit else None
+    if unit is None or fact is None or not fact.there:
         return reload
-    act = ActOnUnit(unit.name, "restart" if fact.active == "active" else "stop")
-    return (*reload, act)
+    verbs = {op.verb for op in begun if isinstance(op, ActOnUnit) and op.unit == unit.name} - {"enable", "disable"}
+    if verbs and fact.active in _UP:
+        return (*reload, ActOnUnit(unit.name, "reload-or-restart" if verbs == {"reload-or-restart"} else "restart"))
+    if verbs and fact.active in _DOWN:
+        return (*reload, ActOnUnit(unit.name, "stop"))
+    return reload
 
 
 def _packages(draft: _Draft) -> None:
@@ -88,11 +116,12 @@ def _packages(draft: _Draft) -> None:
     older: list[str] = []
     for package in draft.wanted.state.packages:
         name, _, version = package.partition("=")
+        version = version or draft.wanted.versions.get(name, "")
         have = draft.facts.packages.get(name, "")
         if have and version in ("", have):
             draft.satisfied.append(f"package {name}: {have} is installed")
             continue
-        missing.append(package)
+        missing.append(f"{name}={version}" if version else name)
         if have:
             older.append(f"{name}={have}")
         elif name in draft.facts.packages:
@@ -132,8 +161,8 @@ def _accounts(draft: _Draft) -> None:
 def _directories(draft: _Draft) -> None:
     own = [DirectorySpec(path=MANIFESTS, mode="0700")]
     parents = {file.path.rpartition("/")[0] for file in draft.wanted.state.files}
-    if "/etc/vmhost/env" in parents:
-        own.append(DirectorySpec(path="/etc/vmhost/env", mode="0700"))
+    if ENVIRONMENTS in parents:
+        own.append(DirectorySpec(path=ENVIRONMENTS, mode="0700"))
     own += [DirectorySpec(path=path) for path in sorted(parents) if path.startswith(UNITS) and path.endswith(".d")]
     for directory in draft.wanted.state.directories:
         _directory(draft, directory, told=True)
@@ -160,6 +189,9 @@ def _file(draft: _Draft, file: FileState) -> None:
     if fact is not None and fact.kind not in ("file", "symlink"):
         draft.refused.append(f"{file.path} is a {fact.kind}, not a file: move it away")
         return
+    if fact is not None and fact.kind == "symlink" and not fact.target:
+        draft.refused.append(f"{file.path} is a symbolic link, and the guest does not tell where it leads")
+        return
     if fact is not None and fact.kind == "file" and fact.sha256 == _sum(draft, file):
         if (fact.mode, fact.owner) == (file.mode, file.owner):
             draft.satisfied.append(f"file {file.path}: is as it should be")
@@ -169,11 +201,12 @@ def _file(draft: _Draft, file: FileState) -> None:
         draft.add(SetOwnership(file.path, file.mode, file.owner), [undo], why)
         draft.changed.append(file)
         return
-    do = PutFile(file.path, file.mode, file.owner, text, file.sha256, file.check)
+    do = PutFile(file.path, file.mode, file.owner, text, file.sha256, file.check, bool(file.secret))
     checked = ", checked before it goes live" if file.check else ""
     what = "new file" if fact is None else "change file" if fact.kind == "file" else "replace the symbolic link"
-    shown = () if file.secret else _difference(file.path, draft.facts.texts.get(file.path, b""), text)
-    secret = " (secret, not shown)" if file.secret else ""
+    hidden = file.secret or draft.hides(file.path)
+    shown = () if hidden else _difference(file.path, draft.facts.texts.get(file.path, b""), text)
+    secret = " (secret, not shown)" if hidden else ""
     draft.add(do, _put_back(draft, file.path), f"{what} {file.path}{secret}{checked}", shown)
     draft.changed.append(file)
 
@@ -192,9 +225,9 @@ def _put_back(draft: _Draft, path: str) -> list[GuestOp]:
     fact, text = draft.facts.paths.get(path), draft.facts.texts.get(path)
     if fact is None:
         return [RemoveFile(path)]
-    if text is None or fact.kind != "file":
-        return []
-    return [PutFile(path, fact.mode, fact.owner, text)]
+    if fact.kind == "symlink":
+        return [MakeLink(path, fact.target)]
+    return [PutFile(path, fact.mode, fact.owner, text or b"", secret=draft.hides(path))]
 
 
 def _ownership(fact: PathFact, mode: str, owner: str) -> str:
@@ -213,17 +246,32 @@ def _difference(path: str, old: bytes, new: bytes) -> tuple[str, ...]:
 
 
 def _left_behind(draft: _Draft) -> None:
-    """Remove the files of an earlier deployment that the service does not have any more."""
-    before = read_manifest(draft.facts.manifest) if draft.facts.manifest else None
-    if before is None:
-        return
+    """Stop the units and remove the files of an earlier deployment that the service does not have any more."""
+    unit = draft.wanted.state.unit
+    for name in _units(draft.former):
+        if unit is None or name != unit.name:
+            _retire(draft, name)
     kept = {file.path for file in draft.wanted.state.files}
-    for file in before.state.files:
+    for file in {file.path: file for state in draft.former for file in state.files}.values():
         if file.path not in kept and file.path in draft.facts.paths:
-            shown = () if file.secret else _difference(file.path, draft.facts.texts.get(file.path, b""), b"")
+            hidden = draft.hides(file.path)
+            shown = () if hidden else _difference(file.path, draft.facts.texts.get(file.path, b""), b"")
             why = f"remove {file.path}: the service no longer has it"
             draft.add(RemoveFile(file.path), _put_back(draft, file.path), why, shown)
             draft.changed.append(file)
+
+
+def _retire(draft: _Draft, name: str) -> None:
+    fact = draft.facts.units.get(name)
+    if fact is None or not fact.there:
+        return
+    why = "the service no longer has it"
+    if fact.active not in _DOWN:
+        start = (ReloadUnits(), ActOnUnit(name, "start"))  # its file may have been away
+        draft.add(ActOnUnit(name, "stop"), start, f"unit {name}: stop, {why}")
+    if fact.enabled in ("enabled", "enabled-runtime"):
+        enable = (ReloadUnits(), ActOnUnit(name, "enable"))
+        draft.add(ActOnUnit(name, "disable"), enable, f"unit {name}: no longer starts with the guest, {why}")
 
 
 def _sysctl(draft: _Draft) -> None:
@@ -239,16 +287,16 @@ def _sysctl(draft: _Draft) -> None:
 
 def _unit(draft: _Draft) -> None:
     unit = draft.wanted.state.unit
-    if unit is None:
-        return
-    fact = draft.facts.units.get(unit.name)
+    fact = draft.facts.units.get(unit.name) if unit else None
     there = fact is not None and fact.there
-    own = any(file.path == f"{UNITS}{unit.name}" for file in draft.wanted.state.files)
-    if not there and not own and not draft.installs:
+    own = any(unit and file.path == f"{UNITS}{unit.name}" for file in draft.wanted.state.files)
+    if unit is not None and not there and not own and not draft.installs:
         draft.refused.append(f"there is no unit {unit.name} in the guest, and no package to install brings one")
         return
     if any(file.path.startswith(UNITS) for file in draft.changed) or (fact is not None and fact.stale):
         draft.add(ReloadUnits(), (), "let systemd read its units again")
+    if unit is None:
+        return
     enabled = fact.enabled if fact is not None and there else ""
     _enable(draft, unit, enabled)
     _run(draft, unit, active=fact is not None and fact.active in ("active", "reloading"))
@@ -305,9 +353,23 @@ def paths_of(wanted: Desired, before: str) -> Iterator[str]:
         yield file.path
         if file.path.startswith(UNITS) and file.path.rpartition("/")[0].endswith(".d"):
             yield file.path.rpartition("/")[0]
-        if file.path.startswith("/etc/vmhost/env/"):
-            yield "/etc/vmhost/env"
+        if file.path.startswith(f"{ENVIRONMENTS}/"):
+            yield ENVIRONMENTS
     yield from (directory.path for directory in wanted.state.directories)
     yield MANIFESTS
+    yield from (file.path for state in _former(wanted, before) for file in state.files)
+
+
+def units_of(wanted: Desired, before: str) -> list[str]:
+    """Return every unit that a plan has to know about."""
+    return _units((wanted.state, *_former(wanted, before)))
+
+
+def _former(wanted: Desired, before: str) -> tuple[ServiceState, ...]:
     old = read_manifest(before) if before else None
-    yield from (file.path for file in old.state.files) if old else ()
+    states = (old.state if old else None, wanted.former)
+    return tuple(state for state in states if state is not None)
+
+
+def _units(states: Iterable[ServiceState]) -> list[str]:
+    return list(dict.fromkeys(state.unit.name for state in states if state.unit))

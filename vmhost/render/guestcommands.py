@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Final, assert_never
 
 from vmhost.model.guestops import (
@@ -11,6 +12,7 @@ from vmhost.model.guestops import (
     InstallPackages,
     MakeDirectory,
     MakeGroup,
+    MakeLink,
     MakeUser,
     PutFile,
     RefreshPackages,
@@ -41,6 +43,8 @@ _APT: Final = (
     "APT::Install-Recommends=false",
 )
 _PACKAGES_TIMEOUT: Final = 900.0
+_GONE: Final = (0, 6)
+"""What userdel(8) and groupdel(8) end with where there is no such account or group."""
 
 PUT: Final = r"""set -eu
 path=$1 mode=$2 owner=$3 size=$4 sum=$5
@@ -71,6 +75,20 @@ mv -fT -- "$new" "$path"
 """
 """Puts standard input in place as a file; arguments: path, mode, owner, size, SHA-256 or nothing, and its check."""
 
+REMOVE: Final = f"""{shlex.join(_APT)} "$@" && exit 0
+failed=$? verb=$1
+shift 2
+for name do
+    case $verb:$(dpkg-query -W -f '${{db:Status-Status}}' -- "$name" 2>/dev/null) in
+        *: | *:not-installed | remove:config-files) ;;
+        *) exit "$failed" ;;
+    esac
+done
+"""
+"""Removes packages; arguments: ``remove`` or ``purge``, ``--`` and their names. APT does not know what is on no mirror:
+where none of them is there any more, all is well."""
+
+_NO_DIRECTORY: Final = 'if [ -e "$1" ] || [ -L "$1" ]; then rmdir -- "$1"; fi'
 _OWN: Final = 'chown -- "$3" "$1" && chmod -- "$2" "$1"'
 _SYSCTL: Final = 'printf "%s\\n" "$2" >"$1"'
 
@@ -85,24 +103,26 @@ def command_of(op: GuestOp) -> GuestCommand:  # noqa: C901 - one match over the 
             return GuestCommand((*_APT, *words), timeout=_PACKAGES_TIMEOUT)
         case RemovePackages(packages, purge):
             verb = "purge" if purge else "remove"
-            return GuestCommand((*_APT, verb, "--", *packages), timeout=_PACKAGES_TIMEOUT)
+            return GuestCommand(("sh", "-c", REMOVE, "vmhost-remove", verb, "--", *packages), timeout=_PACKAGES_TIMEOUT)
         case MakeGroup(name):
             return GuestCommand(("groupadd", "--system", "--", name))
         case RemoveGroup(name):
-            return GuestCommand(("groupdel", "--", name))
+            return GuestCommand(("groupdel", "--", name), good=_GONE)
         case MakeUser():
             return _make_user(op)
         case RemoveUser(name):
-            return GuestCommand(("userdel", "--", name))
+            return GuestCommand(("userdel", "--", name), good=_GONE)
         case MakeDirectory(path, mode, owner):
             user, _, group = owner.partition(":")
             words = ("-d", "-m", mode, "-o", user, "-g", group or user, "--", path)
             return GuestCommand(("install", *words))
         case RemoveDirectory(path):
-            return GuestCommand(("rmdir", "--", path))
+            return GuestCommand(("sh", "-c", _NO_DIRECTORY, "vmhost-rmdir", path))
         case PutFile(path, mode, owner, data, sha256, check):
             arguments = (path, mode, owner, str(len(data)), sha256, *check)
             return GuestCommand(("sh", "-c", PUT, "vmhost-put", *arguments), data)
+        case MakeLink(path, target):
+            return GuestCommand(("ln", "-sfnT", "--", target, path))
         case SetOwnership(path, mode, owner):
             return GuestCommand(("sh", "-c", _OWN, "vmhost-own", path, mode, owner))
         case RemoveFile(path):

@@ -64,6 +64,17 @@ def read_paths(output: bytes) -> dict[str, PathFact]:
     return found
 
 
+def ask_links(paths: Sequence[str]) -> GuestCommand:
+    """Ask where symbolic links lead."""
+    return GuestCommand(("readlink", "-z", "--", *paths))
+
+
+def read_links(output: bytes, paths: Sequence[str]) -> dict[str, str]:
+    """Return where each link leads; nothing when one of them is none any more."""
+    targets = output.decode("utf-8", "surrogateescape").split("\0")[:-1]
+    return dict(zip(paths, targets, strict=True)) if len(targets) == len(paths) else {}
+
+
 def ask_sums(paths: Sequence[str]) -> GuestCommand:
     """Ask for the SHA-256 of files."""
     return GuestCommand(("sha256sum", "-z", "--", *paths), timeout=120.0)

@@ -27,7 +27,7 @@ from vmhost.model.spec.service import (
 
 FORMAT: Final = 1
 MANIFESTS: Final = "/var/lib/vmhost/services"
-_ENVIRONMENTS: Final = "/etc/vmhost/env"
+ENVIRONMENTS: Final = "/etc/vmhost/env"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,16 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What a service should be in one guest; ``texts`` holds every file's bytes by its path."""
+    """What a service should be in one guest; ``texts`` holds every file's bytes by its path.
+
+    For a way back: ``versions`` are the very versions of packages that the state does not pin, ``former`` is a state
+    that is there in part, whatever the guest's manifest says.
+    """
 
     state: ServiceState
     texts: Mapping[str, bytes] = field(repr=False)
+    versions: Mapping[str, str] = field(default_factory=dict)
+    former: ServiceState | None = None
 
     @property
     def sha256(self) -> str:
@@ -96,7 +102,7 @@ def _state(name: str, spec: ServiceSpec, files: tuple[FileState, ...]) -> Servic
 def _usual_probes(unit: UnitSpec | None, ports: tuple[int, ...]) -> Iterator[tuple[str, ProbeSpec]]:
     if unit is not None and unit.state == "running":
         yield "unit", ProbeSpec(systemd=True, role="liveness")
-    for port in ports:
+    for port in ports if unit is None or unit.state == "running" else ():
         yield f"port-{port}", ProbeSpec(tcp=TcpSpec(port=port))
 
 
@@ -148,7 +154,7 @@ def _generated(name: str, spec: ServiceSpec, secrets: Mapping[str, str]) -> Iter
         references = [value.key() for value in spec.environment.values() if not isinstance(value, str)]
         values = {key: value if isinstance(value, str) else secrets[value.key()] for key, value in _items(spec)}
         text = "".join(f"{key}={_quoted(value)}\n" for key, value in values.items())
-        path = f"{_ENVIRONMENTS}/{name}.env"
+        path = f"{ENVIRONMENTS}/{name}.env"
         yield FileState(path=path, mode="0600", owner="root:root", secret=", ".join(references)), text.encode()
         drop_in = f"/etc/systemd/system/{spec.unit.name}.d/50-vmhost-{name}.conf"
         yield FileState(path=drop_in, **root), f"[Service]\nEnvironmentFile={path}\n".encode()

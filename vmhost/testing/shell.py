@@ -140,6 +140,12 @@ class FakeSession:
     def dial(self, port: int, *, timeout: float) -> socket.socket:
         raise DriverError("a fake guest leads no connections", subject=self._target.guest)
 
+    @property
+    def alive(self) -> bool:
+        with self._machine.at_work() as world:
+            domain = world.domains.get(self._uuid)
+            return domain is not None and domain.up and domain.number == self._number and not self._closed
+
     def close(self) -> None:
         self._closed = True
 

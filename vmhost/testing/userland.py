@@ -64,10 +64,6 @@ def _env(inside: Inside, arguments: Sequence[str], data: bytes) -> Ran:
         return _fail("E: Could not open lock file - open (13: Permission denied)", 100)
     if "update" in words:
         return Ran()
-    if "remove" in words or "purge" in words:
-        for name in _after(words):
-            _remove(inside, name, purge="purge" in words)
-        return Ran()
     return _install(inside, _after(words))
 
 
@@ -119,6 +115,7 @@ def _activate(unit: FakeUnit) -> None:
 
 
 def _write(inside: Inside, path: str, data: bytes, mode: str, owner: str) -> None:
+    inside.system.land.links.pop(path, None)
     inside.system.files[path] = data
     inside.system.land.access[path] = f"{mode} {owner}"
 
@@ -132,11 +129,25 @@ def _stat(inside: Inside, arguments: Sequence[str], _: bytes) -> Ran:
             data = inside.system.files[path]
             kind = "regular file" if data else "regular empty file"
             out += f"{kind}\t{access[0].lstrip('0') or '0'}\t{access[1]}\t{len(data)}\t{path}\0"
+        elif path in land.links:
+            out += f"symbolic link\t777\t{ROOT}\t{len(land.links[path])}\t{path}\0"
         elif path in land.directories:
             out += f"directory\t{access[0].lstrip('0')}\t{access[1]}\t4096\t{path}\0"
         else:
             err += f"stat: cannot statx '{path}': No such file or directory\n"
     return Ran(out.encode(), err.encode(), 1 if err else 0)
+
+
+def _readlink(inside: Inside, arguments: Sequence[str], _: bytes) -> Ran:
+    links = inside.system.land.links
+    return Ran("".join(f"{links[path]}\0" for path in _after(arguments) if path in links).encode())
+
+
+def _ln(inside: Inside, arguments: Sequence[str], _: bytes) -> Ran:
+    target, path = _after(arguments)
+    inside.system.files.pop(path, None)
+    inside.system.land.links[path] = target
+    return Ran()
 
 
 def _sha256sum(inside: Inside, arguments: Sequence[str], _: bytes) -> Ran:
@@ -201,10 +212,9 @@ def _install_directory(inside: Inside, arguments: Sequence[str], _: bytes) -> Ra
     return Ran()
 
 
-def _rmdir(inside: Inside, arguments: Sequence[str], _: bytes) -> Ran:
-    path = arguments[-1]
+def _rmdir(inside: Inside, path: str) -> Ran:
     if path not in inside.system.land.directories:
-        return _fail(f"rmdir: failed to remove '{path}': No such file or directory")
+        return Ran()
     if any(name.startswith(f"{path}/") for name in inside.system.files):
         return _fail(f"rmdir: failed to remove '{path}': Directory not empty")
     inside.system.land.directories.remove(path)
@@ -214,6 +224,7 @@ def _rmdir(inside: Inside, arguments: Sequence[str], _: bytes) -> Ran:
 def _rm(inside: Inside, arguments: Sequence[str], _: bytes) -> Ran:
     for path in _after(arguments):
         inside.system.files.pop(path, None)
+        inside.system.land.links.pop(path, None)
     return Ran()
 
 
@@ -270,6 +281,12 @@ def _sh(inside: Inside, arguments: Sequence[str], data: bytes) -> Ran:
     name, rest = (arguments[2], arguments[3:]) if len(arguments) > 2 else ("", ())
     if name == "vmhost-put":
         return _put(inside, rest, data)
+    if name == "vmhost-remove":
+        for package in rest[2:]:
+            _remove(inside, package, purge=rest[0] == "purge")
+        return Ran()
+    if name == "vmhost-rmdir":
+        return _rmdir(inside, rest[0])
     if name == "vmhost-own":
         inside.system.land.access[rest[0]] = f"{rest[1]} {rest[2]}"
         return Ran()
@@ -308,8 +325,9 @@ USERLAND: Final[dict[str, Program]] = {
     "groupdel": _groupdel,
     "install": _install_directory,
     "journalctl": _journalctl,
+    "ln": _ln,
+    "readlink": _readlink,
     "rm": _rm,
-    "rmdir": _rmdir,
     "sh": _sh,
     "sha256sum": _sha256sum,
     "stat": _stat,

@@ -64,7 +64,7 @@ class Userland:
 
     ``packages`` maps names to versions; ``access`` paths to ``0644 root:root``; ``users`` and ``groups`` names to their
     lines; ``sysctl`` files below ``/proc/sys`` to values; ``journal`` are lines of ``journalctl --output=json``;
-    ``full``: its disk is.
+    ``links`` are symbolic links; ``full``: its disk is.
     """
 
     packages: dict[str, str] = field(default_factory=dict)
@@ -75,6 +75,7 @@ class Userland:
     groups: dict[str, str] = field(default_factory=dict)
     sysctl: dict[str, str] = field(default_factory=lambda: {"/proc/sys/net/core/somaxconn": "4096"})
     journal: list[str] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)
     full: bool = False
 
 

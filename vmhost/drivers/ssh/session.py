@@ -144,6 +144,11 @@ class SshSession:
         with self._channel_room(timeout), self._translated():
             return forwarded(self._transport, port, timeout)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the connection was not closed, and is not known to be lost."""
+        return not self._closed and self._transport.is_active()
+
     def close(self) -> None:
         """End the connection; commands that still run raise Unreachable in their threads. Closing twice is fine."""
         self._closed = True

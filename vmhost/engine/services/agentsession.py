@@ -47,16 +47,18 @@ class AgentSession:
         arguments: dict[str, Any] = {"path": path, "arg": rest, "env": ENVIRONMENT, "capture-output": True}
         if input:
             arguments["input-data"] = base64.b64encode(input).decode("ascii")
-        pid = self._ask("guest-exec", arguments)["pid"]
-        status = self._await(int(pid), began + timeout, argv, timeout)
-        streams = [base64.b64decode(status.get(name, "")) for name in ("out-data", "err-data")]
+        pid = self._number(self._ask("guest-exec", arguments), "pid")
+        if pid is None:
+            raise self._no_sense("pid")
+        status = self._await(pid, began + timeout, argv, timeout)
+        streams = [self._data(status, name) for name in ("out-data", "err-data")]
         truncated = any(len(data) > cap for data in streams) or any(
             status.get(name) for name in ("out-truncated", "err-truncated")
         )
-        signal = status.get("signal")
+        signal = self._number(status, "signal")
         return CommandResult(
             argv=tuple(argv),
-            exit_code=None if signal is not None else int(status.get("exitcode", 0)),
+            exit_code=None if signal is not None else self._number(status, "exitcode") or 0,
             signal=str(signal) if signal is not None else None,
             stdout=streams[0][:cap],
             stderr=streams[1][:cap],
@@ -98,14 +100,35 @@ class AgentSession:
         text = "the guest agent leads no connections: probe this by a command"
         raise Refused(text, subject=self._guest)
 
+    @property
+    def alive(self) -> bool:
+        return True  # every question is a connection of its own
+
     def close(self) -> None:
         """There is nothing to close."""
 
     def _ask(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        answer = json.loads(
-            self._hypervisor.agent(self._uuid, json.dumps({"execute": name, "arguments": arguments}), ANSWER)
-        )
+        said = self._hypervisor.agent(self._uuid, json.dumps({"execute": name, "arguments": arguments}), ANSWER)
+        try:
+            answer = json.loads(said)
+        except (ValueError, RecursionError) as error:
+            raise self._no_sense(name) from error
         value = answer.get("return") if isinstance(answer, dict) else None
         if not isinstance(value, dict):
-            raise DriverError(f"the guest agent gave no sensible answer to {name}", subject=self._guest)
+            raise self._no_sense(name)
         return value
+
+    def _number(self, answer: dict[str, Any], key: str) -> int | None:
+        value = answer.get(key)
+        if value is not None and type(value) is not int:
+            raise self._no_sense(key)
+        return value
+
+    def _data(self, answer: dict[str, Any], key: str) -> bytes:
+        try:
+            return base64.b64decode(answer.get(key, ""), validate=True)
+        except (ValueError, TypeError) as error:
+            raise self._no_sense(key) from error
+
+    def _no_sense(self, what: str) -> DriverError:
+        return DriverError(f"the guest agent gave no sensible answer to {what}", subject=self._guest)

@@ -54,8 +54,13 @@ class Breaker:
                 raise Unreachable(text, subject=self.guest, hint=f"vmhost guest console {self.guest}", retryable=True)
             self._trying = True
 
+    def connected(self) -> None:
+        """Note that a try led to a connection. What it is worth, the first command shows: failures still count."""
+        with self._lock:
+            self._trying = False
+
     def succeeded(self) -> None:
-        """Note that it answered."""
+        """Note that a command was answered."""
         with self._lock:
             self.failures, self.error, self._pause, self._trying = 0, "", 0.0, False
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from vmhost.engine.services.line import Lines
 from vmhost.model.errors import ApplyError, Cancelled, DriverError, VmhostError
 from vmhost.model.events import Event, StepDone, StepFailed, StepStarted, Undone
-from vmhost.model.guestops import ActOnUnit, GuestOp, GuestPlan, PutFile
+from vmhost.model.guestops import GuestOp, GuestPlan, PutFile
 from vmhost.model.shell import CommandResult
 from vmhost.model.text import sanitize
 from vmhost.ports import Clock
@@ -22,13 +22,13 @@ def carry_out(
     lines: Lines,
     clock: Clock,
     *,
-    settle: Sequence[GuestOp] = (),
+    settle: Callable[[Sequence[GuestOp]], Sequence[GuestOp]],
     on_event: Callable[[Event], None],
     cancelled: Callable[[], bool],
 ) -> None:
     """Do all steps of a plan.
 
-    :param settle: what is done last of all when the plan fails after a unit was touched.
+    :param settle: from the operations that were begun to what is done last of all when the plan fails.
     :raises ApplyError: a step failed; what was done is undone, ``leftovers`` names what could not be.
     :raises Cancelled: the person gave up; everything is undone.
     """
@@ -37,15 +37,12 @@ def carry_out(
     for number, step in enumerate(plan.steps, 1):
         on_event(StepStarted(number, total, plan.guest, f"{subject}: {step.why}"))
         began = clock.monotonic()
-        try:
-            if cancelled():
-                raise Cancelled("cancelled", subject=plan.guest, hint="vmhost job list")
-            do(plan.guest, step.do, lines)
-        except VmhostError as error:
+        error = _try(plan.guest, step.do, lines, cancelled)
+        if error is not None:
             on_event(StepFailed(number, total, plan.guest, f"{subject}: {step.why}", error.message))
-            leftovers = _undo(plan, number, lines, settle, on_event)
+            leftovers = _undo(plan, _begun(step.do, error, number), lines, settle, on_event)
             if isinstance(error, Cancelled) and not leftovers:
-                raise
+                raise error
             raise ApplyError(
                 f"{plan.service}: {step.why}: {error.message}",
                 subject=plan.guest,
@@ -57,12 +54,35 @@ def carry_out(
         on_event(StepDone(number, total, plan.guest, f"{subject}: {step.why}", clock.monotonic() - began))
 
 
+class _Said(DriverError):
+    """The guest itself said that an operation failed; after any other error nobody knows what became of it."""
+
+
+def _try(guest: str, op: GuestOp, lines: Lines, cancelled: Callable[[], bool]) -> VmhostError | None:
+    if cancelled():
+        return Cancelled("cancelled", subject=guest, hint="vmhost job list")
+    try:
+        do(guest, op, lines)
+    except VmhostError as error:
+        return error
+    return None
+
+
+def _begun(op: GuestOp, error: VmhostError, number: int) -> int:
+    """Return how many steps have to be undone when one fails: that one, too, unless it surely changed nothing.
+
+    A file is put in place as a whole or not at all; everything else may have been done in part.
+    """
+    untouched = isinstance(error, Cancelled) or (isinstance(error, _Said) and isinstance(op, PutFile))
+    return number - 1 if untouched else number
+
+
 def do(guest: str, op: GuestOp, lines: Lines) -> None:
     """Do one operation. :raises DriverError: it failed; with the guest's own words."""
     command = command_of(op)
     result = lines.run(guest, command)
-    if result.exit_code != 0:
-        raise DriverError(_failure(op, result), subject=guest, hint=f"vmhost guest ssh {guest}")
+    if result.exit_code not in command.good:
+        raise _Said(_failure(op, result), subject=guest, hint=f"vmhost guest ssh {guest}")
 
 
 def _failure(op: GuestOp, result: CommandResult) -> str:
@@ -70,7 +90,7 @@ def _failure(op: GuestOp, result: CommandResult) -> str:
     how = f"ended with {result.exit_code}" if result.exit_code is not None else f"ended by signal {result.signal}"
     said = " / ".join(sanitize(line) for line in result.stderr.decode("utf-8", "replace").split("\n") if line.strip())
     if isinstance(op, PutFile):
-        if not op.sha256:
+        if op.secret:
             said = "its words are not shown, since the file is secret"
         if result.exit_code == CHECK_FAILED and op.check:
             return f"the check of {op.path} failed, the old file stays: {said[-LAST_WORDS:]}"
@@ -79,19 +99,19 @@ def _failure(op: GuestOp, result: CommandResult) -> str:
 
 
 def _undo(
-    plan: GuestPlan, failed: int, lines: Lines, settle: Sequence[GuestOp], on_event: Callable[[Event], None]
+    plan: GuestPlan,
+    count: int,
+    lines: Lines,
+    settle: Callable[[Sequence[GuestOp]], Sequence[GuestOp]],
+    on_event: Callable[[Event], None],
 ) -> list[str]:
-    """Undo the steps before the failed one, and of that what may have been done; return what could not be undone."""
+    """Undo that many steps from the end; return what could not be undone."""
     leftovers: list[str] = []
-    for number in range(failed, 0, -1):
-        step = plan.steps[number - 1]
-        # A file is put in place as a whole or not at all; everything else may have been done in part.
-        if number == failed and isinstance(step.do, PutFile):
-            continue
-        leftovers += _all(plan, step.undo, f"{plan.service}: {step.why}", lines, on_event, fatal=number != failed)
-    if any(isinstance(step.do, ActOnUnit) for step in plan.steps[:failed]):
-        leftovers += _all(plan, settle, f"{plan.service}: its unit runs as before", lines, on_event, fatal=True)
-    return leftovers
+    begun = plan.steps[:count]
+    for step in reversed(begun):
+        leftovers += _all(plan, step.undo, f"{plan.service}: {step.why}", lines, on_event)
+    last = settle([step.do for step in begun])
+    return leftovers + _all(plan, last, f"{plan.service}: its unit is as before", lines, on_event)
 
 
 def _all(
@@ -100,17 +120,13 @@ def _all(
     why: str,
     lines: Lines,
     on_event: Callable[[Event], None],
-    *,
-    fatal: bool,
 ) -> list[str]:
     for op in ops:
         try:
             do(plan.guest, op, lines)
         except VmhostError as error:
-            if fatal:
-                on_event(Undone(plan.guest, why, error.message))
-                return [f"{why}: {command_of(op)}"]
-            return []  # the step that failed had not been done: there is nothing to undo
+            on_event(Undone(plan.guest, why, error.message))
+            return [f"{why}: {command_of(op)}"]
     if ops:
         on_event(Undone(plan.guest, why))
     return []

@@ -11,7 +11,7 @@ from vmhost.model.errors import DriverError
 from vmhost.model.guestops import GuestCommand
 from vmhost.model.services import GuestFacts, PathFact
 from vmhost.model.spec.service import ServiceState
-from vmhost.plan.services import paths_of
+from vmhost.plan.services import paths_of, units_of
 from vmhost.render import guestfacts as ask
 from vmhost.render.service import MANIFESTS, Desired, manifest_path
 
@@ -40,7 +40,7 @@ class Gatherer:
     def for_plan(self, wanted: Desired) -> GuestFacts:
         """Return all that a plan has to know, with the texts of files that will be replaced."""
         before = self.manifest(wanted.state.name)
-        found = self._state(wanted.state, tuple(dict.fromkeys(paths_of(wanted, before))))
+        found = self._state(wanted.state, tuple(dict.fromkeys(paths_of(wanted, before))), units_of(wanted, before))
         kept = {file.path: file for file in wanted.state.files}
         replaced = [
             path
@@ -54,19 +54,24 @@ class Gatherer:
         """Return all that a look for drift has to know."""
         before = self.manifest(state.name)
         paths = [*(file.path for file in state.files), *(directory.path for directory in state.directories)]
-        return replace(self._state(state, tuple(dict.fromkeys(paths))), manifest=before)
+        units = [state.unit.name] if state.unit else []
+        return replace(self._state(state, tuple(dict.fromkeys(paths)), units), manifest=before)
 
-    def _state(self, state: ServiceState, paths: tuple[str, ...]) -> GuestFacts:
+    def _state(self, state: ServiceState, paths: tuple[str, ...], units: list[str]) -> GuestFacts:
         packages = [package.partition("=")[0] for package in state.packages]
         users = [user.name for user in state.users]
-        units = [state.unit.name] if state.unit else []
         keys = tuple(state.sysctl)
         found = self._ask(ask.ask_paths, paths, ask.read_paths)
         files = [path for path, fact in found.items() if fact.kind == "file"]
         sums = self._ask(ask.ask_sums, files, ask.read_sums)
+        links = [path for path, fact in found.items() if fact.kind == "symlink"]
+        targets = self._ask(ask.ask_links, links, lambda output: ask.read_links(output, links))
         return GuestFacts(
             packages=self._ask(ask.ask_packages, packages, ask.read_packages),
-            paths={path: replace(fact, sha256=sums.get(path, "")) for path, fact in found.items()},
+            paths={
+                path: replace(fact, sha256=sums.get(path, ""), target=targets.get(path, ""))
+                for path, fact in found.items()
+            },
             users=self._ask(ask.ask_users, users, ask.read_users),
             groups=self._ask(ask.ask_groups, state.groups, ask.read_groups),
             sysctl=self._ask(ask.ask_sysctl, keys, lambda output: ask.read_sysctl(output, keys)),

@@ -34,9 +34,21 @@ class LineState:
 
 @dataclass(slots=True)
 class _Line:
+    """``opening`` is held while a session is made, ``lock`` for a moment only."""
+
     breaker: Breaker
+    opening: threading.Lock = field(default_factory=threading.Lock)
     lock: threading.Lock = field(default_factory=threading.Lock)
     session: ShellSession | None = None
+
+    def usable(self) -> ShellSession | None:
+        """Return the open session; one that is known to be lost is none."""
+        with self.lock:
+            if self.session is None or self.session.alive:
+                return self.session
+            lost, self.session = self.session, None
+        lost.close()
+        return None
 
 
 Opener = Callable[[str, float], ShellSession]
@@ -85,9 +97,12 @@ class Lines:
             self._line(guest).breaker.failed(self._clock.monotonic(), error.message)
             raise
 
-    def session(self, guest: str) -> ShellSession:
-        """Return the guest's open session, made if there is none. :raises Unreachable: as :meth:`run`."""
-        return self._session(guest)[0]
+    def session(self, guest: str, patience: float = CONNECT) -> ShellSession:
+        """Return the guest's open session, made if there is none.
+
+        :param patience: seconds to wait for somebody else who is making one. :raises Unreachable: as :meth:`run`.
+        """
+        return self._session(guest, patience)[0]
 
     def drop(self, guest: str, session: ShellSession | None = None) -> None:
         """Close a guest's session, if it still is the given one; the next call opens a new one."""
@@ -118,6 +133,7 @@ class Lines:
 
     def _checked(self, guest: str, session: ShellSession, command: GuestCommand, cap: int) -> CommandResult:
         result = session.run(command.argv, input=command.input, timeout=command.timeout, sudo=command.sudo, cap=cap)
+        self._line(guest).breaker.succeeded()
         _check_sudo(guest, command, result)
         return result
 
@@ -125,23 +141,33 @@ class Lines:
         with self._lock:
             return self._lines.setdefault(guest, _Line(Breaker(guest)))
 
-    def _session(self, guest: str) -> tuple[ShellSession, bool]:
+    def _session(self, guest: str, patience: float = CONNECT) -> tuple[ShellSession, bool]:
         """Return the guest's session, and whether it was opened just now."""
         line = self._line(guest)
-        with line.lock:
-            if line.session is not None:
-                return line.session, False
+        session = line.usable()
+        if session is not None:
+            return session, False
+        if not line.opening.acquire(timeout=patience):
+            raise Unreachable("its line is still being opened", subject=guest, retryable=True)
+        try:
+            session = line.usable()
+            if session is not None:
+                return session, False
             line.breaker.enter(self._clock.monotonic())
             try:
-                line.session = self._open_session(guest, self._clock.monotonic() + CONNECT)
+                session = self._open_session(guest, self._clock.monotonic() + CONNECT)
             except VmhostError as error:
                 line.breaker.failed(self._clock.monotonic(), error.message)
                 raise
             except BaseException:
                 line.breaker.failed(self._clock.monotonic(), "given up")
                 raise
-            line.breaker.succeeded()
-            return line.session, True
+            line.breaker.connected()
+            with line.lock:
+                line.session = session
+            return session, True
+        finally:
+            line.opening.release()
 
 
 def _check_sudo(guest: str, command: GuestCommand, result: CommandResult) -> None:

@@ -49,20 +49,19 @@ class Looker:
             text, good = f"answered after {seconds:.2f} s, more than {probe.http.latency:g} s", False
         return Look(name, good, sanitize(text), seconds, now)
 
-    def look_at_all(self, state: ServiceState, role: str | None = None) -> tuple[Look, ...]:
-        """Look by every probe of a service, or by those of one role."""
-        wanted = {name: probe for name, probe in state.probes.items() if role in (None, probe.role)}
-        return tuple(self.look(name, probe, state) for name, probe in wanted.items())
+    def look_at_all(self, state: ServiceState) -> tuple[Look, ...]:
+        """Look by every probe of a service."""
+        return tuple(self.look(name, probe, state) for name, probe in state.probes.items())
 
     def _ask(self, probe: ProbeSpec, state: ServiceState) -> str:
         """Return what is good. :raises VmhostError: what is not."""
         guest, timeout = self._patient.guest, probe.timeout
         if probe.tcp is not None:
-            inside = self._lines.session(guest) if self._is_inside(probe) else None
+            inside = self._lines.session(guest, timeout) if self._is_inside(probe) else None
             self._ports.prober.tcp(self._patient.target(), probe.tcp.port, timeout=timeout, inside=inside)
             return f"port {probe.tcp.port} takes connections"
         if probe.http is not None:
-            inside = self._lines.session(guest) if self._is_inside(probe) else None
+            inside = self._lines.session(guest, timeout) if self._is_inside(probe) else None
             ask = _request(probe.http)
             answer = self._ports.prober.http(self._patient.target(), ask, timeout=timeout, inside=inside)
             return _judged(probe.http, answer)

@@ -33,7 +33,7 @@ def await_ready(ports: Ports, looker: Looker, domain: ObservedDomain, state: Ser
     patience = max((probe.start_period + probe.failures * probe.interval for probe in probes.values()), default=0.0)
     deadline = ports.clock.monotonic() + patience
     last: dict[str, Look] = {}
-    with _sleeper(ports, domain) as sleep:
+    with _Signs(ports, domain) as sleep:
         while True:
             for name, probe in probes.items():
                 if good[name] < probe.successes:
@@ -50,10 +50,6 @@ def await_ready(ports: Ports, looker: Looker, domain: ObservedDomain, state: Ser
                 raise GuestError(f"{text}: {'; '.join(details)}", subject=domain.name, hint=hint, details=details)
             context.on_event(Waiting(domain.name, f"{state.name}: {last[waiting[0]].text}"))
             sleep.wait(PAUSE)
-
-
-def _sleeper(ports: Ports, domain: ObservedDomain) -> _Signs:
-    return _Signs(ports, domain)
 
 
 class _Signs:
