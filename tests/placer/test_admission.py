@@ -10,7 +10,10 @@ import pytest
 from vmhost.model.errors import NoCapacity, Refused, SpecError
 from vmhost.model.events import Event as Event_
 from vmhost.model.permit import Permit
+from vmhost.model.spec import Site
 from vmhost.model.stats import LinkLoad
+from vmhost.model.steps import StartDomain
+from vmhost.model.units import parse_cpuset
 from vmhost.ops.host import Host
 from vmhost.ops.power import Action
 from vmhost.ops.sites import parse_site
@@ -30,12 +33,16 @@ def fake(shape: Shape = PAGES) -> FakeHost:
     return made
 
 
-def bring(host: Host, guests: str, kept: str = "{}") -> None:
+def site_of(guests: str, kept: str = "{}") -> Site:
     head = f"host: {kept}\n"
     text = (
         f"apiVersion: vmhost/v1\nname: s\n{head}defaults: {{image: debian-12, memory: 256M, disks: [{{size: 4G}}]}}\n"
     )
-    site = parse_site(f"{text}guests: {{{guests}}}")
+    return parse_site(f"{text}guests: {{{guests}}}")
+
+
+def bring(host: Host, guests: str, kept: str = "{}") -> None:
+    site = site_of(guests, kept)
     host.apply(host.plan(site, Permit(stop=True)))
     assert host.plan(site).empty, str(host.plan(site))
     assert host.drift(site) == ()
@@ -142,6 +149,57 @@ def test_the_hosts_own_file_counts_for_commands(tmp_path) -> None:
     host.apply(host.plan_pin("a", policy="dedicated"))
     own = next(share.own for share in host.capacity().guests if share.name == "a")
     assert own == "4-5"
+
+
+MEMORY = Shape(cores=8, memory=8 * GIB)
+
+
+def test_memory_that_a_guest_gives_back_at_its_next_boot_is_promised_until_then() -> None:
+    host = Host(ports=fake(MEMORY).ports)
+    bring(host, "a: {memory: 6G}")
+    host.apply(host.plan(site_of("a: {memory: 1G}")))
+    assert host.capacity().promised > 6 * GIB, "it runs with 6G"
+    both = site_of("a: {memory: 1G}, b: {memory: 5G}")
+    with pytest.raises(NoCapacity, match="b: needs "):
+        host.plan(both)
+    host.power(["a"], "restart")
+    host.apply(host.plan(both))
+    assert {row.name: row.state for row in host.guests()} == {"a": "running", "b": "running"}
+
+
+def test_memory_that_a_restart_gives_back_is_there_for_others_of_the_same_plan() -> None:
+    host = Host(ports=fake(MEMORY).ports)
+    bring(host, "b: {memory: 6G}")
+    with pytest.raises(NoCapacity, match="a: needs "):
+        host.plan(site_of("a: {memory: 5G}, b: {memory: 1G}"))
+    plan = host.plan(site_of("a: {memory: 5G}, b: {memory: 1G}"), Permit(stop=True))
+    starts = [step.do.name for step in plan.plan.steps if isinstance(step.do, StartDomain)]
+    assert starts == ["b", "a"], "first what gives back, then what takes"
+    host.apply(plan)
+    assert host.capacity().promised < 7 * GIB
+
+
+@pytest.mark.parametrize("then", ["dedicated", "shared"])
+def test_vcpus_that_run_on_until_the_next_boot_keep_their_place(then: str) -> None:
+    made = fake(Shape(cores=8, memory=8 * GIB))
+    host = Host(ports=made.ports)
+    bring(host, "a: {cpus: {count: 4, policy: dedicated}}")
+    small, both = f"a: {{cpus: {{count: 1, policy: {then}}}}}", "b: {cpus: {count: 3, policy: dedicated}}"
+    host.apply(host.plan(site_of(small)))
+    host.apply(host.plan(site_of(f"{small}, {both}")))
+    own = {share.name: parse_cpuset(share.own) for share in host.capacity().guests if share.own}
+    names = {domain.uuid: domain.name for domain in host.observe().domains}
+    held = {names[uuid]: kernel_says.vcpus for uuid, kernel_says in made.ports.kernel.held().items()}
+    assert {name: len(vcpus) for name, vcpus in held.items()} == {"a": 4, "b": 3}
+    for name, vcpus in held.items():
+        others = {cpu for other, mine in own.items() if other != name for cpu in mine}
+        for vcpu, cpus in vcpus:
+            assert not cpus & others, f"vCPU {vcpu} of {name} runs on {sorted(cpus)}"
+    assert host.drift(site_of(f"{small}, {both}")) == ()
+    host.power(["a"], "restart")
+    host.apply(host.plan(site_of(f"{small}, {both}")))
+    own = {share.name: parse_cpuset(share.own) for share in host.capacity().guests if share.own}
+    assert len(own.get("a", ())) == (then == "dedicated")
 
 
 def test_a_limit_that_would_kill_the_guest_is_refused_with_one_that_would_not() -> None:

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 from tests.placer.hosts import GIB, any_way, is_right, ledger, spec, topology
 from vmhost.model.spec import GuestSpec
 from vmhost.model.tuning import Tuning
-from vmhost.plan.books import Wish
+from vmhost.model.units import parse_cpuset
+from vmhost.plan.books import Seat, Wish
 from vmhost.plan.ledger import Claim, Ledger, claim_of_spec
 from vmhost.plan.placement import Placed, place, wish_of
+from vmhost.plan.running import NOTHING, Running
 from vmhost.plan.tuning import Placing, in_order, tuning_of
 from vmhost.testing.topologies import Shape
 
@@ -86,7 +88,7 @@ def test_on_a_small_host_it_refuses_only_what_nobody_could_place(host: Ledger, a
 
 events = st.lists(
     st.tuples(
-        st.sampled_from(("create", "resize", "delete", "foreign")),
+        st.sampled_from(("create", "resize", "boot", "delete", "foreign")),
         st.integers(0, 5),
         st.sampled_from(("shared", "dedicated", "isolated", "require", "mixed")),
         st.integers(2, 6),
@@ -111,20 +113,51 @@ def test_no_pcpu_is_ever_in_two_hands_and_memory_never_promised_twice(
     shape: Shape, happened: list[tuple[str, int, str, int, int]], reserve: int
 ) -> None:
     host = ledger(shape, reserve_memory=reserve * 256 << 20, reserve_cpus=frozenset(range(reserve)))
+    defined_: dict[str, GuestSpec] = {}
+    runs: dict[str, Running] = {}
     for what, number, kind, count, memory in happened:
         name = f"g{number}"
         if what == "delete":
             host = host.without([name])
+            runs.pop(name, None)
+            continue
+        if what == "boot" and name in runs:
+            runs[name] = _all_of(defined_[name])
+            host = _claimed(host, defined_[name], host.claims[name].seat, NOTHING)
+            _agrees(host)
+            _runs_apart(host, defined_, runs)
             continue
         if what == "foreign":
             host = _foreign(host, f"f{number}", count)
             continue
         if what == "create" and name in host.claims:
             continue
-        if what == "resize" and (name not in host.claims or not host.claims[name].ours):
+        if what in ("resize", "boot") and (name not in host.claims or not host.claims[name].ours):
             continue
-        host = _put(host, name, kind, count, memory)
+        wanted = _wanted(name, kind, count, memory)
+        put = _put(host, name, kind, count, memory, runs.get(name, NOTHING))
+        if put is not host:
+            defined_[name] = wanted
+            runs.setdefault(name, _all_of(wanted))  # what runs already has the rest at its next boot
+        host = put
         _agrees(host)
+        _runs_apart(host, defined_, runs)
+
+
+def _all_of(one: GuestSpec) -> Running:
+    return Running(one.cpus.count, one.memory.size)
+
+
+def _runs_apart(host: Ledger, specs: dict[str, GuestSpec], runs: dict[str, Running]) -> None:
+    """What really runs, whatever definitions say, fits into the host's memory, and runs on nobody else's pCPUs."""
+    assert sum(now.memory for now in runs.values()) + host.reserve_memory <= host.memory
+    for name, now in runs.items():
+        claim = host.claims[name]
+        held = dict(tuning_of(specs[name], Seat(claim.seat, -1, claim.exclusive), host, now).pins)
+        others = frozenset(cpu for other in host.claims.values() if other.name != name for cpu in other.exclusive)
+        everywhere = host.topology.online - host.topology.isolated
+        for vcpu in range(now.vcpus):
+            assert not (parse_cpuset(held[vcpu]) if vcpu in held else everywhere) & others, (name, vcpu, held)
 
 
 kinds = st.sampled_from(("shared", "dedicated", "isolated", "require", "mixed", "pinned"))
@@ -170,15 +203,19 @@ def _spec(name: str, kind: str, count: int) -> GuestSpec:
     return spec(name, **cpus)
 
 
-def _put(host: Ledger, name: str, kind: str, count: int, memory: int) -> Ledger:
+def _wanted(name: str, kind: str, count: int, memory: int) -> GuestSpec:
     cpus: dict[str, object] = {"count": count, "policy": kind}
     if kind == "require":
         cpus |= {"policy": "dedicated", "threads": "require"}
     if kind == "mixed":
         cpus |= {"dedicated": "0"}
-    wanted = spec(name, memory=f"{memory}M", **cpus)
+    return spec(name, memory=f"{memory}M", **cpus)
+
+
+def _put(host: Ledger, name: str, kind: str, count: int, memory: int, now: Running = NOTHING) -> Ledger:
+    wanted = _wanted(name, kind, count, memory)
     had = host.claims.get(name)
-    wish = wish_of(wanted, kvm=True, had=had)
+    wish = wish_of(wanted, kvm=True, had=had, now=now)
     others = frozenset(cpu for claim in host.claims.values() if claim.name != name for cpu in claim.exclusive)
     placed = place(host, [wish])
     if name not in placed.seats:
@@ -187,9 +224,12 @@ def _put(host: Ledger, name: str, kind: str, count: int, memory: int) -> Ledger:
     assert is_right(wish, seat, host.without([name]), others)
     if had and had.seat and set(had.exclusive) == set(seat.exclusive) and len(had.seat) == len(seat.pins):
         assert seat.pins == had.seat, "what is right where it is does not move"
-    tuning = tuning_of(wanted, seat, host)
-    held = replace(tuning, pins=tuple((vcpu, str(cpu)) for vcpu, cpu in seat.pins))
-    return host.having(claim_of_spec(wanted, [held], host.topology, kvm=True, active=True, autostart=False))
+    return _claimed(host, wanted, seat.pins, now)
+
+
+def _claimed(host: Ledger, one: GuestSpec, pins: tuple[tuple[int, int], ...], now: Running) -> Ledger:
+    held = [Tuning(pins=tuple((vcpu, str(cpu)) for vcpu, cpu in pins))]
+    return host.having(claim_of_spec(one, held, host.topology, kvm=True, active=True, autostart=False, now=now))
 
 
 def _foreign(host: Ledger, name: str, count: int) -> Ledger:

@@ -29,7 +29,7 @@ from vmhost.plan.plug import Plugging, plan_plugging
 from vmhost.plan.redefine import amended
 from vmhost.plan.request import Parts, Protected, Refusal, Refused, Request
 from vmhost.plan.storage import disk_volume
-from vmhost.plan.tuning import check_start, live_tuning
+from vmhost.plan.tuning import check_start, defined, live_tuning
 from vmhost.plan.vlans import set_ports
 from vmhost.render.document import same
 from vmhost.render.metadata import metadata_xml
@@ -205,7 +205,7 @@ def _checked(pair: Pair, steps: list[Planned]) -> list[Planned]:
     """Return the step that looks whether the guest is held as it should, if it is started."""
     if pair.tuning is None or not any(isinstance(item.do, StartDomain) for item in steps):
         return []
-    return list(check_start(pair.identity.uuid, pair.spec.name, pair.tuning, pair.observed))
+    return list(check_start(pair.identity.uuid, pair.spec.name, defined(pair.tuning, pair.spec.cpus), pair.observed))
 
 
 def _sentence(delta: Delta) -> str:

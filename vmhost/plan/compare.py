@@ -92,7 +92,7 @@ def _machine(pair: Pair) -> Iterator[Delta]:
 
 def _held(pair: Pair) -> Iterator[Delta]:
     if pair.tuning is not None:
-        for field, want, have, live in held_differences(pair.tuning, pair.domain, pair.observed):
+        for field, want, have, live in held_differences(pair.tuning, pair.spec.cpus, pair.domain, pair.observed):
             yield Delta(field, want, have, Change.LIVE if live else Change.NEXT_BOOT, pair.applied == pair.spec)
 
 

@@ -14,7 +14,8 @@ from vmhost.model.spec import CpuSpec, MemorySpec
 from vmhost.model.steps import SetMemory, SetVcpus
 from vmhost.model.tuning import PERIOD, Tuning
 from vmhost.model.units import format_size
-from vmhost.plan.tuning import KNOWN, live_facts, live_tuning, normal, on_live, retune_steps
+from vmhost.plan.running import KNOWN, live_facts
+from vmhost.plan.tuning import defined, live_tuning, normal, on_live, retune_steps
 from vmhost.render.parse.domain import alias_of
 from vmhost.render.parse.reading import look_into
 from vmhost.render.parse.tuning import parse_tuning
@@ -86,6 +87,15 @@ def _started_memory(xml: str) -> int:
     return size_of(look_into(xml).find("memory"), "KiB")
 
 
+def waits_for_boot(domain: ObservedDomain, cpus: CpuSpec, memory: MemorySpec) -> bool:
+    """Whether a running guest gets other vCPUs or memory by a boot only; what can change at once is no reason."""
+    facts = domain.facts
+    plugged = facts.vcpus == cpus.count or can_plug(domain, cpus)
+    blown = facts.memory == memory.size or can_blow(domain, memory) or can_plug_memory(domain, memory)
+    most = (cpus.max or cpus.count, memory.max or memory.size)
+    return domain.active and not (plugged and blown and most == (facts.max_vcpus, facts.max_memory))
+
+
 def live_steps(
     domain: ObservedDomain, cpus: CpuSpec, memory: MemorySpec, tuning: Tuning, why: str, observed: Observed
 ) -> Iterator[Planned]:
@@ -123,13 +133,13 @@ def _plug_memory(domain: ObservedDomain, have: int, size: int) -> Iterator[Plann
 
 
 def held_differences(
-    tuning: Tuning, domain: ObservedDomain, observed: Observed
+    tuning: Tuning, cpus: CpuSpec, domain: ObservedDomain, observed: Observed
 ) -> Iterator[tuple[str, str, str, bool]]:
     """Yield every field that differs, in the definition or in what runs, as wanted and as it is; whether it can change
     while the guest runs comes last.
     """
     online = observed.topology.online
-    want, have = normal(tuning, online), normal(parse_tuning(domain.raw.xml), online)
+    want, have = normal(defined(tuning, cpus), online), normal(parse_tuning(domain.raw.xml), online)
     running = domain.active and bool(domain.raw.live_xml)
     want_now = normal(on_live(tuning, domain), online) if running else want
     have_now = normal(live_tuning(domain), online) if running else want_now

@@ -15,7 +15,7 @@ from vmhost.model.tuning import Tuning
 from vmhost.model.units import parse_cpuset
 from vmhost.plan.applied import applied_spec
 from vmhost.plan.overhead import overhead, overhead_of
-from vmhost.render.parse.domain import parse_domain
+from vmhost.plan.running import NOTHING, Running, live_facts, running_of
 from vmhost.render.parse.tuning import parse_tuning
 
 FOREIGN: Final = "foreign"
@@ -194,6 +194,8 @@ def claim_of_domain(domain: ObservedDomain, observed: Observed) -> Claim:
     if spec is None:
         return _foreign(domain, tunings, observed)
     starting = domain.uuid in observed.starting and not domain.active
+    now = running_of(domain)
+    vcpus = max(domain.facts.vcpus, now.vcpus)
     claim = claim_of_spec(
         spec,
         tunings,
@@ -201,9 +203,8 @@ def claim_of_domain(domain: ObservedDomain, observed: Observed) -> Claim:
         kvm=observed.host.kvm,
         active=domain.active or starting,
         autostart=domain.raw.autostart,
-        floating=_floating(domain.facts.vcpus, tunings, observed.topology)
-        if not exclusive_vcpus(spec.cpus)
-        else frozenset(),
+        floating=frozenset() if exclusive_vcpus(spec.cpus) else _floating(vcpus, tunings, observed.topology),
+        now=now,
     )
     return replace(claim, starting=True) if starting else claim
 
@@ -217,16 +218,21 @@ def claim_of_spec(
     active: bool,
     autostart: bool,
     floating: frozenset[int] = frozenset(),
+    now: Running = NOTHING,
 ) -> Claim:
-    """Return what one of our guests has, with its pins as they are or as they will be."""
+    """Return what one of our guests has, with its pins as they are or as they will be.
+
+    :param now: what it runs with: until its next boot it has at least that.
+    """
     mine = exclusive_vcpus(spec.cpus)
+    own = mine | frozenset(range(spec.cpus.count, now.vcpus)) if mine else mine
     exclusive: set[int] = set()
     seat: dict[int, int] = {}
     cells: frozenset[int] = frozenset()
     for tuning in tunings:
         for vcpu, text in tuning.pins:
             cpus = parse_cpuset(text)
-            if vcpu in mine and len(cpus) == 1:
+            if vcpu in own and len(cpus) == 1:
                 (cpu,) = cpus
                 seat.setdefault(vcpu, cpu)
                 exclusive |= cpus
@@ -235,7 +241,8 @@ def claim_of_spec(
         cells |= parse_cpuset(tuning.cells) if tuning.cells and tuning.cell_mode == "strict" else frozenset()
     if whole_cores(spec):
         exclusive |= siblings_of(exclusive, topology)
-    shared = spec.cpus.count - len(mine)
+    shared = max(spec.cpus.count, now.vcpus) - len(mine | frozenset(seat))
+    memory = max(spec.memory.size, now.memory)
     return Claim(
         name=spec.name,
         policy=spec.cpus.policy or "shared",
@@ -243,8 +250,8 @@ def claim_of_spec(
         floating=floating,
         shared=shared,
         request=(spec.cpus.request or 0.0) if shared else 0.0,
-        memory=spec.memory.size + overhead(spec, kvm=kvm),
-        guest_memory=spec.memory.size,
+        memory=memory + overhead(spec, kvm=kvm, now=now),
+        guest_memory=memory,
         page=spec.memory.page,
         cells=cells,
         active=active,
@@ -271,7 +278,7 @@ def siblings_of(cpus: Iterable[int], topology: Topology) -> frozenset[int]:
 def _foreign(domain: ObservedDomain, tunings: list[Tuning], observed: Observed) -> Claim:
     """A vCPU that is pinned to one pCPU has it for itself; one that is pinned to several floats among them."""
     online = observed.topology.online
-    facts = parse_domain(domain.raw.live_xml) if domain.raw.live_xml else domain.facts
+    facts = live_facts(domain.raw.live_xml) if domain.raw.live_xml else domain.facts
     exclusive: set[int] = set()
     for tuning in tunings:
         for _, text in tuning.pins:

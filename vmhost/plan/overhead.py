@@ -8,6 +8,7 @@ from vmhost.model.observed import Observed
 from vmhost.model.spec import GuestSpec
 from vmhost.model.units import MIB, format_size
 from vmhost.plan.request import Refusal, Refused
+from vmhost.plan.running import NOTHING, Running
 
 BASE: Final = 96 * MIB
 """QEMU itself, its heap and libraries, firmware, and the machine's own devices."""
@@ -23,12 +24,13 @@ PAGE_TABLES: Final = 512
 """One byte of page tables for so many bytes of memory: 8 bytes for each 4 KiB."""
 
 
-def overhead(spec: GuestSpec, *, kvm: bool) -> int:
+def overhead(spec: GuestSpec, *, kvm: bool, now: Running = NOTHING) -> int:
     """Return the bytes that a guest's QEMU takes beside its memory, whole MiB."""
-    memory = spec.memory.max or spec.memory.size
+    memory = max(spec.memory.max or spec.memory.size, now.memory)
+    vcpus = max(spec.cpus.max or spec.cpus.count, now.vcpus)
     tables = 0 if spec.memory.hugepages else memory // PAGE_TABLES
     devices = (len(spec.disks) + 1) * PER_DISK + len(spec.nics) * PER_NIC
-    return whole(BASE + (spec.cpus.max or spec.cpus.count) * PER_VCPU + devices + tables + (0 if kvm else TRANSLATED))
+    return whole(BASE + vcpus * PER_VCPU + devices + tables + (0 if kvm else TRANSLATED))
 
 
 def overhead_of(memory: int, vcpus: int, devices: int, *, kvm: bool, pages: bool = False) -> int:

@@ -16,6 +16,7 @@ from vmhost.plan.exhaust import seat_all, small
 from vmhost.plan.explain import against_pins, no_cell, why_not
 from vmhost.plan.ledger import APART, Claim, Ledger, whole_cores
 from vmhost.plan.overhead import overhead
+from vmhost.plan.running import NOTHING, Running
 from vmhost.plan.seating import seat_for
 
 __all__ = ["Placed", "Seat", "Wish", "place", "wish_of"]
@@ -30,23 +31,29 @@ class Placed:
     order: tuple[str, ...] = ()
 
 
-def wish_of(spec: GuestSpec, *, kvm: bool, had: Claim | None = None, extra: int = -1) -> Wish:
-    """Return what a guest wants; ``had`` is what it has now, ``extra`` the pCPU of the rest of its QEMU."""
+def wish_of(spec: GuestSpec, *, kvm: bool, had: Claim | None = None, extra: int = -1, now: Running = NOTHING) -> Wish:
+    """Return what a guest wants; ``had`` is what it has now, ``extra`` the pCPU of the rest of its QEMU.
+
+    :param now: what it runs on with: vCPUs that it is to lose keep pCPUs of their own as long as they are there.
+    """
     cpus, memory = spec.cpus, spec.memory
+    size = max(memory.size, now.memory)
     own = exclusive_vcpus(cpus)
+    if own and had:
+        own |= frozenset(vcpu for vcpu, _ in had.seat if cpus.count <= vcpu < now.vcpus)
     return Wish(
         name=spec.name,
         policy=cpus.policy or "shared",
         own=tuple(sorted(own)),
-        shared=cpus.count - len(own),
+        shared=max(cpus.count, now.vcpus) - len(own),
         threads="isolate" if whole_cores(spec) else cpus.threads or "prefer",
         pins=tuple(sorted((cpus.pins or {}).items())),
         keep=had.seat if had else (),
         extra=int(cpus.emulator == "own"),
         keep_extra=extra,
         request=cpus.request or 0.0,
-        memory=memory.size + overhead(spec, kvm=kvm),
-        guest_memory=memory.size,
+        memory=size + overhead(spec, kvm=kvm, now=now),
+        guest_memory=size,
         page=memory.page,
         cells=parse_cpuset(memory.cells) if memory.cells else frozenset(),
         bound=bool(memory.page) or memory.numa == "strict" or (memory.cells is not None and memory.numa is None),

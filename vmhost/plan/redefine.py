@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from vmhost.plan.compare import Delta, Pair
 from vmhost.plan.disklimits import limits_of
 from vmhost.plan.storage import disk_volume
+from vmhost.plan.tuning import defined
 from vmhost.render import amend
 from vmhost.render.domain import DiskPath
 from vmhost.render.templates import Templates
@@ -30,7 +31,7 @@ def amended(pair: Pair, deltas: Sequence[Delta], templates: Templates) -> str:
     for name in dict.fromkeys(field.split(".")[1] for field in sorted(fields) if field.startswith("nics.")):
         xml = _with_nic(xml, name, pair, templates)
     if pair.tuning is not None:
-        xml = with_tuning(xml, pair.tuning)
+        xml = with_tuning(xml, defined(pair.tuning, spec.cpus))
     return xml
 
 

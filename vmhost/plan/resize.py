@@ -15,11 +15,11 @@ from vmhost.model.steps import DefineDomain, SetMetadata, ShutDown, StartDomain
 from vmhost.model.tuning import Tuning
 from vmhost.model.units import format_size
 from vmhost.plan.change import STOP_TIMEOUT
-from vmhost.plan.held import can_blow, can_plug, can_plug_memory, held_differences, live_steps
+from vmhost.plan.held import held_differences, live_steps, waits_for_boot
 from vmhost.plan.outside import applied_spec
 from vmhost.plan.overhead import overhead_refusals
 from vmhost.plan.request import NoCapacity, NotFound, Refusal, Refused, raise_all
-from vmhost.plan.tuning import aside, check_start, loose_notes, place_guests
+from vmhost.plan.tuning import aside, check_start, defined, loose_notes, place_guests
 from vmhost.render import amend
 from vmhost.render.metadata import metadata_xml
 from vmhost.render.tuning import with_tuning
@@ -59,7 +59,8 @@ def plan_resize(wish: Resize, observed: Observed, permit: Permit, host: HostSpec
         text = "this guest is foreign, or a newer vmhost made it: vmhost does not change it"
         raise Refused(text, subject=wish.name, hint=f"virsh edit {domain.uuid}")
     new = _changed(old, wish)
-    placing = place_guests([new], observed, host)
+    ends = permit.stop and waits_for_boot(domain, new.cpus, new.memory)
+    placing = place_guests([new], observed, host, restarted=frozenset({new.name} if ends else ()))
     against = _against(new, domain, observed, permit)
     raise_all(against or [*placing.refusals.values(), *overhead_refusals(new, observed)])
     tuning = placing.tuning(new.name)
@@ -79,7 +80,7 @@ def plan_resize(wish: Resize, observed: Observed, permit: Permit, host: HostSpec
             else ()
         ),
         _noted(new, domain, wish),
-        *(_restart(domain, tuning, observed) if restart else ()),
+        *(_restart(domain, defined(tuning, new.cpus), observed) if restart else ()),
     )
     return Plan(site, steps, notes=(*_notes(domain, boot=boot, restart=restart), *loose_notes([new], placing)))
 
@@ -136,18 +137,14 @@ def _difference(new: GuestSpec, domain: ObservedDomain, tuning: Tuning, observed
         ("memory at most", format_size(facts.max_memory), format_size(new.memory.max or new.memory.size)),
     )
     told = [f"{what} {have} -> {want}" for what, have, want in pairs if have != want]
-    held = held_differences(tuning, domain, observed)
+    held = held_differences(tuning, new.cpus, domain, observed)
     return ", ".join([*told, *(f"{field} {have or 'none'} -> {want or 'none'}" for field, want, have, _ in held)])
 
 
 def _live(new: GuestSpec, domain: ObservedDomain, tuning: Tuning, observed: Observed) -> bool:
     """Whether all of it changes while the guest runs."""
-    held = all(live for _, _, _, live in held_differences(tuning, domain, observed))
-    facts = domain.facts
-    plugged = facts.vcpus == new.cpus.count or can_plug(domain, new.cpus)
-    blown = facts.memory == new.memory.size or can_blow(domain, new.memory) or can_plug_memory(domain, new.memory)
-    most = (new.cpus.max or new.cpus.count, new.memory.max or new.memory.size)
-    return held and plugged and blown and most == (facts.max_vcpus, facts.max_memory)
+    held = all(live for _, _, _, live in held_differences(tuning, new.cpus, domain, observed))
+    return held and not waits_for_boot(domain, new.cpus, new.memory)
 
 
 def _now(domain: ObservedDomain, restart: bool) -> bool:
@@ -159,7 +156,7 @@ def _redefine(
 ) -> Planned:
     xml = amend.with_vcpus(domain.raw.xml, new.cpus.count, new.cpus.max or new.cpus.count)
     xml = amend.with_memory(xml, new.memory.size, new.memory.max or new.memory.size)
-    xml = with_tuning(xml, tuning)
+    xml = with_tuning(xml, defined(tuning, new.cpus))
     change = Change.NEEDS_STOP if restart else Change.NEXT_BOOT if boot else Change.LIVE
     uuid, name = domain.uuid, domain.name
     undo = DefineDomain(uuid, name, domain.raw.xml)

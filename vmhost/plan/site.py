@@ -14,6 +14,7 @@ from vmhost.plan.change import STOP_TIMEOUT, plan_change
 from vmhost.plan.compare import Pair, compare
 from vmhost.plan.create import plan_create, settle_identity
 from vmhost.plan.delete import against, delete_parts
+from vmhost.plan.held import waits_for_boot
 from vmhost.plan.links import plan_bridges
 from vmhost.plan.network import keep_steps, network_drift, still_open
 from vmhost.plan.overhead import overhead_refusals
@@ -113,9 +114,13 @@ def _settled(request: Request) -> Settled:
 def _placing(request: Request) -> Placing:
     """Return where the site's guests lie; those whose names are not ours are refused elsewhere, and hold their own."""
     specs = [spec for spec in request.site.guests if not _taken(request.observed.domain(spec.name), request)]
-    return place_guests(
-        specs, request.observed, request.site.host, anew=request.permit.replace, gone=request.permit.prune
-    )
+    permit, observed = request.permit, request.observed
+    restarted = frozenset(spec.name for spec in specs if permit.stop and _waits(spec, observed.domain(spec.name)))
+    return place_guests(specs, observed, request.site.host, anew=permit.replace, restarted=restarted, gone=permit.prune)
+
+
+def _waits(spec: GuestSpec, domain: ObservedDomain | None) -> bool:
+    return domain is not None and spec.state == "running" and waits_for_boot(domain, spec.cpus, spec.memory)
 
 
 def _taken(domain: ObservedDomain | None, request: Request) -> bool:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Final
 
-from vmhost.model.domains import DomainFacts
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Note, Planned
-from vmhost.model.spec import GuestSpec, HostSpec
+from vmhost.model.spec import CpuSpec, GuestSpec, HostSpec
 from vmhost.model.spec.resources import exclusive_vcpus
 from vmhost.model.steps import CheckTuning, DefineDomain, SetTuning
 from vmhost.model.topology import Topology
@@ -21,18 +18,9 @@ from vmhost.plan.books import Seat, Wish
 from vmhost.plan.ledger import Claim, Ledger, claim_of_spec, ledger_of
 from vmhost.plan.placement import place, wish_of
 from vmhost.plan.request import NoCapacity, Refusal
-from vmhost.render.parse.domain import parse_domain
+from vmhost.plan.running import NOTHING, Running, live_facts, running_of
 from vmhost.render.parse.tuning import parse_tuning
 from vmhost.render.tuning import with_tuning
-
-KNOWN: Final = 1024
-"""Running domains whose XML is read once, however often a plan asks."""
-
-
-@lru_cache(maxsize=KNOWN)
-def live_facts(xml: str) -> DomainFacts:
-    """Return what the XML of a running domain says."""
-    return parse_domain(xml)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,60 +44,69 @@ def place_guests(
     host: HostSpec | None,
     *,
     anew: frozenset[str] = frozenset(),
+    restarted: frozenset[str] = frozenset(),
     gone: frozenset[str] = frozenset(),
 ) -> Placing:
     """Return where these guests lie, beside everything that is on the host.
 
     :param anew: guests that are made anew, and keep nothing of what they have.
+    :param restarted: guests that the plan restarts; every other one has at least what it runs with.
     :param gone: guests that the plan removes at its end: until then they have what they have.
     """
     before = ledger_of(observed, host)
     kvm = observed.host.kvm
-    wishes = [_wish(spec, before, observed, kvm=kvm, anew=spec.name in anew) for spec in specs]
+    ended = anew | restarted
+    now = {spec.name: NOTHING if spec.name in ended else running_of(observed.domain(spec.name)) for spec in specs}
+    wishes = [_wish(spec, before, observed, now[spec.name], kvm=kvm, anew=spec.name in anew) for spec in specs]
     placed = place(before, wishes)
     claims = {name: claim for name, claim in before.claims.items() if name not in gone}
     for spec in specs:
         if seat := placed.seats.get(spec.name):
-            claims[spec.name] = _claim(spec, seat, before.claims.get(spec.name), before.topology, kvm=kvm)
+            had = before.claims.get(spec.name)
+            claims[spec.name] = _claim(spec, seat, had, before.topology, now[spec.name], kvm=kvm)
     after = replace(before, claims=claims)
     refusals = {name: Refusal(name, text, "vmhost host capacity", NoCapacity) for name, text in placed.refusals.items()}
     tunings = {
-        spec.name: tuning_of(spec, placed.seats[spec.name], after) for spec in specs if spec.name in placed.seats
+        spec.name: tuning_of(spec, placed.seats[spec.name], after, now[spec.name])
+        for spec in specs
+        if spec.name in placed.seats
     }
     return Placing(tunings, refusals, before, after, placed.order)
 
 
-def _wish(spec: GuestSpec, ledger: Ledger, observed: Observed, *, kvm: bool, anew: bool) -> Wish:
+def _wish(spec: GuestSpec, ledger: Ledger, observed: Observed, now: Running, *, kvm: bool, anew: bool) -> Wish:
     had = None if anew else ledger.claims.get(spec.name)
     had = had if had and had.ours else None
     domain = observed.domain(spec.name)
     emulator = parse_tuning(domain.raw.xml).emulator if domain and had else ""
     chosen = parse_cpuset(emulator) if emulator else frozenset()
-    wish = wish_of(spec, kvm=kvm, had=had, extra=min(chosen) if len(chosen) == 1 else -1)
+    wish = wish_of(spec, kvm=kvm, had=had, extra=min(chosen) if len(chosen) == 1 else -1, now=now)
     standing = had is not None and had.promised and had.ordinary >= wish.ordinary
     return replace(wish, standing=standing)
 
 
-def _claim(spec: GuestSpec, seat: Seat, had: Claim | None, topology: Topology, *, kvm: bool) -> Claim:
+def _claim(spec: GuestSpec, seat: Seat, had: Claim | None, topology: Topology, now: Running, *, kvm: bool) -> Claim:
     pins = tuple((vcpu, str(cpu)) for vcpu, cpu in seat.pins)
     emulator = str(seat.extra) if seat.extra >= 0 else ""
     cells, mode = format_cpuset(seat.cells), _mode(spec, seat)
     tuning = Tuning(pins=pins, emulator=emulator, cells=cells, cell_mode=mode)
     active = bool(had and had.active)
-    return claim_of_spec(spec, [tuning], topology, kvm=kvm, active=active, autostart=spec.autostart)
+    return claim_of_spec(spec, [tuning], topology, kvm=kvm, active=active, autostart=spec.autostart, now=now)
 
 
 def _mode(spec: GuestSpec, seat: Seat) -> str:
     return "" if not seat.cells else spec.memory.numa or "strict"
 
 
-def tuning_of(spec: GuestSpec, seat: Seat, ledger: Ledger) -> Tuning:
-    """Return how a guest is held in its place, beside everything else that the ledger knows."""
+def tuning_of(spec: GuestSpec, seat: Seat, ledger: Ledger, now: Running = NOTHING) -> Tuning:
+    """Return how a guest is held in its place, beside everything else that the ledger knows.
+
+    :param now: what it runs with: vCPUs that only its next boot takes away are held until then (see :func:`defined`).
+    """
     cpus, memory = spec.cpus, spec.memory
     own = dict(seat.pins)
     floor = _floor(ledger, seat)
-    most = cpus.max or cpus.count
-    floating = range(most) if not exclusive_vcpus(cpus) else range(cpus.count)
+    floating = range(max(_held_vcpus(cpus), now.vcpus))
     pins = {vcpu: floor for vcpu in floating if vcpu not in own and floor}
     pins |= {vcpu: str(cpu) for vcpu, cpu in own.items()}
     return Tuning(
@@ -126,6 +123,17 @@ def tuning_of(spec: GuestSpec, seat: Seat, ledger: Ledger) -> Tuning:
         cells=format_cpuset(seat.cells),
         cell_mode=_mode(spec, seat),
     )
+
+
+def _held_vcpus(cpus: CpuSpec) -> int:
+    """Return how many vCPUs a definition holds: those that may be plugged too, unless they want pCPUs of their own."""
+    return cpus.count if exclusive_vcpus(cpus) else cpus.max or cpus.count
+
+
+def defined(tuning: Tuning, cpus: CpuSpec) -> Tuning:
+    """Return what of a tuning the definition says: nothing of vCPUs that run on until the next boot only."""
+    most = _held_vcpus(cpus)
+    return replace(tuning, pins=tuple((vcpu, text) for vcpu, text in tuning.pins if vcpu < most))
 
 
 def quota(cpus: float | None) -> int:
@@ -217,14 +225,14 @@ def aside(placing: Placing, observed: Observed, *, but: frozenset[str]) -> Itera
         if spec is None or claim is None or domain.name in but:
             continue
         wanted = beside(domain, spec, claim, placing.after)
-        have = parse_tuning(domain.raw.xml)
+        have, then = parse_tuning(domain.raw.xml), defined(wanted, spec.cpus)
         online = observed.topology.online
-        if normal(wanted, online) == normal(have, online) and not domain.active:
+        if normal(then, online) == normal(have, online) and not domain.active:
             continue
         why = _float_words(wanted)
-        if normal(wanted, online) != normal(have, online):
+        if normal(then, online) != normal(have, online):
             old = domain.raw.xml
-            do = DefineDomain(domain.uuid, domain.name, with_tuning(old, wanted))
+            do = DefineDomain(domain.uuid, domain.name, with_tuning(old, then))
             undo = DefineDomain(domain.uuid, domain.name, old)
             yield Planned(do, undo, Change.LIVE, domain.name, f"{domain.name}: {why}, from its next boot on too")
         if domain.active:
@@ -249,7 +257,7 @@ def beside(domain: ObservedDomain, spec: GuestSpec, claim: Claim, ledger: Ledger
         extra = int(have.emulator)
     cells = parse_cpuset(have.cells) if have.cells and have.cell_mode == "strict" else frozenset()
     seat = Seat(claim.seat, extra, claim.exclusive, tuple(sorted(cells)))
-    wanted = tuning_of(spec, seat, ledger)
+    wanted = tuning_of(spec, seat, ledger, running_of(domain))
     return replace(have, pins=wanted.pins, emulator=wanted.emulator)
 
 
@@ -275,7 +283,8 @@ def in_order(specs: Sequence[GuestSpec], placing: Placing) -> list[GuestSpec]:
     Where nobody gives up anything the order is the site's own.
     """
     claims = (*placing.after.claims.values(), *placing.before.claims.values())
-    if not any(one.exclusive for one in claims if one.ours):
+    shrinks = any(_gives_memory(spec.name, placing) for spec in specs)
+    if not shrinks and not any(one.exclusive for one in claims if one.ours):
         return list(specs)
     return sorted(specs, key=lambda spec: _turn(spec.name, placing))
 
@@ -285,5 +294,10 @@ def _turn(name: str, placing: Placing) -> tuple[int, int]:
     if new is None:
         return 0, 0
     if old is not None and (new.exclusive <= old.exclusive):
-        return 0, 0
+        return (-1 if _gives_memory(name, placing) else 0), 0
     return 1, placing.order.index(name) if name in placing.order else 0
+
+
+def _gives_memory(name: str, placing: Placing) -> bool:
+    old, new = placing.before.claims.get(name), placing.after.claims.get(name)
+    return old is not None and new is not None and new.ordinary < old.ordinary
