@@ -9,7 +9,7 @@ from vmhost.model.observed import DiskFacts, ObservedDomain
 from vmhost.model.plan import Change, Planned
 from vmhost.model.spec import DiskSpec, GuestSpec
 from vmhost.model.units import format_size
-from vmhost.plan.tuning import live_facts
+from vmhost.plan.running import live_facts
 
 
 def limits_of(disk: DiskSpec) -> DiskLimits:
@@ -44,7 +44,7 @@ def set_disk_limits(spec: GuestSpec, domain: ObservedDomain) -> Iterator[Planned
         if all(facts.limits == want for facts in found):
             continue
         target = found[0].target
-        old = next(facts.limits for facts in found if facts.limits != want)
+        old = found[0].limits  # the definition's: one that was set while it runs is of that run only
         do, undo = SetDiskLimits(domain.uuid, target, want), SetDiskLimits(domain.uuid, target, old)
         yield Planned(do, undo, Change.LIVE, spec.name, f"{spec.name}: limits of disk {disk.id}: {in_words(want)}")
 
