@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 
 import pytest
 
 from tests.tui.stage import Stage, on_stage
 from vmhost.model.errors import DriverError
+from vmhost.ops.forms import NewGuest
 from vmhost.testing.demo import demo_host
 from vmhost.testing.faults import FaultPlan, FaultyPorts
+from vmhost.tui import changes
 
 pytestmark = [pytest.mark.tui, pytest.mark.asyncio]
 
@@ -216,3 +219,23 @@ async def test_swapping_between_the_step_and_the_log() -> None:
         assert "change   live" in stage.lines()
         await stage.press("v")
         assert "done in 0." in stage.lines()
+
+
+@pytest.mark.parametrize("text", ["br0; reboot", "$(reboot)", "it's", "a b", "*"])
+async def test_every_word_of_a_command_is_quoted(text: str) -> None:
+    wish = NewGuest(text, image=text, cpus=text, memory=text, disk=text, network=text, address=text)
+    given = (f"--{name}" for name in ("image", "cpus", "memory", "disk", "network", "address"))
+    words = ["vmhost", "guest", "create", text, *(word for flag in given for word in (flag, text))]
+    none = frozenset[str]()
+    assert shlex.split(changes.create(wish).command(none)) == words
+    assert shlex.split(changes.pin(text, {}, ("--policy", text)).command(frozenset({"--allow-stop"}))) == [
+        *("vmhost", "guest", "pin", "--policy", text, text, "--allow-stop")
+    ]
+    assert shlex.split(changes.apply_network(text, 60).command(none)) == [
+        "vmhost",
+        "net",
+        "apply",
+        text,
+        "--confirm",
+        "60",
+    ]

@@ -51,7 +51,7 @@ def power(names: Sequence[str], action: Action) -> Change:
     return Change(
         f"{_WORDS[action]} {_listed(names)}",
         lambda host, chosen: host.plan_power(names, action, discard_saved="--discard-saved" in chosen),
-        lambda chosen: _line(f"guest {_VERBS[action]}", names, chosen),
+        lambda chosen: _line(f"guest {_VERBS[action]}".split(), names, chosen),
         options,
     )
 
@@ -63,7 +63,7 @@ def delete(names: Sequence[str]) -> Change:
         lambda host, chosen: (
             host.plan_delete(names, Permit(power_off="--power-off" in chosen, disks="--disks" in chosen)),
         ),
-        lambda chosen: _line("guest delete", names, chosen),
+        lambda chosen: _line(("guest", "delete"), names, chosen),
         (
             Option("p", "--power-off", "power it off first if it runs"),
             Option("x", "--disks", "delete its disks too, for good"),
@@ -73,25 +73,26 @@ def delete(names: Sequence[str]) -> Change:
 
 def resize(name: str, cpus: int, memory: int, memory_text: str) -> Change:
     """Give a guest other vCPUs and memory."""
+    command = ("guest", "resize", "--cpus", str(cpus), "--memory", memory_text)
     return Change(
         f"resize {name}",
         lambda host, chosen: (
             host.plan_resize(name, cpus=cpus, memory=memory, permit=Permit(stop="--allow-stop" in chosen)),
         ),
-        lambda chosen: _line(f"guest resize --cpus {cpus} --memory {shlex.quote(memory_text)}", (name,), chosen),
+        lambda chosen: _line(command, (name,), chosen),
         (Option("b", "--allow-stop", "restart it now, so that it has them at once"),),
     )
 
 
 def create(wish: NewGuest) -> Change:
     """Make a guest."""
-    words = ["vmhost", "guest create", shlex.quote(wish.name), "--image", shlex.quote(wish.image), "--cpus", wish.cpus]
-    words += ["--memory", shlex.quote(wish.memory), "--disk", shlex.quote(wish.disk), "--network", wish.network]
-    words += ["--address", shlex.quote(wish.address)] if wish.address else []
+    words = ["guest", "create", wish.name, "--image", wish.image, "--cpus", wish.cpus, "--memory", wish.memory]
+    words += ["--disk", wish.disk, "--network", wish.network]
+    words += ["--address", wish.address] if wish.address else []
     return Change(
         f"new guest {wish.name}",
         lambda host, _: (host.plan_create(wish),),
-        lambda _: " ".join(words),
+        lambda _: _line(words),
     )
 
 
@@ -100,7 +101,7 @@ def pin(name: str, cpus: Mapping[str, Any], flags: Sequence[str]) -> Change:
     return Change(
         f"pin {name}",
         lambda host, chosen: (host.plan_pin(name, permit=Permit(stop="--allow-stop" in chosen), **cpus),),
-        lambda chosen: _line(" ".join(["guest pin", *flags]), (name,), chosen),
+        lambda chosen: _line(("guest", "pin", *flags), (name,), chosen),
         (Option("b", "--allow-stop", "restart it now if that is needed"),),
     )
 
@@ -117,7 +118,7 @@ def apply_site(file: str) -> Change:
     return Change(
         f"apply {Path(file).name}",
         propose,
-        lambda chosen: _line("apply", (file,), chosen),
+        lambda chosen: _line(("apply",), (file,), chosen),
         (
             Option("b", "--allow-stop", "restart guests whose change waits for that"),
             Option("p", "--discard-saved", "lose saved memory"),
@@ -136,19 +137,21 @@ def apply_network(file: str, seconds: int) -> Change:
     return Change(
         f"network of {Path(file).name}",
         propose,
-        lambda _: _line("net apply", (file,), frozenset({f"--confirm {seconds}"})),
+        lambda _: _line(("net", "apply", file, "--confirm", str(seconds))),
         afterwards="if it waits for a confirmation: look whether you still reach everything, then esc, and y on :net",
     )
 
 
 def confirm_network() -> Change:
     """Let the network change that waits stay."""
-    return Change("confirm the network", lambda host, _: (host.plan_confirmation(),), lambda _: "vmhost net confirm")
+    return Change(
+        "confirm the network", lambda host, _: (host.plan_confirmation(),), lambda _: _line(("net", "confirm"))
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 3 else f"{len(names)} guests"
 
 
-def _line(command: str, names: Sequence[str], chosen: Chosen) -> str:
-    return " ".join(["vmhost", command, *(shlex.quote(name) for name in names), *sorted(chosen)])
+def _line(words: Sequence[str], names: Sequence[str] = (), chosen: Chosen = frozenset()) -> str:
+    return shlex.join(["vmhost", *words, *names, *sorted(chosen)])
