@@ -89,6 +89,25 @@ def test_a_change_waits_and_is_confirmed(keeper: NetworkKeeper, pending: Pending
         keeper.dismiss(confirmed=False)
 
 
+def test_the_seconds_that_are_left_are_those_of_the_watchdogs_clock(
+    keeper: NetworkKeeper, pending: PendingFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper.guard(CHANGE)
+    change = keeper.state().pending
+    assert change is not None
+    assert (change.state, change.left) == ("applying", 0.0)
+    keeper.await_confirmation()
+    data = pending.read()
+    assert data is not None
+    for boot_time, left in ((data["until"] - 12, 12.0), (data["until"] + 5, 0.0)):
+        monkeypatch.setattr("vmhost.drivers.netkeeper.boot_time", lambda now=boot_time: now)
+        change = keeper.state().pending
+        assert change is not None
+        assert change.left == pytest.approx(left)
+    keeper.dismiss(confirmed=True)
+    _ends(int(data["watchdog"]))
+
+
 def test_a_change_that_was_undone_is_dismissed(keeper: NetworkKeeper, pending: PendingFile) -> None:
     keeper.guard(CHANGE)
     watchdog = _watchdog(pending)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from textual.widgets import Input
 
 from tests.tui.stage import Stage, on_stage
+from vmhost.model.errors import DamagedData
 from vmhost.model.netsteps import HostRoute
+from vmhost.model.network import ObservedNetwork
 from vmhost.model.vlans import port_vlans
 from vmhost.ops.host import Host
 from vmhost.ops.networkview import BridgeRow, PortRow
 from vmhost.testing import FakeHost
 from vmhost.testing.demo import demo_host
 from vmhost.testing.world import Link
+from vmhost.tui.rows.cells import Line
 from vmhost.tui.rows.network import vlan_groups, vlan_lines
 
 pytestmark = [pytest.mark.tui]
@@ -61,6 +65,28 @@ async def test_a_port_that_somebody_else_changed_is_seen_and_found() -> None:
         await stage.until(lambda: "none" in stage.row(tap))
         await stage.press("r")
         await stage.until(lambda: "has no VLAN" in stage.lines("#vlans"))
+
+
+@pytest.mark.asyncio
+async def test_the_matrix_is_made_anew_only_when_bridges_or_the_width_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def counted(bridges: Sequence[BridgeRow], width: int) -> list[Line]:
+        made.append(width)
+        return vlan_lines(bridges, width)
+
+    monkeypatch.setattr("vmhost.tui.screens.network.vlan_lines", counted)
+    async with on_stage() as stage:
+        await stage.press("colon", "n", "e", "t", "enter")
+        await stage.until(lambda: "br1" in stage.lines("#vlans"))
+        before = len(made)
+        await stage.picture()
+        await stage.picture()
+        assert len(made) == before
+        tap = next(word for row in stage.rows if "lab-01" in row for word in row.split() if word.startswith("vh"))
+        stage.fake.links.set_port_vlans(tap, port_vlans(320))
+        await stage.picture()
+        await stage.until(lambda: " 320" in stage.lines("#vlans"))
 
 
 @pytest.mark.asyncio
@@ -197,6 +223,22 @@ async def test_a_network_that_nobody_confirms_is_taken_back_and_that_is_said(tmp
         await stage.until(lambda: "br0" not in stage.grid.keys)
         await stage.press("y")
         assert stage.place == "NetworkScreen"
+
+
+@pytest.mark.asyncio
+async def test_that_nobody_knows_whether_a_change_waits_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = uplinked()
+    state = fake.keeper.state
+
+    def damaged() -> ObservedNetwork:
+        raise DamagedData("its checksum is wrong", subject="network-pending.json")
+
+    async with on_stage(fake, size=(140, 50)) as stage:
+        await stage.press("colon", "n", "e", "t", "enter")
+        monkeypatch.setattr(fake.keeper, "state", damaged)
+        await stage.shows("nobody knows whether a change waits: network-pending.json: its checksum is wrong")
+        monkeypatch.setattr(fake.keeper, "state", state)
+        await stage.until(lambda: "nobody knows" not in stage.text)
 
 
 @pytest.mark.asyncio

@@ -132,9 +132,7 @@ class NetworkKeeper:
             if data is None or data["state"] != "applying":
                 text = "the watchdog has put the former network back"
                 raise Refused(text, subject="network", hint="vmhost net show")
-            seconds = int(data["seconds"])
-            times = {"deadline": time.time() + seconds, "until": boot_time() + seconds}
-            self._pending.write({**data, **times, "state": "waiting"})
+            self._pending.write({**data, "until": boot_time() + int(data["seconds"]), "state": "waiting"})
 
     def dismiss(self, *, confirmed: bool) -> None:
         with self._pending.locked():
@@ -195,7 +193,6 @@ def _begun(change: GuardNetwork) -> dict[str, Any]:
         "site": change.site,
         "state": "applying",
         "seconds": change.seconds,
-        "deadline": 0.0,
         "until": 0.0,
         "user": os.environ.get("SUDO_USER", ""),
         "maker": [os.getpid(), birth_of(os.getpid())],
@@ -211,10 +208,9 @@ def _begun(change: GuardNetwork) -> dict[str, Any]:
 
 def _observed(data: Mapping[str, Any]) -> PendingChange:
     keep = KeepNetwork(str(data["site"]), steps_of(data["keep"]))
-    seconds, deadline = int(data["seconds"]), float(data["deadline"])
-    return PendingChange(
-        keep.site, str(data["state"]), seconds, deadline, str(data["user"]), keep, tuple(data["failures"])
-    )
+    state, seconds = str(data["state"]), int(data["seconds"])
+    left = max(0.0, float(data["until"]) - boot_time()) if state == "waiting" else 0.0
+    return PendingChange(keep.site, state, seconds, left, str(data["user"]), keep, tuple(data["failures"]))
 
 
 def _plain(steps: Sequence[LinkStep]) -> list[dict[str, Any]]:

@@ -30,14 +30,14 @@ class LinkManager:
 class PendingChange:
     """A network change that waits for its confirmation, or that the watchdog took back.
 
-    ``state``: ``applying``, ``waiting``, ``restoring``, ``restored``. ``deadline`` in seconds since the epoch, 0 while
-    it is made. ``failures`` are sentences about what could not be put back.
+    ``state``: ``applying``, ``waiting``, ``restoring``, ``restored``. ``left`` are the seconds that it still waits, by
+    its watchdog's clock, when this was read. ``failures`` are sentences about what could not be put back.
     """
 
     site: str
     state: str
     seconds: int
-    deadline: float
+    left: float
     user: str
     keep: KeepNetwork
     failures: tuple[str, ...] = ()

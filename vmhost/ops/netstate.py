@@ -1,4 +1,4 @@
-"""The host's network beyond its bridges: who has which VLAN ids and addresses, what differs, and what waits."""
+"""The host's network beyond its bridges: who has which VLAN ids and addresses, and what differs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from vmhost.model.errors import VmhostError
 from vmhost.model.reservations import in_force, iso
 
 if TYPE_CHECKING:
-    from vmhost.model.network import PendingChange
     from vmhost.model.observed import Observed
     from vmhost.ops.host import Host
     from vmhost.ops.vlans import VlanRow
@@ -37,14 +36,6 @@ class NetState:
     differences: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A network change that waits for its confirmation, with the seconds that are left, or one that was taken back."""
-
-    change: PendingChange
-    seconds: float
-
-
 def net_state(host: Host, file: str = "") -> NetState:
     """Return what is allocated and what differs.
 
@@ -58,15 +49,6 @@ def net_state(host: Host, file: str = "") -> NetState:
     except VmhostError as error:
         differences = (f"not compared: {error}",)
     return NetState(host.vlans.list(), tuple(_addresses(observed, now)), differences)
-
-
-def waiting(host: Host) -> Waiting | None:
-    """Return the network change that waits, or that was taken back last; costs one small file."""
-    change = host.network_change()
-    if change is None:
-        return None
-    left = change.deadline - host.ports.clock.now() if change.state == "waiting" else 0.0
-    return Waiting(change, max(0.0, left))
 
 
 def _addresses(observed: Observed, now: str) -> Iterator[AddressRow]:

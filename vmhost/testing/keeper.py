@@ -83,7 +83,8 @@ def _pending(world: World) -> PendingChange | None:
         return None
     keep = KeepNetwork(guarded.site, _steps(guarded.keep))
     failures = tuple(guarded.failures)
-    return PendingChange(guarded.site, guarded.state, guarded.seconds, guarded.deadline, "", keep, failures)
+    left = max(0.0, guarded.deadline - world.now) if guarded.state == "waiting" else 0.0
+    return PendingChange(guarded.site, guarded.state, guarded.seconds, left, "", keep, failures)
 
 
 def _texts(steps: Sequence[LinkStep]) -> list[str]:

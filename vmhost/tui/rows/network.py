@@ -10,7 +10,8 @@ from vmhost.ops.networkview import BridgeRow, PortRow
 from vmhost.tui.rows.cells import Cell, Column, Line, Signs, Tone, cell
 
 if TYPE_CHECKING:
-    from vmhost.ops.netstate import NetState, Waiting
+    from vmhost.model.network import PendingChange
+    from vmhost.ops.netstate import NetState
 
 COLUMNS: Final = (
     Column("name", "BRIDGE / PORT", 17),
@@ -158,17 +159,17 @@ def _drift(state: NetState, file: str, signs: Signs) -> Iterator[Line]:
         yield Line("a holds the network against a site file, and applies it", Tone.DIM)
 
 
-def waiting_line(found: Waiting | None, signs: Signs) -> Line | None:
+def waiting_line(change: PendingChange | None, signs: Signs) -> Line | None:
     """Return what is to be said of a network change that waits, or was taken back, and how the person answers."""
-    if found is None:
+    if change is None:
         return None
-    site = found.change.site
-    match found.change.state:
+    site = change.site
+    match change.state:
         case "waiting":
-            text = f"the network of site {site} is taken back in {found.seconds:.0f} s: look around, then y confirms"
+            text = f"the network of site {site} is taken back in {change.left:.0f} s: look around, then y confirms"
             return Line(f"{signs.warning} {text}", Tone.WARN)
         case "restored":
-            failed = "".join(f"; not put back: {text}" for text in found.change.failures)
+            failed = "".join(f"; not put back: {text}" for text in change.failures)
             text = f"the last network change of site {site} was taken back: nobody confirmed it in time{failed}"
             return Line(f"{signs.crashed} {text}", Tone.BAD)
         case state:

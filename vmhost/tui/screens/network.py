@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from vmhost.ops.netstate import Waiting, net_state, waiting
+from vmhost.ops.netstate import net_state
 from vmhost.ops.networkview import BridgeRow, bridge_rows
 from vmhost.tui import errands
 from vmhost.tui.keymap import bindings
@@ -25,6 +25,7 @@ from vmhost.tui.widgets.lines import Lines
 
 if TYPE_CHECKING:
     from vmhost.model.errors import VmhostError
+    from vmhost.model.network import PendingChange
     from vmhost.model.outcome import Finding
     from vmhost.ops.host import Host
     from vmhost.ops.watch import Picture
@@ -47,9 +48,12 @@ class NetworkScreen(Frame):
         self._rows: dict[str, Row] = {}
         self._links: object = None
         self._uuids: dict[str, str] = {}
+        self._matrix: Sequence[Line] = vlan_lines((), 0)
+        self._matrix_of: tuple[tuple[BridgeRow, ...], int] = ((), 0)
         self._findings: Sequence[Line] = [Line("examining", Tone.DIM)]
         self._state = Asked(self, "asking who has what", self._show_below)
-        self._waiting: Waiting | None = None
+        self._waiting: PendingChange | None = None
+        self._unknown: VmhostError | None = None
         self._looking = False
 
     def body(self) -> ComposeResult:
@@ -85,21 +89,25 @@ class NetworkScreen(Frame):
         if not self._looking:
             self._looking = True
             host = self.vmhost.host
-            errands.send(self, lambda: waiting(host), self._looked, self._did_not_look, "waiting")
+            errands.send(self, host.network_change, self._looked, self._did_not_look, "waiting")
 
-    def _looked(self, found: Waiting | None) -> None:
-        self._looking = False
+    def _looked(self, found: PendingChange | None) -> None:
+        self._looking, self._unknown = False, None
         before, self._waiting = self._waiting, found
-        if before is not None and (found is None or found.change.state != before.change.state):
+        if before is not None and (found is None or found.state != before.state):
             self.vmhost.wake()  # the links changed with it
         self._say_what_waits()
         self.query_one(Foot).fit()
 
-    def _did_not_look(self, _: VmhostError) -> None:
-        self._looking = False  # the picture says why
+    def _did_not_look(self, error: VmhostError) -> None:
+        self._looking, self._unknown = False, error
+        self._say_what_waits()
 
     def _say_what_waits(self) -> None:
         line = waiting_line(self._waiting, self.vmhost.signs)
+        if self._unknown is not None:
+            text = " ".join(str(self._unknown).splitlines())
+            line = Line(f"{self.vmhost.signs.crashed} nobody knows whether a change waits: {text}", Tone.BAD)
         if line is None:
             line = Line("" if self._rows else "this host has no bridges")
         self.say(line.text, line.tone)
@@ -108,8 +116,10 @@ class NetworkScreen(Frame):
         self._show_below()
 
     def _show_below(self) -> None:
-        matrix = vlan_lines(self._bridges, self.size.width - 3)
-        self.query_one("#vlans", Lines).show([*matrix, Line(""), *self._state.lines, Line(""), *self._findings])
+        asked = (self._bridges, self.size.width)
+        if self._matrix_of != asked:
+            self._matrix_of, self._matrix = asked, vlan_lines(self._bridges, self.size.width - 3)
+        self.query_one("#vlans", Lines).show([*self._matrix, Line(""), *self._state.lines, Line(""), *self._findings])
 
     def _cells(self, key: str, columns: Sequence[Column]) -> tuple[Cell, ...]:
         return network_cells(self._rows[key], columns, self.vmhost.signs)
@@ -145,7 +155,7 @@ class NetworkScreen(Frame):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         if action == "confirm":
-            return self._waiting is not None and self._waiting.change.open
+            return self._waiting is not None and self._waiting.open
         return True
 
     def _examined(self, findings: tuple[Finding, ...]) -> None:
