@@ -202,6 +202,18 @@ def test_vcpus_that_run_on_until_the_next_boot_keep_their_place(then: str) -> No
     assert len(own.get("a", ())) == (then == "dedicated")
 
 
+def test_what_is_asked_of_a_pin_is_never_left_out() -> None:
+    host = Host(ports=fake().ports)
+    bring(host, "a: {cpus: {count: 2, policy: dedicated, pins: {0: 1, 1: 3}}}")
+    with pytest.raises(Refused, match="vCPU 7 is none of those"):
+        host.plan_pin("a", pins={7: 1})
+    with pytest.raises(Refused, match="policy mixed and dedicated belong together"):
+        host.plan_pin("a", policy="isolated", dedicated="0")
+    with pytest.raises(Refused, match="threads needs policy dedicated"):
+        host.plan_pin("a", policy="shared", threads="isolate")
+    assert not host.plan_pin("a", policy="shared").empty, "pins of its former policy are no hindrance"
+
+
 def test_a_limit_that_would_kill_the_guest_is_refused_with_one_that_would_not() -> None:
     host = Host(ports=fake().ports)
     with pytest.raises(Refused, match="the kernel would kill it") as caught:

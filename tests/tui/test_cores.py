@@ -9,9 +9,14 @@ import pytest
 
 from tests.tui.stage import on_stage
 from vmhost.model.capacity import Capacity, CellRow, CpuRow, Fit, GuestShare, PagesRow, Starved
+from vmhost.ops.host import Host
+from vmhost.ops.sites import parse_site
+from vmhost.testing import FakeHost
 from vmhost.testing.demo import demo_host
-from vmhost.tui.rows.cells import UNICODE
+from vmhost.testing.topologies import Shape
+from vmhost.tui.rows.cells import UNICODE, Tone
 from vmhost.tui.rows.cores import core_lines
+from vmhost.tui.rows.host import host_lines
 
 pytestmark = [pytest.mark.tui]
 
@@ -81,6 +86,46 @@ def test_what_runs_short_and_who_waits_is_told() -> None:
     assert any(line.endswith("network eno1: 95 percent") for line in lines)
     assert any(line.endswith("web-01: vCPU 1 waits 42 percent of the time; db-01 runs there") for line in lines)
     assert any(line.startswith("pressure ") and line.endswith("cpu 12.5 percent") for line in lines)
+
+
+@pytest.mark.asyncio
+async def test_the_key_measures_again_though_nothing_happened_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = demo_host(speed=0)
+    async with on_stage(fake, size=(120, 60)) as stage:
+        await stage.press("colon", "h", "o", "s", "t", "enter")
+        await stage.until(lambda: "CORES" in stage.lines("#facts"))
+        monkeypatch.setattr(fake.kernel, "pressure", lambda: {"memory": 37.5})
+        await stage.press("r")
+        await stage.until(lambda: "memory 37.5 percent" in stage.lines("#facts"))
+
+
+def tones(thresholds: str, promised: int) -> dict[str, Tone]:
+    """The tones of the bars of a host of 16 G of which so much is promised, by their first word."""
+    fake = FakeHost()
+    fake.add_image("debian-12")
+    fake.shaped(Shape(cores=4, memory=16 * GIB))
+    host = Host(ports=fake.ports)
+    site = f"apiVersion: vmhost/v1, name: s, host: {{thresholds: {thresholds}}}"
+    guest = f"a: {{image: debian-12, memory: {promised}G, disks: [{{size: 4G}}]}}"
+    host.apply(host.plan(parse_site(f"{{{site}, guests: {{{guest}}}}}")))
+    capacity = host.capacity(site=parse_site(f"{{{site}}}"))
+    lines = host_lines(host.watch().look(), capacity, UNICODE)
+    return {line.text.split()[0]: line.tone for line in lines if UNICODE.ramp[0] in line.text}
+
+
+def test_bars_are_coloured_by_the_hosts_own_thresholds() -> None:
+    assert tones("{memory: 90}", 13)["promised"] is Tone.PLAIN
+    assert tones("{}", 14)["promised"] is Tone.WARN, "85 of itself"
+    assert tones("{memory: 50}", 11)["promised"] is Tone.WARN
+    assert tones("{memory: 50}", 13)["promised"] is Tone.BAD
+
+
+@pytest.mark.parametrize(("threshold", "tone"), [(99, Tone.PLAIN), (1, Tone.WARN)])
+def test_so_are_pools(threshold: int, tone: Tone) -> None:
+    host = Host(ports=demo_host(speed=0).ports)
+    site = f"{{apiVersion: vmhost/v1, name: s, host: {{thresholds: {{storage: {threshold}}}}}}}"
+    lines = host_lines(host.watch().look(), host.capacity(site=parse_site(site)), UNICODE)
+    assert next(line for line in lines if line.text.startswith("vmhost ")).tone is tone
 
 
 @pytest.mark.asyncio

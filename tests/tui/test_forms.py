@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 from textual.widgets import Input
 
 from tests.tui.stage import Stage, on_stage
-from vmhost.ops.formhelp import site_files
+from vmhost.ops.formhelp import Size, site_files, sizes
+from vmhost.ops.host import Host
+from vmhost.ports import Ports
 from vmhost.testing import FakeHost
 from vmhost.testing.demo import demo_host
 
@@ -78,7 +81,6 @@ async def test_a_new_guest_from_the_form_to_its_first_boot() -> None:
         ({"name": "x", "network": "br9"}, "this host has no such bridge"),
         ({"name": "x", "address": "10.99.0.1"}, "is not in the subnet 10.20.0.0/24"),
         ({"name": "x", "address": "nonsense"}, "is not an IP address"),
-        ({"name": "x", "memory": "200G"}, "does not fit"),
     ],
 )
 async def test_nonsense_is_said_while_it_is_typed(values: dict[str, str], words: str) -> None:
@@ -88,21 +90,36 @@ async def test_nonsense_is_said_while_it_is_typed(values: dict[str, str], words:
         if "" in values.values():
             await stage.press("ctrl+s")
         await stage.shows(words)
-        if "does not fit" not in words:
-            assert "1 to mend first" in stage.text
-            await stage.press("ctrl+s")
-            assert stage.place == "NewGuestScreen"
+        assert "1 to mend first" in stage.text
+        await stage.press("ctrl+s")
+        assert stage.place == "NewGuestScreen"
 
 
-async def test_what_fits_is_said_too() -> None:
+async def test_whether_it_fits_is_the_ledgers_word_also_before_all_is_filled_in() -> None:
     async with on_stage() as stage:
+        room = {text: Host(ports=stage.fake.ports).capacity(fits=(f"2x{text}",)) for text in ("4G", "80G", "1G")}
         await stage.press("n")
-        await fill(stage, name="x", memory="4G")
-        await stage.shows("55G of 96G promised to guests that run (57%): fits")
+        await fill(stage, memory="4G")
+        await stage.shows(
+            f"it fits: the ledger has room for {room['4G'].fits[0].count} of this size", "1 to mend first"
+        )
         await fill(stage, memory="80G")
-        await stage.shows("more than there is")
-        await fill(stage, memory="1G", cpus="32")
-        await stage.shows("32 vCPUs on 24 CPUs")
+        assert room["80G"].fits[0].count == 0
+        await stage.shows(f"it does not fit: {room['80G'].fits[0].then}"[:100])
+        await fill(stage, name="x")
+        await stage.shows("it cannot be done: x: needs 80")
+        assert "it fits" not in stage.text
+        await fill(stage, memory="nonsense")
+        await stage.until(lambda: "it cannot be done" not in stage.text)
+
+
+async def test_a_larger_guest_fits_or_not_by_the_ledger() -> None:
+    async with on_stage() as stage:
+        await stage.goto("web-01")
+        await stage.press("e")
+        await fill(stage, memory="90G")
+        await stage.shows("it cannot be done: web-01: needs 90")
+        assert "fits" not in stage.text
 
 
 async def test_keys_are_letters_in_a_field() -> None:
@@ -184,6 +201,27 @@ async def test_a_profile_fills_in_sizes_and_the_host_file_has_more(tmp_path: Pat
         assert stage.app.screen.query_one("#memory", Input).value == "3G", "what a person wrote stays"
 
 
+async def test_the_form_is_there_before_the_hosts_file_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, read = Event(), Event()
+
+    def slowly(ports: Ports) -> dict[str, Size]:
+        asked.set()
+        assert read.wait(60)
+        return sizes(ports)
+
+    monkeypatch.setattr("vmhost.tui.screens.newguest.sizes", slowly)
+    async with on_stage() as stage:
+        try:
+            await stage.press("n")
+            await stage.shows("reading the profiles")
+            await stage.until(asked.is_set)
+            await fill(stage, name="x", profile="large")
+        finally:
+            read.set()
+        await stage.shows("fills in what follows: small, medium, large")
+        await stage.until(lambda: stage.app.screen.query_one("#memory", Input).value == "8G")
+
+
 async def test_whether_it_can_be_done_is_said_while_it_is_typed() -> None:
     async with on_stage() as stage:
         await stage.press("n")
@@ -207,6 +245,30 @@ async def test_a_guest_is_pinned_from_the_form() -> None:
         await stage.press("y")
         await stage.shows("pin web-01: done")
         assert "<vcpupin" in stage.fake.domain("web-01").xml
+
+
+async def test_a_mixed_guest_is_pinned_from_the_form_and_keeps_what_is_not_said() -> None:
+    fake = demo_host(speed=0)
+    host = Host(ports=fake.ports)
+    host.apply(host.plan_pin("web-01", policy="mixed", dedicated="1"))
+    async with on_stage(fake) as stage:
+        await stage.goto("web-01")
+        await stage.press("P")
+        await stage.shows("as 0-1; now 1", "there is nothing to do")
+        await fill(stage, pins="1=6")
+        await stage.shows("it can be done: ")
+        await fill(stage, pins="0=6")
+        await stage.shows("vCPU 0 is none of those that have pCPUs of their own")
+        await fill(stage, pins="1=6")
+        await stage.press("ctrl+s")
+        await stage.shows("vmhost guest pin --policy mixed --vcpu 1=6 web-01")
+        await stage.until(lambda: "y yes, apply" in stage.text)
+        await stage.press("y")
+        await stage.shows("pin web-01: done")
+        await stage.press("escape")
+        await stage.press("P")
+        await fill(stage, policy="dedicated")
+        await stage.shows("it can be done: ")
 
 
 NO_PINS = (

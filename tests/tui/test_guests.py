@@ -7,7 +7,10 @@ from textual.events import Key
 
 from tests.tui.stage import Stage, on_stage
 from vmhost.model.observed import DomainState
+from vmhost.ops.host import Host
+from vmhost.ops.sites import parse_site
 from vmhost.testing import FakeHost, builders
+from vmhost.testing.demo import demo_host
 
 pytestmark = [pytest.mark.tui, pytest.mark.asyncio]
 
@@ -41,6 +44,16 @@ async def test_columns_follow_the_width(width: int, there: str, gone: str) -> No
         assert there in head
         assert not gone or gone not in head
         assert all(len(row) <= width for row in stage.rows)
+
+
+async def test_the_maximum_of_memory_has_a_column() -> None:
+    fake = demo_host(speed=0)
+    host = Host(ports=fake.ports)
+    site = "{apiVersion: vmhost/v1, name: s, guests: {grows: {image: debian-12, disks: [{size: 4G}], memory: %s}}}"
+    host.apply(host.plan(parse_site(site % "{size: 1G, max: 3G}")))
+    async with on_stage(fake, size=(200, 40)) as stage:
+        start = stage.rows[1].index("  MAX") + 2
+        assert stage.row("grows")[start - 2 : start + 3].strip() == "3G"
 
 
 async def test_the_cursor_moves_and_stays_on_its_guest() -> None:

@@ -64,6 +64,18 @@ class Fit:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """How much of something is taken, both in its own unit: ``cpu`` in pCPUs, ``memory`` and ``storage NAME`` in bytes,
+    ``network NAME`` in bits a second. From ``threshold`` percent on it runs short.
+    """
+
+    what: str
+    part: float
+    whole: float
+    threshold: int
+
+
+@dataclass(frozen=True, slots=True)
 class Starved:
     """A guest that does not get the pCPUs that it wants. ``share`` is the part of the time in which a vCPU of it, the
     one that waits most, was ready and had to wait; ``by`` who ran most on the pCPUs that it may use, perhaps itself.
@@ -77,9 +89,10 @@ class Starved:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The whole picture. Sizes in bytes; ``free`` is what may still be promised; ``after_reboot`` why not everything
-    that starts with the host would come up; ``short`` what is beyond its threshold. ``starved`` and
-    ``pressure`` (percent of ten seconds in which something waited) are there when it was measured.
+    """The whole picture. Sizes in bytes; ``free`` is what may still be promised, ``all_run`` what would be promised if
+    every guest ran; ``after_reboot`` why not everything that starts with the host would come up; ``taken`` what has a
+    threshold, ``short`` which of it is beyond. ``starved`` and ``pressure`` (percent of ten seconds in which something
+    waited) are there when it was measured.
     """
 
     cpus: tuple[CpuRow, ...]
@@ -97,3 +110,5 @@ class Capacity:
     loose: tuple[str, ...] = ()
     starved: tuple[Starved, ...] = ()
     pressure: tuple[tuple[str, float], ...] = ()
+    taken: tuple[Taken, ...] = ()
+    all_run: int = 0

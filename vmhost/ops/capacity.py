@@ -45,18 +45,20 @@ def capacity(ports: Ports, fits: Sequence[str] = (), site: Site | None = None, *
 
 
 def _measured(ports: Ports, found: Capacity, observed: Observed, host: HostSpec, seconds: float) -> Capacity:
-    from vmhost.plan.capacity import busy_links, thresholds_of
+    from vmhost.plan.capacity import busy_links, short_of, thresholds_of
     from vmhost.plan.starving import starved
 
     start, before, carried = monotonic(), ports.kernel.held(), ports.kernel.traffic()
     Event().wait(seconds)
     after, now, elapsed = ports.kernel.held(), ports.kernel.traffic(), monotonic() - start
     names = {domain.uuid: domain.name for domain in observed.domains}
+    links = busy_links(carried, now, elapsed, thresholds_of(host))
     return replace(
         found,
         starved=starved(before, after, names, elapsed),
         pressure=tuple(sorted(ports.kernel.pressure().items())),
-        short=(*found.short, *busy_links(carried, now, elapsed, thresholds_of(host))),
+        taken=(*found.taken, *links),
+        short=(*found.short, *short_of(links)),
     )
 
 

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vmhost.model.errors import VmhostError
 from vmhost.ops.capacity import KINDS
+from vmhost.ops.forms import bytes_of
 from vmhost.ops.preferences import KEYS_FILE
 
 if TYPE_CHECKING:
+    from vmhost.model.capacity import Fit
     from vmhost.model.domains import ObservedDomain
     from vmhost.model.plan import Plan
+    from vmhost.model.spec import CpuSpec
     from vmhost.ops.host import Host
     from vmhost.ports import Ports
 
@@ -55,8 +58,8 @@ class Size:
     disk: str = ""
 
 
-def read_pins(wish: PinWish, vcpus: int) -> PinRead:
-    """Return a wish for a guest with so many vCPUs, read and judged by the model of site files."""
+def read_pins(wish: PinWish, domain: ObservedDomain) -> PinRead:
+    """Return a wish for a guest, read, and judged by the model of site files with all that it leaves as it is."""
     cpus: dict[str, Any] = {}
     flags: list[str] = []
     faults: dict[str, str] = {}
@@ -78,22 +81,23 @@ def read_pins(wish: PinWish, vcpus: int) -> PinRead:
             flags += ["--limit", wish.limit.strip()]
         except ValueError:
             faults["limit"] = "a number of pCPUs is expected, as 1.5"
-    return PinRead(cpus, tuple(flags), faults or _judged(cpus, vcpus))
+    return PinRead(cpus, tuple(flags), faults or _judged(cpus, domain))
 
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 6
 
 
-def _judged(cpus: Mapping[str, Any], vcpus: int) -> dict[str, str]:
+def _judged(cpus: Mapping[str, Any], domain: ObservedDomain) -> dict[str, str]:
     from pydantic import ValidationError
 
     from vmhost.model.spec import CpuSpec
+    from vmhost.plan.resize import changed_cpus
 
     if not cpus:
         return {"policy": "nothing is to be changed yet"}
     try:
-        CpuSpec.model_validate({"count": vcpus, **cpus})
+        CpuSpec.model_validate(changed_cpus(_cpus_of(domain) or CpuSpec(count=domain.facts.vcpus), cpus))
     except ValidationError as error:
         found: dict[str, str] = {}
         for item in error.errors():
@@ -164,6 +168,12 @@ def try_site(host: Host, file: str, *, network: bool) -> Plan:
     return proposal.plan
 
 
+def room_for(host: Host, cpus: str, memory: str) -> Fit:
+    """Return for how many guests of that size, written without faults, the ledger has room, and what is in the way."""
+    (found,) = host.capacity(fits=(f"{int(cpus)}x{(bytes_of(memory) or 0) >> 10}K",)).fits
+    return found
+
+
 def outcome_of(plan: Callable[[], Plan]) -> tuple[bool, str]:
     """Return whether a wish can be met here, and in a sentence how, or, a line for each reason, why not."""
     try:
@@ -176,13 +186,14 @@ def outcome_of(plan: Callable[[], Plan]) -> tuple[bool, str]:
     return True, f"it can be done: {count} step{'' if count == 1 else 's'}"
 
 
-def policy_of(domain: ObservedDomain) -> str:
-    """Return the policy that was applied to a guest last; ``shared`` for a foreign one."""
-    import json
+def policy_of(domain: ObservedDomain) -> tuple[str, str]:
+    """Return a guest's policy as it was applied last, and which vCPUs of a mixed one have pCPUs of their own."""
+    cpus = _cpus_of(domain)
+    return ((cpus.policy or "shared"), cpus.dedicated or "") if cpus else ("shared", "")
 
-    try:
-        cpus = json.loads(domain.metadata.spec if domain.metadata else "{}").get("cpus")
-    except (ValueError, AttributeError):
-        cpus = None
-    policy = cpus.get("policy") if isinstance(cpus, dict) else None
-    return policy if policy in POLICIES else "shared"
+
+def _cpus_of(domain: ObservedDomain) -> CpuSpec | None:
+    from vmhost.plan.applied import applied_spec
+
+    spec = applied_spec(domain)
+    return spec.cpus if spec else None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from vmhost.model.capacity import Capacity, CellRow, CpuRow, Fit, GuestShare, PagesRow
+from vmhost.model.capacity import Capacity, CellRow, CpuRow, Fit, GuestShare, PagesRow, Taken
 from vmhost.model.observed import Observed
 from vmhost.model.spec import GuestSpec, HostSpec, ThresholdSpec
 from vmhost.model.stats import LinkLoad
@@ -26,6 +26,7 @@ def capacity_of(observed: Observed, host: HostSpec | None, kinds: Sequence[tuple
     :param kinds: the kinds of guests that are asked about, by name.
     """
     ledger = ledger_of(observed, host)
+    taken = tuple(_taken(ledger, observed, thresholds_of(host)))
     sharing = sum(claim.shared for claim in ledger.claims.values() if claim.promised)
     return Capacity(
         cpus=tuple(_cpus(ledger)),
@@ -37,9 +38,11 @@ def capacity_of(observed: Observed, host: HostSpec | None, kinds: Sequence[tuple
         free=max(0, ledger.budget - ledger.promised),
         pool=format_cpuset(ledger.pool),
         sharing=sharing,
+        all_run=sum(claim.ordinary for claim in ledger.claims.values()),
         fits=tuple(fit(ledger, name, wish_of(spec, kvm=observed.host.kvm)) for name, spec in kinds),
         after_reboot=after_reboot(ledger),
-        short=_short(ledger, observed, thresholds_of(host)),
+        taken=taken,
+        short=short_of(taken),
         loose=ledger.loose,
     )
 
@@ -139,33 +142,33 @@ def thresholds_of(host: HostSpec | None) -> ThresholdSpec:
     return (host.thresholds if host else None) or ThresholdSpec()
 
 
-def _short(ledger: Ledger, observed: Observed, thresholds: ThresholdSpec) -> tuple[str, ...]:
-    """Return what is beyond its threshold: pCPUs by what is requested or owned, memory by what is promised."""
-    usable = len(ledger.usable)
+def _taken(ledger: Ledger, observed: Observed, thresholds: ThresholdSpec) -> Iterator[Taken]:
+    """Yield what has a threshold: pCPUs by what is requested or owned, memory by what is promised."""
     owned = len(frozenset(ledger.holders) & ledger.usable)
     requested = sum(claim.request for claim in ledger.claims.values() if claim.promised)
-    told = [
-        *_beyond("cpu", owned + requested, usable, thresholds.cpu),
-        *_beyond("memory", ledger.promised, ledger.budget, thresholds.memory),
-    ]
+    yield Taken("cpu", owned + requested, len(ledger.usable), thresholds.cpu)
+    yield Taken("memory", ledger.promised, ledger.budget, thresholds.memory)
     for pool in observed.pools:
         if pool.active:
-            told += _beyond(f"storage {pool.name}", pool.capacity - pool.available, pool.capacity, thresholds.storage)
-    return tuple(told)
+            yield Taken(f"storage {pool.name}", pool.capacity - pool.available, pool.capacity, thresholds.storage)
 
 
 def busy_links(
     before: Mapping[str, LinkLoad], after: Mapping[str, LinkLoad], seconds: float, thresholds: ThresholdSpec
-) -> tuple[str, ...]:
-    """Return the uplinks that carry more than their threshold, by what passed between two looks, in the busier way."""
-    told: list[str] = []
+) -> tuple[Taken, ...]:
+    """Return what uplinks carry of their speed, by what passed between two looks, in the busier way."""
+    found: list[Taken] = []
     for name, now in sorted(after.items()):
         if (was := before.get(name)) is not None and now.speed and seconds > 0:
             passed = max(now.received - was.received, now.sent - was.sent)
-            told += _beyond(f"network {name}", 8 * passed / seconds, now.speed, thresholds.network)
-    return tuple(told)
+            found.append(Taken(f"network {name}", 8 * passed / seconds, now.speed, thresholds.network))
+    return tuple(found)
 
 
-def _beyond(what: str, part: float, whole: float, threshold: int) -> Iterator[str]:
-    if whole and 100 * part >= threshold * whole:
-        yield f"{what}: {100 * part / whole:.0f} percent are taken, {threshold} is the threshold"
+def short_of(taken: Iterable[Taken]) -> tuple[str, ...]:
+    """Return a sentence about each of what is beyond its threshold."""
+    return tuple(
+        f"{one.what}: {100 * one.part / one.whole:.0f} percent are taken, {one.threshold} is the threshold"
+        for one in taken
+        if one.whole and 100 * one.part >= one.threshold * one.whole
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,7 +91,7 @@ def _changed(old: GuestSpec, wish: Resize) -> GuestSpec:
     cpus, memory = old.cpus.model_dump(exclude_none=True), old.memory.model_dump(exclude_none=True)
     if wish.cpus is not None:
         given = wish.cpus.model_dump(exclude_unset=True)
-        cpus = _settled({**cpus, **given}, given)
+        cpus = changed_cpus(old.cpus, given)
         cpus["max"] = given.get("max") or max(cpus.get("max") or 0, cpus["count"])
     if wish.memory is not None:
         given = wish.memory.model_dump(exclude_unset=True)
@@ -106,15 +107,22 @@ def _changed(old: GuestSpec, wish: Resize) -> GuestSpec:
         raise Refused(text, subject=wish.name, hint=f"vmhost {wish.command} --help") from error
 
 
-def _settled(cpus: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what belongs to vCPUs that are no more, and to a policy that was given up."""
-    if "policy" in given and given["policy"] == "shared":
-        cpus = {key: value for key, value in cpus.items() if key not in ("threads", "pins", "emulator", "dedicated")}
+def changed_cpus(old: CpuSpec, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a spec with others given, without what belongs to a former policy and to vCPUs that are no
+    more; nothing that is given is left out.
+    """
+    kept = old.model_dump(exclude_none=True)
+    if given.get("policy") == "shared":
+        kept = _without(kept, "threads", "pins", "emulator", "dedicated")
     elif given.get("policy") not in (None, "mixed"):
-        cpus = {key: value for key, value in cpus.items() if key not in ("dedicated", "request")}
-    if "pins" in cpus:
-        cpus["pins"] = {vcpu: cpu for vcpu, cpu in cpus["pins"].items() if vcpu < cpus["count"]}
-    return {key: value for key, value in cpus.items() if value is not None}
+        kept = _without(kept, "dedicated", "request")
+    if "pins" in kept:
+        kept["pins"] = {vcpu: cpu for vcpu, cpu in kept["pins"].items() if vcpu < given.get("count", old.count)}
+    return {key: value for key, value in {**kept, **given}.items() if value is not None}
+
+
+def _without(fields: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if key not in keys}
 
 
 def _against(new: GuestSpec, domain: ObservedDomain, observed: Observed, permit: Permit) -> list[Refusal]:

@@ -278,11 +278,10 @@ class VmhostApp(App[int]):
 
     def new_guest(self) -> None:
         """Open the form of a new guest."""
-        from vmhost.ops.formhelp import sizes
         from vmhost.tui.screens.newguest import NewGuestScreen
 
         if self.picture is not None and not self.at_work:
-            self.push_screen(NewGuestScreen(self.picture.observed, sizes(self.host.ports)))
+            self.push_screen(NewGuestScreen(self.picture.observed))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         yield SystemCommand("Guests", "The list of guests", lambda: self.go("guests"))

@@ -79,7 +79,7 @@ KEYS: Final = (
     Key("guests, guest", "ctrl+d", "delete", "plan to delete"),
     Key("guests, guest", "c", "console", "the console, on this terminal; ctrl+] ends", "console"),
     Key("guests, guest", "s", "ssh", "ssh with the pinned host key, on this terminal", "ssh"),
-    Key("host", "r", "examine", "examine the host again", "examine again"),
+    Key("host", "r", "examine", "examine and measure the host again", "examine again"),
     Key("network", "enter,d", "open_port", "open the guest of the port"),
     Key("network", "a", "apply_site", "plan the network of a site file", "apply a site"),
     Key("network", "y", "confirm", "plan that the change that waits stays", "confirm"),

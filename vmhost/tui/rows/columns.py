@@ -23,6 +23,7 @@ WORDS: Final[Mapping[str, str]] = {
     "cpu": "how busy its vCPUs are",
     "cpu-spark": "how busy they were, as bars",
     "memory": "memory used and given",
+    "memory-max": "memory that it may be given at most",
     "disk": "bytes a second from and to its disks",
     "disk-spark": "the same, as bars",
     "net": "bytes a second from and to the network",

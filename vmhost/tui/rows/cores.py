@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Final
 
-from vmhost.model.capacity import Capacity, CellRow, CpuRow
+from vmhost.model.capacity import Capacity, CellRow, CpuRow, Fit
 from vmhost.model.units import format_cpuset, format_size, parse_cpuset
 from vmhost.ops.guestview import Pins
 from vmhost.tui.rows.cells import Line, Signs, Tone
@@ -38,6 +38,13 @@ def guest_core_lines(capacity: Capacity, pins: Pins) -> list[Line]:
     """Return the map of cores with those marked that one guest is held to, and where each of its vCPUs may run."""
     mine = frozenset(cpu for _, cpus in pins.vcpus for cpu in parse_cpuset(cpus))
     return [*_map(capacity, mine), Line(""), *_places(capacity, pins)]
+
+
+def room_lines(fit: Fit) -> list[Line]:
+    """Return what the ledger says of one more guest of a size."""
+    if fit.count:
+        return [Line(f"it fits: the ledger has room for {fit.count} of this size", Tone.GOOD)]
+    return [Line(f"it does not fit: {fit.then}", Tone.BAD)]
 
 
 def _places(capacity: Capacity, pins: Pins) -> Iterator[Line]:

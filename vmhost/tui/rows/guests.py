@@ -19,6 +19,7 @@ COLUMNS: Final = (
     Column("cpu", "CPU%", 5, rank=2, right=True),
     Column("cpu-spark", "CPU", 10, rank=12, grows=3, widest=31),
     Column("memory", "MEMORY", 11, rank=3, right=True),
+    Column("memory-max", "MAX", 5, rank=13, right=True),
     Column("disk", "DISK", 7, rank=8, right=True),
     Column("disk-spark", "DISK", 8, rank=14, grows=4, widest=24),
     Column("net", "NET", 7, rank=9, right=True),
@@ -172,6 +173,10 @@ def _memory(look: _Look, _: int) -> Cell:
     return Cell(f"{size(used)}/{size(stats.memory)}", weight(used, stats.memory, warn=0.85, bad=0.95))
 
 
+def _memory_max(look: _Look, _: int) -> Cell:
+    return Cell(size(look.domain.facts.max_memory), Tone.DIM)
+
+
 def _disk(look: _Look, _: int) -> Cell:
     return _rate(disk_rate(look.load))
 
@@ -238,6 +243,7 @@ _CELLS: Final[Mapping[str, Callable[[_Look, int], Cell]]] = {
     "cpu": _cpu,
     "cpu-spark": _cpu_spark,
     "memory": _memory,
+    "memory-max": _memory_max,
     "disk": _disk,
     "disk-spark": _disk_spark,
     "net": _net,

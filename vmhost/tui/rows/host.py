@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from vmhost.model.capacity import Capacity, Taken
 from vmhost.model.outcome import Finding
 from vmhost.ops.watch import Picture
 from vmhost.tui.rows.cells import Line, Signs, Tone, share, size, weight
@@ -12,9 +13,13 @@ _BAR = 24
 _LABEL = 14
 
 
-def host_lines(picture: Picture, signs: Signs) -> list[Line]:
-    """Return what the host is and has."""
-    return [*_facts(picture), Line(""), *_memory(picture, signs), Line(""), *_pools(picture, signs)]
+def host_lines(picture: Picture, capacity: Capacity | None, signs: Signs) -> list[Line]:
+    """Return what the host is and has, what is used of it, and, once it is counted, what is promised.
+
+    Bars are coloured by the host's own thresholds.
+    """
+    facts, pools = _facts(picture), _pools(picture, capacity, signs)
+    return [*facts, Line(""), *_memory(picture, capacity, signs), Line(""), *pools]
 
 
 def _facts(picture: Picture) -> Iterator[Line]:
@@ -27,23 +32,26 @@ def _facts(picture: Picture) -> Iterator[Line]:
     yield _fact("machine", f"{host.architecture}, {host.cpus} CPUs, {size(host.memory)} of memory{where}")
 
 
-def _memory(picture: Picture, signs: Signs) -> Iterator[Line]:
-    host, domains = picture.observed.host, picture.observed.domains
-    running = sum(domain.facts.max_memory for domain in domains if domain.active)
-    everything = sum(domain.facts.max_memory for domain in domains)
+def _memory(picture: Picture, capacity: Capacity | None, signs: Signs) -> Iterator[Line]:
+    host = picture.observed.host
     resident = sum(stats.resident for stats in picture.samples[-1].stats.values()) if picture.samples else 0
-    vcpus = sum(domain.facts.vcpus for domain in domains if domain.active)
+    memory, cpu = _taken(capacity, "memory"), _taken(capacity, "cpu")
     yield Line("MEMORY AND CPUS", Tone.LIVELY)
-    yield _bar("used", resident, host.memory, signs, "what QEMU holds")
-    yield _bar("promised", running, host.memory, signs, "to those that run")
-    yield _bar("if all run", everything, host.memory, signs, "to all guests")
-    yield _fact("still fits", size(max(0, host.memory - running)))
-    yield _bar("CPUs busy", min(picture.busy, host.cpus), host.cpus, signs, f"of {host.cpus}")
+    yield _bar("used", resident, host.memory, signs, "what QEMU holds", memory)
+    if capacity is not None and memory is not None and cpu is not None:
+        yield _bar("promised", memory.part, memory.whole, signs, f"of the {size(memory.whole)} for guests", memory)
+        yield _bar("if all run", capacity.all_run, memory.whole, signs, "to all guests", memory)
+        yield _fact("still fits", size(capacity.free))
+        yield _bar("CPUs promised", cpu.part, cpu.whole, signs, f"of the {cpu.whole:g} for guests", cpu)
+    else:
+        yield _fact("promised", "counting", Tone.DIM)
+    yield _bar("CPUs busy", min(picture.busy, host.cpus), host.cpus, signs, f"of {host.cpus}", cpu)
+    vcpus = sum(domain.facts.vcpus for domain in picture.observed.domains if domain.active)
     ratio = f"{vcpus / host.cpus:.1f} for each CPU" if host.cpus else ""
     yield _fact("vCPUs", f"{vcpus} of guests that run, {ratio}")
 
 
-def _pools(picture: Picture, signs: Signs) -> Iterator[Line]:
+def _pools(picture: Picture, capacity: Capacity | None, signs: Signs) -> Iterator[Line]:
     yield Line("STORAGE POOLS", Tone.LIVELY)
     for pool in picture.observed.pools:
         if not pool.active:
@@ -51,10 +59,15 @@ def _pools(picture: Picture, signs: Signs) -> Iterator[Line]:
             continue
         promised = sum(volume.capacity for volume in pool.volumes)
         text = f"{size(pool.available)} free of {size(pool.capacity)}; volumes may grow to {size(promised)}"
-        yield _bar(pool.name, pool.capacity - pool.available, pool.capacity, signs, text)
+        storage = _taken(capacity, f"storage {pool.name}")
+        yield _bar(pool.name, pool.capacity - pool.available, pool.capacity, signs, text, storage)
         yield Line(f"{'':{_LABEL}}{pool.path}, {len(pool.volumes)} volumes", Tone.DIM)
     if not picture.observed.pools:
         yield Line("there are none", Tone.DIM)
+
+
+def _taken(capacity: Capacity | None, what: str) -> Taken | None:
+    return next((one for one in capacity.taken if one.what == what), None) if capacity else None
 
 
 def finding_lines(findings: Sequence[Finding], signs: Signs) -> list[Line]:
@@ -73,14 +86,16 @@ _SIGN = {"ok": "ok", "info": "info", "warning": "WARNING", "error": "ERROR"}
 _TONE = {"ok": Tone.GOOD, "info": Tone.PLAIN, "warning": Tone.WARN, "error": Tone.BAD}
 
 
-def _bar(name: str, part: float, whole: float, signs: Signs, words: str) -> Line:
+def _bar(name: str, part: float, whole: float, signs: Signs, words: str, judged: Taken | None) -> Line:
+    """Return a bar; from the threshold it is ``judged`` by on it warns, from half-way to the whole on it is bad."""
     filled = min(_BAR, round(_BAR * part / whole)) if whole else 0
     drawn = signs.ramp[-1] * filled + signs.ramp[0] * (_BAR - filled)
     number = size(part) if whole > 4096 else f"{part:.1f}"
-    return Line(
-        f"{name[: _LABEL - 1]:<{_LABEL}}{drawn} {number:>6} {share(part, whole):>5}  {words}",
-        weight(part, whole, warn=0.8, bad=0.9),
-    )
+    tone = Tone.PLAIN
+    if judged is not None:
+        tone = weight(part, whole, warn=judged.threshold / 100, bad=(100 + judged.threshold) / 200)
+    sign = f" {signs.warning}" if tone is not Tone.PLAIN else ""
+    return Line(f"{name[: _LABEL - 1]:<{_LABEL}}{drawn} {number:>6} {share(part, whole):>5}{sign}  {words}", tone)
 
 
 def _fact(name: str, text: str, tone: Tone = Tone.PLAIN) -> Line:

@@ -65,16 +65,16 @@ class FormScreen(Frame):
         """Return what is wrong, by field."""
         return {}
 
-    def verdict(self) -> Line:
-        """Return whether it fits, in a sentence."""
-        return Line("")
-
     def change(self) -> Change | None:
         """Return what is to be planned."""
         return None
 
     def trial(self) -> Callable[[], Plan] | None:
         """Return what plans the wish, only to know whether it can be met; called when nothing is wrong."""
+        return None
+
+    def room(self) -> Callable[[], Sequence[Line]] | None:
+        """Return what asks the ledger whether it fits while something else is wrong yet."""
         return None
 
     def __init__(self) -> None:
@@ -87,16 +87,22 @@ class FormScreen(Frame):
     def body(self) -> ComposeResult:
         with VerticalScroll(can_focus=False):
             for field in self.fields():
-                suggester = SuggestFromList(field.choices, case_sensitive=False) if field.choices else None
                 with Horizontal(classes="field"):
                     yield Label(field.label)
-                    yield Input(field.value, id=field.id, suggester=suggester, select_on_focus=False)
-                    yield Static(styled([Line(field.words, Tone.DIM)]), classes="words")
+                    yield Input(field.value, id=field.id, suggester=_suggester(field), select_on_focus=False)
+                    yield Static(styled([Line(field.words, Tone.DIM)]), id=f"words-{field.id}", classes="words")
                 yield Static(id=f"fault-{field.id}", classes="fault")
             yield Static(id="verdict")
 
     def on_mount(self) -> None:
         super().on_mount()
+        self._judge()
+
+    def tell_anew(self, name: str) -> None:
+        """Say what a field means and may be; what stands in it stays."""
+        field = next(field for field in self.fields() if field.id == name)
+        self.query_one(f"#words-{name}", Static).update(styled([Line(field.words, Tone.DIM)]))
+        self.query_one(f"#{name}", Input).suggester = _suggester(field)
         self._judge()
 
     def value(self, field: str) -> str:
@@ -118,8 +124,7 @@ class FormScreen(Frame):
             place.set_class(bool(text), "shown")
             place.update(styled([Line(f"{self.vmhost.signs.crashed} {text}", Tone.BAD)]))
         self._values = tuple(self.value(field.id) for field in self.fields())
-        if not faults:
-            self._try_soon()
+        self._try_soon()
         self._show_verdict(faults)
         return faults
 
@@ -131,9 +136,10 @@ class FormScreen(Frame):
 
     def _try(self) -> None:
         trial = None if self.faults() else self.trial()
-        if trial is not None:
+        ask = self.room() if trial is None else lambda: _outcome(trial)
+        if ask is not None:
             values = self._values
-            self._trial.ask((values,), lambda: [*_outcome(trial), Line("\n".join(values), Tone.DIM)])
+            self._trial.ask((values,), lambda: [*ask(), Line("\n".join(values), Tone.DIM)])
 
     def _tried_out(self) -> None:
         self._show_verdict(self.faults())
@@ -144,8 +150,8 @@ class FormScreen(Frame):
     def _show_verdict(self, faults: dict[str, str]) -> None:
         ready = Line("ctrl+s or enter shows the plan; nothing is done before you say yes there", Tone.DIM)
         missing = Line(f"{len(faults)} to mend first", Tone.BAD)
-        tried = self._trial.lines[:-1] if self._is_tried() and not faults else ()
-        lines = [self.verdict(), *tried, missing if faults else ready]
+        tried = self._trial.lines[:-1] if self._is_tried() else ()
+        lines = [*tried, missing if faults else ready]
         self.query_one("#verdict", Static).update(styled(lines))
 
     def action_submit(self) -> None:
@@ -158,6 +164,10 @@ class FormScreen(Frame):
         change = self.change()
         if change is not None:
             self.app.switch_screen(PlanScreen(change))
+
+
+def _suggester(field: Field) -> SuggestFromList | None:
+    return SuggestFromList(field.choices, case_sensitive=False) if field.choices else None
 
 
 def _outcome(plan: Callable[[], Plan]) -> Sequence[Line]:

@@ -50,7 +50,8 @@ class HostScreen(Frame):
     def __init__(self) -> None:
         super().__init__()
         self._observed: object = None
-        self._asking = False
+        self._asking = self._again = False
+        self._capacity: Capacity | None = None
         self._cores: list[Line] = [Line("counting", Tone.DIM)]
 
     def body(self) -> ComposeResult:
@@ -62,7 +63,7 @@ class HostScreen(Frame):
 
     def on_mount(self) -> None:
         super().on_mount()
-        self.action_examine()
+        self._examine()
 
     def on_resize(self) -> None:
         self.query_one("#halves").set_class(self.size.width >= self._WIDE, "wide")
@@ -75,9 +76,11 @@ class HostScreen(Frame):
 
     def _show_facts(self, picture: Picture) -> None:
         signs = self.vmhost.signs
-        self.query_one("#facts", Lines).show([*host_lines(picture, signs), Line(""), *self._cores])
+        self.query_one("#facts", Lines).show([*host_lines(picture, self._capacity, signs), Line(""), *self._cores])
 
     def _ask_capacity(self) -> None:
+        """Count and measure; what comes meanwhile is asked when the answer is there."""
+        self._again = self._asking
         if self._asking:
             return
         self._asking = True
@@ -87,17 +90,26 @@ class HostScreen(Frame):
         )
 
     def _counted(self, capacity: Capacity) -> None:
-        self._asking = False
-        self._cores = core_lines(capacity, self.vmhost.signs)
-        if self.vmhost.picture is not None:
-            self._show_facts(self.vmhost.picture)
+        self._capacity = capacity
+        self._answered(core_lines(capacity, self.vmhost.signs))
 
     def _not_counted(self, error: VmhostError) -> None:
+        self._answered(error_lines(error))
+
+    def _answered(self, cores: list[Line]) -> None:
         self._asking = False
-        self._cores = error_lines(error)
+        self._cores = cores
+        if self.vmhost.picture is not None:
+            self._show_facts(self.vmhost.picture)
+        if self._again:
+            self._ask_capacity()
 
     def action_examine(self) -> None:
-        """Examine the host."""
+        """Examine the host, and count and measure again."""
+        self._ask_capacity()
+        self._examine()
+
+    def _examine(self) -> None:
         self.query_one("#findings", Lines).show([Line("examining", Tone.DIM)])
         host = self.vmhost.host
         errands.send(self, host.doctor, self._examined, self._failed, "doctor")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from vmhost.ops.formhelp import POLICIES, THREADS, PinWish, policy_of, read_pins
+from vmhost.ops.formhelp import POLICIES, THREADS, PinRead, PinWish, policy_of, read_pins
 from vmhost.tui import changes
 from vmhost.tui.screens.form import Field, FormScreen
 
@@ -26,25 +26,28 @@ class PinScreen(FormScreen):
 
     def fields(self) -> Sequence[Field]:
         count = self._domain.facts.vcpus
+        policy, own = policy_of(self._domain)
+        now = f"; now {own}" if own else ""
         return (
-            Field("policy", "policy", policy_of(self._domain), ", ".join(POLICIES), POLICIES),
+            Field("policy", "policy", policy, ", ".join(POLICIES), POLICIES),
             Field("pins", "pins", "", f"vCPU=pCPU, as 0=4 1=6; it has {count} vCPUs; empty: vmhost chooses"),
-            Field("dedicated", "dedicated", "", "of a mixed guest: vCPUs with pCPUs of their own, as 0-1"),
+            Field("dedicated", "dedicated", "", f"of a mixed guest: vCPUs with pCPUs of their own, as 0-1{now}"),
             Field("threads", "threads", "", f"the other threads of its cores: {', '.join(THREADS)}", THREADS),
             Field("limit", "limit", "", "pCPUs that the whole guest may use at most, as 1.5"),
         )
 
-    def _wish(self) -> PinWish:
-        return PinWish(*(self.value(name) for name in ("policy", "pins", "dedicated", "threads", "limit")))
+    def _read(self) -> PinRead:
+        wish = PinWish(*(self.value(name) for name in ("policy", "pins", "dedicated", "threads", "limit")))
+        return read_pins(wish, self._domain)
 
     def faults(self) -> dict[str, str]:
-        return dict(read_pins(self._wish(), self._domain.facts.vcpus).faults)
+        return dict(self._read().faults)
 
     def trial(self) -> Callable[[], Plan]:
         host, name = self.vmhost.host, self._domain.name
-        cpus = read_pins(self._wish(), self._domain.facts.vcpus).cpus
+        cpus = self._read().cpus
         return lambda: host.plan_pin(name, **cpus).plan
 
     def change(self) -> changes.Change:
-        read = read_pins(self._wish(), self._domain.facts.vcpus)
+        read = self._read()
         return changes.pin(self._domain.name, read.cpus, read.flags)

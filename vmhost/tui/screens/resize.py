@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 from vmhost.model.units import format_size
 from vmhost.ops.forms import bytes_of, faults_of_size
 from vmhost.tui import changes
-from vmhost.tui.rows.cells import Line
-from vmhost.tui.rows.fits import fits
 from vmhost.tui.screens.form import Field, FormScreen
 
 if TYPE_CHECKING:
@@ -39,10 +37,6 @@ class ResizeScreen(FormScreen):
 
     def faults(self) -> dict[str, str]:
         return faults_of_size(self.value("cpus"), self.value("memory"))
-
-    def verdict(self) -> Line:
-        name = self._domain.name
-        return fits(self._observed, bytes_of(self.value("memory")), self.value("cpus"), instead_of=name)
 
     def trial(self) -> Callable[[], Plan]:
         host, name = self.vmhost.host, self._domain.name
