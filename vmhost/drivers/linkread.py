@@ -16,7 +16,7 @@ Socket = Any  # pyroute2.IPRoute
 
 _UP: Final = 0x1  # IFF_UP of linux/if.h
 _CONFIRMED: Final = 0x02 | 0x04 | 0x08 | 0x10 | 0x80  # NUD_REACHABLE STALE DELAY PROBE PERMANENT of linux/neighbour.h
-SKIP_STATS: Final = 0x8  # RTEXT_FILTERSKIP_STATS of linux/rtnetlink.h: counters are half of a message
+SKIP_STATS: Final = 0x8  # RTEXT_FILTER_SKIP_STATS of linux/rtnetlink.h: counters are half of a message
 _PERMANENT: Final = 0x80  # IFA_F_PERMANENT of linux/if_addr.h
 _PLAIN: Final = _PERMANENT | 0x01 | 0x40  # IFA_F_SECONDARY: another of the same subnet; _TENTATIVE: just added
 
