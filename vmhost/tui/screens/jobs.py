@@ -42,6 +42,7 @@ class JobsScreen(Frame):
         self._jobs: dict[str, JobRecord] = {}
         self._now = 0.0
         self._reading = False
+        self._asked_to_end = ""
 
     def body(self) -> ComposeResult:
         yield Grid(COLUMNS, self._cells, self.vmhost.signs, id="jobs")
@@ -75,7 +76,7 @@ class JobsScreen(Frame):
         self._jobs = {job.id: job for job in jobs}
         grid = self.query_one("#jobs", Grid)
         grid.show(tuple(self._jobs))
-        self.say("" if jobs else "no operation has been recorded yet")
+        self._say_what_was_asked()
         if wanted in self._jobs and wanted == grid.key:
             self.query_one("#log", Lines).show(log_lines(self._jobs[wanted], lines))
 
@@ -112,4 +113,13 @@ class JobsScreen(Frame):
             errands.send(self, lambda: host.cancel_job(key), self._cancelled, self.vmhost.tell_error, "cancel")
 
     def _cancelled(self, job: JobRecord) -> None:
-        self.say(f"{job.id} was asked to end: it ends its step, then undoes what it did", Tone.WARN)
+        self._asked_to_end = job.id
+        self._say_what_was_asked()
+
+    def _say_what_was_asked(self) -> None:
+        """Say that a job was asked to end for as long as it goes on."""
+        job = self._jobs.get(self._asked_to_end)
+        if job is not None and job.state == "running":
+            self.say(f"{job.id} was asked to end: it ends its step, then undoes what it did", Tone.WARN)
+        else:
+            self.say("" if self._jobs else "no operation has been recorded yet")
