@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -73,6 +74,7 @@ def machine() -> Callable[[], dict[str, object]]:
     """Tell how the machine is, as far as a lab could have changed it."""
 
     def tell() -> dict[str, object]:
+        gc.collect()  # files that others before us have left to it
         places = [
             "/etc/libvirt",
             "/etc/vmhost",

@@ -149,8 +149,8 @@ def test_a_change_that_nobody_confirms_is_taken_back(host: Host, tmp_path: Path)
         [str(Path(sys.executable).with_name("vmhost")), "net", "apply", str(path), "--confirm", "5", "--yes"],
         timeout=90,
     )
+    assert _link(UPLINK).master == "br-up"  # one look: five seconds are few for a whole dump on a busy machine
     assert b"vmhost net confirm" in done.stderr
-    assert dump() != before
     until(lambda: not _open(host))
     _until_as(before)
     change = host.network_change()

@@ -90,6 +90,18 @@ def test_the_systems_ssh_goes_through_it_too(through: SshTarget, jump_host: Priv
     assert any("Accepted publickey" in line for line in jump_host.log)
 
 
+def test_a_server_behind_a_jump_host_has_the_time_that_logging_in_there_takes(
+    through: SshTarget, sshd: PrivateSshd, area: Path
+) -> None:
+    def seconds(target: SshTarget) -> int:
+        words = ssh_argv(target, area / "known", proxy=proxy_command(target) if target.via else "")
+        return int(next(word for word in words if word.startswith("ConnectTimeout=")).partition("=")[2])
+
+    assert seconds(sshd.target()) == sshd.target().connect_timeout + sshd.target().banner_timeout
+    assert seconds(through) == seconds(sshd.target()) + through.handshake_timeout + through.auth_timeout
+    assert through.first_line_timeout > sshd.target().first_line_timeout == sshd.target().banner_timeout
+
+
 def test_the_way_to_a_jump_host_is_written_and_read_back() -> None:
     for host in ("10.0.0.5", "gate.example.org", "fd00::5"):
         jump = Jump("ops", host, 2222, JUMP_KEY)

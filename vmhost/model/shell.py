@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from vmhost.model.reach import Via
+from vmhost.model.reach import Jump, Via
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,12 @@ class SshTarget:
     handshake_timeout: float = 20.0
     auth_timeout: float = 20.0
     keepalive: float = 15.0
+
+    @property
+    def first_line_timeout(self) -> float:
+        """``banner_timeout``; through another host, the server begins when that one has let us in."""
+        entry = self.handshake_timeout + self.auth_timeout if isinstance(self.via, Jump) else 0.0
+        return entry + self.banner_timeout
 
 
 @dataclass(frozen=True, slots=True)

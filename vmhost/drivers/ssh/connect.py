@@ -101,7 +101,7 @@ def _open_wire(target: SshTarget, deadline: float, sock: socket.socket | None) -
     """Connect and read the banner; what was read is handed on to the library."""
     sock = sock or _open_socket(target, deadline)
     try:
-        banner, rest = read_banner(sock, time.monotonic() + _remaining(target.banner_timeout, deadline))
+        banner, rest = read_banner(sock, time.monotonic() + _remaining(target.first_line_timeout, deadline))
     except DriverError as error:
         sock.close()
         error.message = f"SSH at {target.host} port {target.port}: {error.message}"

@@ -88,7 +88,8 @@ def ssh_argv(
         "VerifyHostKeyDNS": "no",
         # With IdentitiesOnly ssh would offer only those keys of the agent that also stand in a file.
         "IdentitiesOnly": "no" if target.use_agent else "yes",
-        "ConnectTimeout": str(max(1, round(target.connect_timeout))),
+        # One time for the connection and for the server's first line.
+        "ConnectTimeout": str(max(1, round(target.connect_timeout + target.first_line_timeout))),
     }
     if proxy:
         options["ProxyCommand"] = proxy

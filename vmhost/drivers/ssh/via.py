@@ -78,7 +78,7 @@ def _through(jump: Jump, target: SshTarget) -> tuple[str, ...]:
         "HostKeyAlgorithms": ",".join(parse_public_key(jump.host_key).signature_algorithms),
         "UpdateHostKeys": "no",
         "CheckHostIP": "no",
-        "ConnectTimeout": str(max(1, round(target.connect_timeout))),
+        "ConnectTimeout": str(max(1, round(target.connect_timeout + target.banner_timeout))),
     }
     settings = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
     identities = [word for path in target.private_key_files for word in ("-i", str(path))]
