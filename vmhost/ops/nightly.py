@@ -34,16 +34,17 @@ class Nightly:
 
     def run(
         self,
-        keep: Keep,
         names: Sequence[str] = (),
         *,
+        keep: Keep | None = None,
         repository: str | None = None,
         on_event: Listener | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Night:
         """Take a point of each guest, read it back, and let old ones go, whatever becomes of the other guests.
 
-        :param keep: what stays of each guest's points. :param names: empty: all guests of vmhost.
+        :param names: empty: all guests of vmhost.
+        :param keep: None: what each guest's site says (``backup: {keep: ...}``); without that all its points stay.
         :raises Conflict: another night is at work; :raises Cancelled: it was ended between two guests.
         """
         ports = self._host.ports
@@ -68,7 +69,7 @@ class Nightly:
         points = self._host.backups.list(repository=repository)
         return tuple(protection(guests, points, self._host.ports.clock.now(), objective))
 
-    def _guest(self, name: str, keep: Keep, repository: str | None, job: Job) -> GuestNight:
+    def _guest(self, name: str, keep: Keep | None, repository: str | None, job: Job) -> GuestNight:
         clock, backups = self._host.ports.clock, self._host.backups
         began, step, done = clock.monotonic(), "backup", GuestNight(name)
         try:
