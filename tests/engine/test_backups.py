@@ -12,8 +12,10 @@ from vmhost.model.events import Event, StepDone
 from vmhost.model.retention import Keep
 from vmhost.ops.backups import raise_failures
 from vmhost.ops.host import Host
+from vmhost.ops.jobs import described
 from vmhost.ops.sites import parse_site
-from vmhost.testing import FakeHost
+from vmhost.testing import FakeHost, FaultPlan, FaultyPorts
+from vmhost.testing.faults import driver_error
 from vmhost.testing.world import Volume
 
 TWO = WEB.replace("disks: [{size: 4G}]", "disks: [{size: 4G}, {size: 1G}]") + WEB.replace("web-01", "db-01")
@@ -183,9 +185,7 @@ def stopped(host: Host, fake: FakeHost) -> dict[str, str]:
     return disks
 
 
-def test_a_guest_that_is_started_meanwhile_keeps_its_disks(
-    host: Host, fake: FakeHost, stopped: dict[str, str]
-) -> None:
+def test_a_guest_that_is_started_meanwhile_keeps_its_disks(host: Host, fake: FakeHost, stopped: dict[str, str]) -> None:
     def start(event: Event) -> None:
         if isinstance(event, StepDone) and "verify disk data1" in event.why:
             fake.hypervisor.start(fake.domain("web-01").uuid)
@@ -219,9 +219,7 @@ def test_a_swapped_disk_is_not_put_back_under_a_guest_that_was_started(
     assert not any(fake.ports.repositories.kept(path) for path in stopped.values())
 
 
-def test_disks_with_snapshots_are_not_replaced_and_replaced_ones_get_none(
-    host: Host, stopped: dict[str, str]
-) -> None:
+def test_disks_with_snapshots_are_not_replaced_and_replaced_ones_get_none(host: Host, stopped: dict[str, str]) -> None:
     host.apply(host.snapshots.plan_create("web-01", "one"))
     with pytest.raises(Refused, match="it has 1 snapshot, on which") as caught:
         host.backups.plan_restore("web-01")
@@ -248,3 +246,25 @@ def test_what_libvirt_noted_of_files_below_a_disk_goes_before_the_disk(
     host.apply(proposal)
     assert "backingStore" not in fake.domain("web-01").xml
     assert _sources(host, "web-01") == stopped
+
+
+def test_what_cannot_be_noted_is_said_and_verified_all_the_same(host: Host, fake: FakeHost) -> None:
+    host.backups.run(["web-01"])
+    unwritable = FaultPlan(0, error=driver_error, only=lambda _, called: called == "note")
+    told: list[str] = []
+    backups = Host(ports=FaultyPorts(fake.ports, unwritable).ports).backups
+    (found,) = backups.verify("web-01", on_event=lambda event: told.append(described(event)[0]))
+    assert found.damages == ()
+    assert "the outcome could not be noted" in told[-1]
+    assert host.backups.list("web-01")[0].verified == ""
+
+
+def test_one_point_that_cannot_be_understood_keeps_all_of_its_guest(host: Host, fake: FakeHost) -> None:
+    for _ in range(3):
+        host.backups.run(full=True)
+    first, *_ = host.backups.list("web-01")
+    (repository,) = fake.world.repositories.values()
+    repository.points[f"{first.ref.guest}/{first.id}"].text = ""
+    proposal = host.backups.plan_prune([], Keep(last=1))
+    assert f"note: web-01: all its points stay: {first.id}/manifest.json: is missing" in str(proposal)
+    assert {item.subject for item in proposal.plan.after} == {"db-01"}

@@ -53,7 +53,9 @@ def run(
     with open_host(ctx) as host:
         settle(host)
         with interruptible() as cancelled:
-            night = host.backups.nightly.run(guests, keep=keep, repository=repository, on_event=tell, cancelled=cancelled)
+            night = host.backups.nightly.run(
+                guests, keep=keep, repository=repository, on_event=tell, cancelled=cancelled
+            )
     if textfile:
         write_metrics(night, Path(textfile))
     if output in DOCUMENTS:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +20,7 @@ from vmhost.model.errors import (
     NotFound,
     VmhostError,
 )
-from vmhost.model.events import Event, Progress
+from vmhost.model.events import Event, Notice, Progress
 from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.points import Damage, Point, RepositoryId
 from vmhost.model.reservations import iso
@@ -219,9 +218,12 @@ class Backups:
                 raise Cancelled("cancelled", hint="vmhost job list")
 
         damages = self._ports.repositories.verify(point.ref, tell)
-        with suppress(DriverError):  # a repository that cannot be written to can be verified all the same
-            found = "" if damages else iso(self._ports.clock.now())
+        found = "" if damages else iso(self._ports.clock.now())
+        try:
             self._ports.repositories.note(point.ref, verified=found, damaged=bool(damages))
+        except (DriverError, DamagedData, Conflict) as error:
+            # a repository that cannot be written to can be verified all the same
+            job.tell(Notice(point.name, f"{point.id}: the outcome could not be noted: {error}"))
         return Verified(point, damages)
 
     def plan_restore(

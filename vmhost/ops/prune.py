@@ -78,8 +78,15 @@ def propose_prune(host: Host, names: Sequence[str], keep: Keep | None, repositor
         chosen = [p for p in points if not names or p.name in names or p.ref.guest in names]
         assert zone is not None
         rules = _rules_of_sites(observed) if keep is None else {}
+        unread = {damage.guest: damage for damage in ports.repositories.damaged(place.path) if damage.guest}
         parts = [
-            plan_prune([p for p in chosen if p.ref.guest == guest], keep or rules.get(guest, Keep()), place.host, zone)
+            plan_prune(
+                [p for p in chosen if p.ref.guest == guest],
+                keep or rules.get(guest, Keep()),
+                place.host,
+                zone,
+                unread=unread.get(guest),
+            )
             for guest in dict.fromkeys(point.ref.guest for point in chosen)
         ]
         steps = tuple(item for part in parts for item in part.after)

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from vmhost.backupports import Tell
 from vmhost.drivers.command import find, run
 from vmhost.drivers.files import os_errors
+from vmhost.drivers.repository import places
 from vmhost.model.errors import DamagedData
 
 HOURS: Final = 24 * 3600.0
@@ -92,21 +93,14 @@ def _json(text: str, subject: str) -> Any:
 def hash_file(path: Path, tell: Callable[[int], None]) -> tuple[int, str]:
     """Return a regular file's size and SHA-256; ``tell`` is called with every number of bytes read.
 
-    :raises DamagedData: it is a symbolic link or no file.
+    :raises DamagedData: it is a symbolic link or no file; :raises DriverError: it cannot be read now.
     """
-    with os_errors(path, "read"):
-        try:
-            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            if path.is_symlink():
-                raise DamagedData("is a symbolic link", subject=str(path)) from error
-            raise
-        digest, size, buffer = hashlib.sha256(), 0, bytearray(_CHUNK)
-        with os.fdopen(handle, "rb", buffering=0) as file:
-            while count := file.readinto(buffer):
-                digest.update(memoryview(buffer)[:count])
-                size += count
-                tell(count)
+    digest, size, buffer = hashlib.sha256(), 0, bytearray(_CHUNK)
+    with os_errors(path, "read"), places.opened(path) as file:
+        while count := file.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+            size += count
+            tell(count)
     return size, digest.hexdigest()
 
 

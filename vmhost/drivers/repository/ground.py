@@ -9,7 +9,7 @@ import shlex
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from vmhost.drivers.files import make_directory, os_errors, read_state, sync_directory, write_atomically, write_state
@@ -112,7 +112,7 @@ def id_at(place: Path) -> str:
     :raises DamagedData: what says so is damaged, or the repository is a newer vmhost's.
     """
     try:
-        found = str(read_state(place / places.FORMAT, newest=MAJOR).data.get("id", ""))
+        found = str(_format(place).get("id", ""))
     except Absent:
         return ""
     if not re.fullmatch(r"[0-9a-f-]{36}", found):
@@ -122,11 +122,16 @@ def id_at(place: Path) -> str:
 
 def readme_is_ours(place: Path) -> bool:
     """Whether the README is the file that its repository was made with, not a link to one that says the same."""
-    wanted = read_state(place / places.FORMAT, newest=MAJOR).data.get("readme")
+    wanted = _format(place).get("readme")
     try:
         return hashlib.sha256(manifest.read_text(place / places.README).encode()).hexdigest() == wanted
-    except DamagedData:
+    except (Absent, DamagedData):
         return False
+
+
+def _format(place: Path) -> dict[str, Any]:
+    path = place / places.FORMAT
+    return manifest.data_in(path, manifest.read_text(path), newest=MAJOR)
 
 
 def _unmounted(place: Path) -> str:

@@ -43,18 +43,14 @@ class FileRepositories:
 
     def points(self, path: str, guest: str = "") -> tuple[Point, ...]:
         found = []
-        for directory in _directories(path, guest):
-            with suppress(DamagedData):
-                found.append(notes.with_notes(manifest.read(directory, path)))
+        for above in _shelves(path, guest):
+            for directory in _plain_below(above):
+                with suppress(DamagedData):
+                    found.append(notes.with_notes(manifest.read(directory, path)))
         return tuple(sorted(found, key=lambda point: (point.name, point.ref.guest, point.generation, point.taken)))
 
-    def damaged(self, path: str) -> tuple[Damage, ...]:
-        found = []
-        for directory in _directories(path, ""):
-            try:
-                manifest.read(directory, path)
-            except DamagedData as error:
-                found.append(Damage(directory.name, Path(error.subject).name, error.message))
+    def damaged(self, path: str, guest: str = "") -> tuple[Damage, ...]:
+        found = [damage for above in _shelves(path, guest) for damage in _not_understood(above, path)]
         if id_at(Path(path)) and not readme_is_ours(Path(path)):
             found.append(Damage("", places.README, "is not what it was"))
         return tuple(found)
@@ -166,15 +162,29 @@ class FileRepositories:
         return self._begun[ref]
 
 
-def _directories(path: str, guest: str) -> Iterator[Path]:
-    """Yield the directories of published points; nothing that is a symbolic link is followed."""
+def _shelves(path: str, guest: str) -> Iterator[Path]:
+    """Yield the directories of points, of all guests or of one; nothing that is a symbolic link is followed."""
     root = Path(path)
     if not id_at(root):
         return
     for host in _plain_below(root / places.HOSTS):
         for found in _plain_below(host / "guests"):
-            if guest in ("", found.name):
-                yield from _plain_below(found / "points")
+            if guest in ("", found.name) and places.plain_directory(found / "points"):
+                yield found / "points"
+
+
+def _not_understood(above: Path, path: str) -> Iterator[Damage]:
+    """Yield the points in a directory whose manifests cannot be understood, and their notes."""
+    guest = above.parent.name
+    for directory in _plain_below(above):
+        try:
+            manifest.read(directory, path)
+        except DamagedData as error:
+            yield Damage(directory.name, Path(error.subject).name, error.message, guest)
+    try:
+        notes.read(above)
+    except DamagedData as error:
+        yield Damage(guest, notes.FILE, error.message)
 
 
 def _plain_below(directory: Path) -> Iterator[Path]:
