@@ -28,8 +28,18 @@ _WITH_US: Final = ("setpriv", "--pdeathsig", "KILL", "--")
 """A copier that outlives us would hold locks on disks, and write into what the next run has begun."""
 
 
+def make(path: Path) -> None:
+    """Make an empty file that nobody else may read; qemu-img, which fills it, would make one for everybody.
+
+    :raises AlreadyThere: there is something.
+    """
+    with os_errors(path, "make"):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+
+
 def create(path: Path, capacity: int, backing: str) -> None:
     """Make an empty qcow2 file, on the file of that relative name if there is one."""
+    make(path)
     below = ["-b", backing, "-F", "qcow2"] if backing else []
     run(
         ["qemu-img", "create", "-q", "-f", "qcow2", "-u", *below, path.name, str(capacity)], timeout=60, cwd=path.parent
@@ -42,7 +52,7 @@ def export_of(socket: str, name: str) -> str:
 
 
 def convert(source: str, form: str, target: Path, tell: Callable[[float], None], *, sealed: bool = True) -> None:
-    """Write the whole content of a disk into a new qcow2 file; zeros take no space.
+    """Write the whole content of a disk, as qcow2, into a file that :func:`make` made; zeros take no space.
 
     :param sealed: nobody writes the source, so that QEMU may lock it.
     :param tell: called with the share that is done, 0 to 1; what it raises ends the copying.
@@ -104,11 +114,13 @@ def hash_file(path: Path, tell: Callable[[int], None]) -> tuple[int, str]:
     return size, digest.hexdigest()
 
 
-def sync_file(path: Path) -> None:
-    """Bring a file's content to the disk."""
+def sync_file(path: Path, mode: int | None = None) -> None:
+    """Bring a file's content to the disk, and its mode if it gets one."""
     with os_errors(path, "sync"):
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
+            if mode is not None:
+                os.fchmod(handle, mode)
             os.fsync(handle)
         finally:
             os.close(handle)

@@ -61,6 +61,16 @@ def begun(ref: PointRef) -> Path:
     return points(ref) / f"{NEW}{checked(ref.id, 'a point')}"
 
 
+def check_levels(ref: PointRef) -> None:
+    """:raises DamagedData: a directory above a guest's points is a symbolic link, or no directory."""
+    above = points(ref)
+    for path in (above, *above.parents):
+        if path == Path(ref.repository):
+            return
+        if os.path.lexists(path) and not plain_directory(path):
+            raise DamagedData("is no directory", subject=str(path), hint=f"ls -l {shlex.quote(str(path))}")
+
+
 def plain_directory(path: Path) -> bool:
     """Whether there is a directory, and no symbolic link to one."""
     try:
