@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from tests.engine.scenes import HEAD, WEB, site
 from vmhost.model.errors import ApplyError, Conflict, NotFound, PartlyDone, Refused, UsageError
 from vmhost.model.events import Event, StepDone
+from vmhost.model.permit import Permit
 from vmhost.model.retention import Keep
 from vmhost.ops.backups import raise_failures
 from vmhost.ops.host import Host
@@ -268,3 +270,35 @@ def test_one_point_that_cannot_be_understood_keeps_all_of_its_guest(host: Host, 
     proposal = host.backups.plan_prune([], Keep(last=1))
     assert f"note: web-01: all its points stay: {first.id}/manifest.json: is missing" in str(proposal)
     assert {item.subject for item in proposal.plan.after} == {"db-01"}
+
+
+def test_a_run_tells_of_the_point_that_it_took(host: Host, fake: FakeHost) -> None:
+    """Whatever other hosts have counted in the same repository."""
+    (first,) = host.backups.run(["web-01"])
+    assert first.point is not None
+    (repository,) = fake.world.repositories.values()
+    stored = repository.points[f"{first.point.ref.guest}/{first.point.id}"]
+    text = json.loads(stored.text)
+    text["ref"] |= {"host": "another", "id": "20200101T000000Z-000099"}
+    other = replace(stored, text=json.dumps(text | {"generation": 99, "taken": "2020-01-01T00:00:00Z"}))
+    repository.points[f"{first.point.ref.guest}/20200101T000000Z-000099"] = other
+    (second,) = host.backups.run(["web-01"])
+    assert second.point is not None
+    assert second.point.generation == 2
+    assert second.point.ref.host == first.point.ref.host
+
+
+def test_a_guest_that_was_made_anew_has_its_own_latest_point(host: Host) -> None:
+    for _ in range(3):
+        host.backups.run(["web-01"], full=True)
+    old = host.backups.list("web-01")[-1].ref.guest
+    host.apply(host.plan_delete(["web-01"], Permit(power_off=True, disks=True)))
+    with_one = host.backups.plan_pin("web-01", "latest")
+    assert [item.do.ref.guest for item in with_one.plan.steps] == [old]  # type: ignore[union-attr]
+    host.apply(host.plan(site(TWO)))
+    host.backups.run(["web-01"])
+    (step,) = host.backups.plan_pin("web-01", "latest").plan.steps
+    assert step.do.ref.guest != old  # type: ignore[union-attr]
+    host.apply(host.plan_delete(["web-01"], Permit(power_off=True, disks=True)))
+    with pytest.raises(Refused, match="2 guests had this name"):
+        host.backups.plan_pin("web-01", "latest")

@@ -10,11 +10,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.engine.scenes import OTHER, WEB, site
+from vmhost.backupports import Tell
 from vmhost.cli import main
 from vmhost.model.errors import Cancelled, Conflict, PartlyDone, UsageError
 from vmhost.model.outcome import JobRecord
+from vmhost.model.points import Damage, PointRef
 from vmhost.model.retention import Keep
 from vmhost.ops.host import Host
+from vmhost.ops.jobs import described
 from vmhost.ops.nightly import OPERATION, raise_failures, timer_texts, write_metrics
 from vmhost.plan.protection import protection
 from vmhost.render.nightunits import FAILED, SERVICE, TIMER, cron_line, units
@@ -88,12 +91,70 @@ def test_a_second_night_does_not_begin_beside_the_first(fake: FakeHost) -> None:
     assert caught.value.hint == "vmhost job show 20200101T000000-first"
 
 
-def test_it_ends_between_two_guests_when_it_is_cancelled(fake: FakeHost) -> None:
-    host = Host(ports=fake.ports)
-    answers = iter([False] * 3)
-    with pytest.raises(Cancelled):
-        host.backups.nightly.run(keep=KEEP, cancelled=lambda: next(answers, True))
-    assert len(host.backups.list()) < 3
+@pytest.mark.parametrize(
+    ("moment", "ends"),
+    [
+        ("db-01: full point", [("db-01", "", True)]),
+        ("verify off-01", [("db-01", "", True), ("off-01", "verify", True)]),
+        ("off-01: begin point", [("db-01", "", True), ("off-01", "backup", False)]),
+    ],
+)
+def test_a_night_that_is_cancelled_reports_what_was_done(
+    fake: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, ends: list[tuple[str, str, bool]]
+) -> None:
+    host, told = Host(ports=fake.ports), list[str]()
+    verify = host.ports.repositories.verify
+
+    def verifying(ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
+        told.append(f"verify {next(row.name for row in host.guests() if row.uuid == ref.guest)}")
+        return verify(ref, tell)
+
+    monkeypatch.setattr(host.ports.repositories, "verify", verifying)
+
+    def asked() -> bool:
+        return any(line.startswith(moment) for line in told)
+
+    night = host.backups.nightly.run(
+        keep=KEEP, on_event=lambda event: told.append(described(event)[0]), cancelled=asked
+    )
+    assert [(guest.name, guest.failed, bool(guest.point)) for guest in night.guests] == ends
+    with pytest.raises(Cancelled, match="1 of 3 guests are done"):
+        raise_failures(night)
+    assert next(job for job in host.jobs() if job.kind == OPERATION).state == "cancelled"
+    assert len(host.backups.list()) == sum(point for _, _, point in ends)
+    write_metrics(night, tmp_path / "vmhost.prom")
+    assert 'vmhost_nightly_success{guest="db-01"} 1.0' in (tmp_path / "vmhost.prom").read_text()
+
+
+def test_old_points_stay_when_the_night_is_cancelled_before_they_go(
+    fake: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, noted = Host(ports=fake.ports), list[str]()
+    for _ in range(3):
+        host.backups.run(["db-01"], full=True)
+    note = host.ports.repositories.note
+
+    def noting(ref: PointRef, **values: bool | str) -> None:
+        note(ref, **values)
+        noted.append(ref.id)
+
+    monkeypatch.setattr(host.ports.repositories, "note", noting)
+    night = host.backups.nightly.run(["db-01"], keep=Keep(last=1), cancelled=lambda: bool(noted))
+    assert [(guest.failed, guest.verified, guest.pruned) for guest in night.guests] == [("prune", True, 0)]
+    assert len(host.backups.list("db-01")) == 4
+    assert night.cancelled
+
+
+def test_where_nothing_can_be_written_is_said_before_the_night(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-c", "fake:demo", "nightly", "run", "web-01", "--textfile"]
+    assert main.run([*words, str(tmp_path / "nowhere" / "vmhost.prom")]) == 2
+    said = capsys.readouterr()
+    assert "cannot be written" in said.err
+    assert "point" not in said.out + said.err
+    assert main.run([*words, str(tmp_path)]) == 2
+    assert main.run([*words, str(tmp_path / "vmhost.prom")]) == 0
 
 
 def test_the_unprotected_come_first(fake: FakeHost) -> None:
@@ -107,7 +168,7 @@ def test_the_unprotected_come_first(fake: FakeHost) -> None:
         ("db-01", "its newest point is 30 h old, 26 h are the most"),
         ("off-01", ""),
     ]
-    assert protection([], [], 0, 1) == []
+    assert protection([], [], 0, 1, "") == []
 
 
 def test_the_outcome_is_what_prometheus_reads(fake: FakeHost, tmp_path: Path) -> None:

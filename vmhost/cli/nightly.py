@@ -46,9 +46,11 @@ def run(
     output: str,
 ) -> int:
     """Do the night's work now, for GUEST or all guests. Exits with 11 when something failed with any of them."""
-    from vmhost.ops.nightly import raise_failures, write_metrics
+    from vmhost.ops.nightly import check_metrics, raise_failures, write_metrics
     from vmhost.ops.prune import parse_keep
 
+    if textfile:
+        check_metrics(Path(textfile))
     keep = parse_keep(rules) if rules is not None else None
     with open_host(ctx) as host:
         settle(host)
@@ -56,8 +58,6 @@ def run(
             night = host.backups.nightly.run(
                 guests, keep=keep, repository=repository, on_event=tell, cancelled=cancelled
             )
-    if textfile:
-        write_metrics(night, Path(textfile))
     if output in DOCUMENTS:
         emit(output, "Night", night)
     elif output == "name":
@@ -65,6 +65,8 @@ def run(
     else:
         for guest in night.guests:
             sys.stdout.write(sanitize(str(guest)) + "\n")
+    if textfile:
+        write_metrics(night, Path(textfile))
     raise_failures(night)
     return 0
 

@@ -39,24 +39,6 @@ class RestoreRequest:
     power_off: bool = False
 
 
-def find_point(points: Sequence[Point], wanted: str, name: str) -> Point:
-    """Return the point that a person means: ``latest``, its id, or the beginning of its id or time.
-
-    :raises NotFound: there is none, or more than one that begins so.
-    """
-    hint = f"vmhost backup list {name}"
-    if not points:
-        raise NotFound("there is no point of this guest", subject=name, hint=f"vmhost backup run {name}")
-    newest = sorted(points, key=lambda point: (point.generation, point.taken))
-    if wanted in ("", "latest"):
-        return newest[-1]
-    found = [point for point in newest if point.id.startswith(wanted) or point.taken.startswith(wanted)]
-    if len(found) != 1:
-        text = "there is no such point" if not found else f"{len(found)} points begin with {wanted}"
-        raise NotFound(text, subject=f"{name} {wanted}", hint=hint)
-    return found[0]
-
-
 def plan_in_place(request: RestoreRequest) -> Plan:
     """Return the plan that brings a guest's disks back to a point; its definition stays as it is now.
 
