@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from vmhost.drivers import files
 from vmhost.drivers.repository import copying, places, readme, restoring
 from vmhost.drivers.repository.store import FileRepositories
 from vmhost.model.backupsteps import DiskCopy
-from vmhost.model.errors import Absent, DamagedData, DriverError, Refused, VmhostError
+from vmhost.model.errors import Absent, Cancelled, DamagedData, DriverError, Refused, VmhostError
 from vmhost.testing.host import layout_in
 
 
@@ -178,3 +179,22 @@ def test_a_file_that_is_in_the_way_of_a_restore_stays(shelf: Shelf) -> None:
     with pytest.raises(VmhostError, match="there already"):
         shelf.port.restore(shelf.ref("one"), "root.qcow2", str(target), "", silent)
     assert target.read_text() == "of somebody else"
+
+
+@pytest.mark.timeout(60)
+def test_a_copy_that_hangs_is_ended_when_nobody_wants_it_any_more(tmp_path: Path) -> None:
+    """The other side takes the connection, and says nothing ever."""
+    target, asked = tmp_path / "copy.qcow2", list[float]()
+
+    def tell(share: float) -> None:
+        asked.append(share)
+        if len(asked) == 2:
+            raise Cancelled("cancelled")
+
+    copying.make(target)
+    with socket.socket(socket.AF_UNIX) as silence:
+        silence.bind(str(tmp_path / "nbd.sock"))
+        silence.listen()
+        with pytest.raises(Cancelled):
+            copying.convert(copying.export_of(str(tmp_path / "nbd.sock"), "vda"), "raw", target, tell)
+    assert asked == [0.0, 0.0]

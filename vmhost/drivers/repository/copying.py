@@ -55,21 +55,25 @@ def convert(source: str, form: str, target: Path, tell: Callable[[float], None],
     """Write the whole content of a disk, as qcow2, into a file that :func:`make` made; zeros take no space.
 
     :param sealed: nobody writes the source, so that QEMU may lock it.
-    :param tell: called with the share that is done, 0 to 1; what it raises ends the copying.
+    :param tell: called with the share that is done, 0 to 1, also while nothing moves; what it raises ends the copying.
     """
+    done = 0.0
+
+    def told(line: str) -> None:
+        nonlocal done
+        if found := _PERCENT.search(line):
+            done = float(found[1]) / 100
+            tell(done)
+
     shared = [] if sealed else ["-U"]
     words = ["convert", "-p", *shared, "-W", "-m", _AT_ONCE, "-f", form, "-O", "qcow2", source, str(target)]
     run(
         [*_WITH_US, find("qemu-img"), *words],
         timeout=HOURS,
-        on_line=lambda line: _told(line, tell),
+        on_line=told,
+        on_idle=lambda: tell(done),
         hint=f"df -h {target.parent}",
     )
-
-
-def _told(line: str, tell: Callable[[float], None]) -> None:
-    if found := _PERCENT.search(line):
-        tell(float(found[1]) / 100)
 
 
 def size_of(path: str, form: str) -> int:
