@@ -54,8 +54,8 @@ class Repositories(Protocol):
     def points(self, path: str, guest: str = "") -> tuple[Point, ...]:
         """All published points that can be read, of all hosts, or of one guest (UUID): the oldest first."""
 
-    def damaged(self, path: str) -> tuple[Damage, ...]:
-        """Points whose manifests cannot be read, by looking at nothing else of them."""
+    def damaged(self, path: str, guest: str = "") -> tuple[Damage, ...]:
+        """Points whose manifests cannot be understood, and what is noted about points, by looking at nothing else."""
 
     def begin(self, new: NewPoint) -> None:
         """Make the directory of a point that is to be; what a dead owner left of this guest is removed."""
@@ -76,10 +76,16 @@ class Repositories(Protocol):
         """Delete a published point; Absent when there is none."""
 
     def verify(self, ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
-        """Read every byte of a point and of those that it lies on; return all that is not as it was."""
+        """Read every byte of a point and of those that it lies on; return all that is not as it was.
+
+        :raises DriverError: something cannot be read now, which is no damage.
+        """
 
     def note(self, ref: PointRef, **values: bool | str) -> None:
-        """Note ``pinned``, ``verified`` or ``damaged`` of a published point."""
+        """Note ``pinned``, ``verified`` or ``damaged`` of a published point.
+
+        :raises DamagedData: what was noted before cannot be read; nothing is changed.
+        """
 
     def read(self, ref: PointRef, name: str) -> str:
         """A small text of a published point, whose hash holds; Absent, or DamagedData."""

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from tests.engine.scenes import HEAD, WEB, site
-from vmhost.model.errors import Conflict, NotFound, PartlyDone, Refused, UsageError
+from vmhost.model.errors import ApplyError, Conflict, NotFound, PartlyDone, Refused, UsageError
+from vmhost.model.events import Event, StepDone
+from vmhost.model.permit import Permit
 from vmhost.model.retention import Keep
 from vmhost.ops.backups import raise_failures
 from vmhost.ops.host import Host
+from vmhost.ops.jobs import described
 from vmhost.ops.sites import parse_site
-from vmhost.testing import FakeHost
+from vmhost.testing import FakeHost, FaultPlan, FaultyPorts
+from vmhost.testing.faults import driver_error
 from vmhost.testing.world import Volume
 
 TWO = WEB.replace("disks: [{size: 4G}]", "disks: [{size: 4G}, {size: 1G}]") + WEB.replace("web-01", "db-01")
@@ -161,3 +166,139 @@ def test_the_file_systems_of_a_guest_with_an_agent_are_frozen_for_the_instant(ho
     assert "freeze" not in str(host.backups.plan("db-01"))
     host.apply(host.backups.plan("db-01"))
     assert host.backups.list("db-01")[0].level == "crash"
+
+
+def _sources(host: Host, name: str) -> dict[str, str]:
+    domain = host.observe().domain(name)
+    assert domain is not None
+    return {disk.target: disk.source for disk in domain.facts.disks if not disk.readonly}
+
+
+@pytest.fixture
+def stopped(host: Host, fake: FakeHost) -> dict[str, str]:
+    """The files of the first guest, which has a point of other content and is shut off."""
+    disks = _sources(host, "web-01")
+    for path in disks.values():
+        _volume(fake, path).data = b"then"
+    host.apply(host.backups.plan("web-01"))
+    for path in disks.values():
+        _volume(fake, path).data = b"now"
+    fake.hypervisor.power_off(fake.domain("web-01").uuid)
+    return disks
+
+
+def test_a_guest_that_is_started_meanwhile_keeps_its_disks(host: Host, fake: FakeHost, stopped: dict[str, str]) -> None:
+    def start(event: Event) -> None:
+        if isinstance(event, StepDone) and "verify disk data1" in event.why:
+            fake.hypervisor.start(fake.domain("web-01").uuid)
+
+    with pytest.raises(ApplyError, match="it was started meanwhile") as caught:
+        host.apply(host.backups.plan_restore("web-01"), on_event=start)
+    assert caught.value.leftovers == ()
+    assert fake.domain("web-01").state.active
+    assert [_volume(fake, path).data for path in stopped.values()] == [b"now", b"now"]
+    assert not any(".restored-" in volume.name for _, volume in fake.world.volumes())
+
+
+def test_a_swapped_disk_is_not_put_back_under_a_guest_that_was_started(
+    host: Host, fake: FakeHost, stopped: dict[str, str]
+) -> None:
+    uuid = fake.domain("web-01").uuid
+
+    def start(event: Event) -> None:
+        if isinstance(event, StepDone) and "replace" in event.why and not fake.domain("web-01").state.active:
+            fake.hypervisor.start(uuid)
+
+    with pytest.raises(ApplyError) as caught:
+        host.apply(host.backups.plan_restore("web-01"), on_event=start)
+    (left,) = caught.value.leftovers
+    assert left.startswith("vmhost recover    # web-01: it was started meanwhile")
+    assert [_volume(fake, path).data for path in stopped.values()] == [b"then", b"now"]
+    assert host.interrupted()
+    fake.hypervisor.power_off(uuid)
+    host.recover()
+    assert [_volume(fake, path).data for path in stopped.values()] == [b"now", b"now"]
+    assert not any(fake.ports.repositories.kept(path) for path in stopped.values())
+
+
+def test_disks_with_snapshots_are_not_replaced_and_replaced_ones_get_none(host: Host, stopped: dict[str, str]) -> None:
+    host.apply(host.snapshots.plan_create("web-01", "one"))
+    with pytest.raises(Refused, match="it has 1 snapshot, on which") as caught:
+        host.backups.plan_restore("web-01")
+    assert caught.value.hint == "vmhost snapshot list web-01"
+    host.apply(host.snapshots.plan_delete("web-01", "one"))
+    proposal = host.backups.plan_restore("web-01")
+    host.apply(proposal)
+    for plan in (host.snapshots.plan_create, host.snapshots.plan_revert):
+        with pytest.raises(Refused, match="was not confirmed"):
+            plan("web-01", "two")  # type: ignore[operator]
+    host.apply(host.backups.plan_confirm("web-01"))
+    host.apply(host.snapshots.plan_create("web-01", "two"))
+
+
+def test_what_libvirt_noted_of_files_below_a_disk_goes_before_the_disk(
+    host: Host, fake: FakeHost, stopped: dict[str, str]
+) -> None:
+    before = fake.domain("web-01").xml
+    noted = before.replace("</disk>", '<backingStore type="file"><source file="/old"/></backingStore></disk>', 1)
+    fake.world.domains[fake.domain("web-01").uuid].xml = noted
+    proposal = host.backups.plan_restore("web-01")
+    told = [item.why for item in proposal.plan.steps]
+    assert told[2:3] == ["web-01: forget what its present disks lie on"]
+    host.apply(proposal)
+    assert "backingStore" not in fake.domain("web-01").xml
+    assert _sources(host, "web-01") == stopped
+
+
+def test_what_cannot_be_noted_is_said_and_verified_all_the_same(host: Host, fake: FakeHost) -> None:
+    host.backups.run(["web-01"])
+    unwritable = FaultPlan(0, error=driver_error, only=lambda _, called: called == "note")
+    told: list[str] = []
+    backups = Host(ports=FaultyPorts(fake.ports, unwritable).ports).backups
+    (found,) = backups.verify("web-01", on_event=lambda event: told.append(described(event)[0]))
+    assert found.damages == ()
+    assert "the outcome could not be noted" in told[-1]
+    assert host.backups.list("web-01")[0].verified == ""
+
+
+def test_one_point_that_cannot_be_understood_keeps_all_of_its_guest(host: Host, fake: FakeHost) -> None:
+    for _ in range(3):
+        host.backups.run(full=True)
+    first, *_ = host.backups.list("web-01")
+    (repository,) = fake.world.repositories.values()
+    repository.points[f"{first.ref.guest}/{first.id}"].text = ""
+    proposal = host.backups.plan_prune([], Keep(last=1))
+    assert f"note: web-01: all its points stay: {first.id}/manifest.json: is missing" in str(proposal)
+    assert {item.subject for item in proposal.plan.after} == {"db-01"}
+
+
+def test_a_run_tells_of_the_point_that_it_took(host: Host, fake: FakeHost) -> None:
+    """Whatever other hosts have counted in the same repository."""
+    (first,) = host.backups.run(["web-01"])
+    assert first.point is not None
+    (repository,) = fake.world.repositories.values()
+    stored = repository.points[f"{first.point.ref.guest}/{first.point.id}"]
+    text = json.loads(stored.text)
+    text["ref"] |= {"host": "another", "id": "20200101T000000Z-000099"}
+    other = replace(stored, text=json.dumps(text | {"generation": 99, "taken": "2020-01-01T00:00:00Z"}))
+    repository.points[f"{first.point.ref.guest}/20200101T000000Z-000099"] = other
+    (second,) = host.backups.run(["web-01"])
+    assert second.point is not None
+    assert second.point.generation == 2
+    assert second.point.ref.host == first.point.ref.host
+
+
+def test_a_guest_that_was_made_anew_has_its_own_latest_point(host: Host) -> None:
+    for _ in range(3):
+        host.backups.run(["web-01"], full=True)
+    old = host.backups.list("web-01")[-1].ref.guest
+    host.apply(host.plan_delete(["web-01"], Permit(power_off=True, disks=True)))
+    with_one = host.backups.plan_pin("web-01", "latest")
+    assert [item.do.ref.guest for item in with_one.plan.steps] == [old]  # type: ignore[union-attr]
+    host.apply(host.plan(site(TWO)))
+    host.backups.run(["web-01"])
+    (step,) = host.backups.plan_pin("web-01", "latest").plan.steps
+    assert step.do.ref.guest != old  # type: ignore[union-attr]
+    host.apply(host.plan_delete(["web-01"], Permit(power_off=True, disks=True)))
+    with pytest.raises(Refused, match="2 guests had this name"):
+        host.backups.plan_pin("web-01", "latest")

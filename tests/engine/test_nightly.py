@@ -10,10 +10,14 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.engine.scenes import OTHER, WEB, site
+from vmhost.backupports import Tell
+from vmhost.cli import main
 from vmhost.model.errors import Cancelled, Conflict, PartlyDone, UsageError
 from vmhost.model.outcome import JobRecord
+from vmhost.model.points import Damage, PointRef
 from vmhost.model.retention import Keep
 from vmhost.ops.host import Host
+from vmhost.ops.jobs import described
 from vmhost.ops.nightly import OPERATION, raise_failures, timer_texts, write_metrics
 from vmhost.plan.protection import protection
 from vmhost.render.nightunits import FAILED, SERVICE, TIMER, cron_line, units
@@ -42,7 +46,7 @@ def failing(fake: FakeHost, method: str, nth: int) -> Host:
 def test_every_guest_gets_a_verified_point_and_old_ones_go(fake: FakeHost) -> None:
     host = Host(ports=fake.ports)
     for night in range(4):
-        told = host.backups.nightly.run(KEEP)
+        told = host.backups.nightly.run(keep=KEEP)
         raise_failures(told)
         assert [(guest.name, guest.verified) for guest in told.guests] == [
             ("db-01", True),
@@ -56,31 +60,101 @@ def test_every_guest_gets_a_verified_point_and_old_ones_go(fake: FakeHost) -> No
     assert host.backups.nightly.status(objective=2 * 86_400)[0].problem == ""
 
 
+def test_each_site_says_what_it_keeps_and_one_that_says_nothing_keeps_all(fake: FakeHost) -> None:
+    host = Host(ports=fake.ports)
+    says = WEB.replace("image: debian-12", "image: debian-12\n    backup: {keep: {last: 5}}")
+    host.apply(host.plan(site(OTHER, says, WEB.replace("web-01", "off-01") + "    state: stopped\n")))
+    for _ in range(9):
+        host.backups.run(full=True)
+        fake.advance(3600)
+    raise_failures(host.backups.nightly.run())
+    left = {name: len(host.backups.list(name)) for name in ("db-01", "off-01", "web-01")}
+    assert left == {"db-01": 10, "off-01": 10, "web-01": 5}
+
+
 @pytest.mark.parametrize(("method", "step"), [("begin_backup", "backup"), ("verify", "verify"), ("publish", "backup")])
 def test_one_that_fails_stops_nobody(fake: FakeHost, method: str, step: str) -> None:
-    told = failing(fake, method, 0).backups.nightly.run(KEEP)
+    told = failing(fake, method, 0).backups.nightly.run(keep=KEEP)
     assert [(guest.name, guest.failed) for guest in told.guests] == [("db-01", step), ("off-01", ""), ("web-01", "")]
     with pytest.raises(PartlyDone, match="1 of 3 guests failed") as caught:
         raise_failures(told)
     assert set(caught.value.failures) == {"db-01"}
     assert "injected fault" in str(told.guests[0])
-    again = Host(ports=fake.ports).backups.nightly.run(KEEP)
+    again = Host(ports=fake.ports).backups.nightly.run(keep=KEEP)
     assert again.failures == (), "the next night heals"
 
 
 def test_a_second_night_does_not_begin_beside_the_first(fake: FakeHost) -> None:
     fake.history.start(JobRecord("20200101T000000-first", OPERATION, "db-01", "running", 1.0, pid=1))
     with pytest.raises(Conflict, match="another night") as caught:
-        Host(ports=fake.ports).backups.nightly.run(KEEP)
+        Host(ports=fake.ports).backups.nightly.run(keep=KEEP)
     assert caught.value.hint == "vmhost job show 20200101T000000-first"
 
 
-def test_it_ends_between_two_guests_when_it_is_cancelled(fake: FakeHost) -> None:
-    host = Host(ports=fake.ports)
-    answers = iter([False] * 3)
-    with pytest.raises(Cancelled):
-        host.backups.nightly.run(KEEP, cancelled=lambda: next(answers, True))
-    assert len(host.backups.list()) < 3
+@pytest.mark.parametrize(
+    ("moment", "ends"),
+    [
+        ("db-01: full point", [("db-01", "", True)]),
+        ("verify off-01", [("db-01", "", True), ("off-01", "verify", True)]),
+        ("off-01: begin point", [("db-01", "", True), ("off-01", "backup", False)]),
+    ],
+)
+def test_a_night_that_is_cancelled_reports_what_was_done(
+    fake: FakeHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, ends: list[tuple[str, str, bool]]
+) -> None:
+    host, told = Host(ports=fake.ports), list[str]()
+    verify = host.ports.repositories.verify
+
+    def verifying(ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
+        told.append(f"verify {next(row.name for row in host.guests() if row.uuid == ref.guest)}")
+        return verify(ref, tell)
+
+    monkeypatch.setattr(host.ports.repositories, "verify", verifying)
+
+    def asked() -> bool:
+        return any(line.startswith(moment) for line in told)
+
+    night = host.backups.nightly.run(
+        keep=KEEP, on_event=lambda event: told.append(described(event)[0]), cancelled=asked
+    )
+    assert [(guest.name, guest.failed, bool(guest.point)) for guest in night.guests] == ends
+    with pytest.raises(Cancelled, match="1 of 3 guests are done"):
+        raise_failures(night)
+    assert next(job for job in host.jobs() if job.kind == OPERATION).state == "cancelled"
+    assert len(host.backups.list()) == sum(point for _, _, point in ends)
+    write_metrics(night, tmp_path / "vmhost.prom")
+    assert 'vmhost_nightly_success{guest="db-01"} 1.0' in (tmp_path / "vmhost.prom").read_text()
+
+
+def test_old_points_stay_when_the_night_is_cancelled_before_they_go(
+    fake: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, noted = Host(ports=fake.ports), list[str]()
+    for _ in range(3):
+        host.backups.run(["db-01"], full=True)
+    note = host.ports.repositories.note
+
+    def noting(ref: PointRef, **values: bool | str) -> None:
+        note(ref, **values)
+        noted.append(ref.id)
+
+    monkeypatch.setattr(host.ports.repositories, "note", noting)
+    night = host.backups.nightly.run(["db-01"], keep=Keep(last=1), cancelled=lambda: bool(noted))
+    assert [(guest.failed, guest.verified, guest.pruned) for guest in night.guests] == [("prune", True, 0)]
+    assert len(host.backups.list("db-01")) == 4
+    assert night.cancelled
+
+
+def test_where_nothing_can_be_written_is_said_before_the_night(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-c", "fake:demo", "nightly", "run", "web-01", "--textfile"]
+    assert main.run([*words, str(tmp_path / "nowhere" / "vmhost.prom")]) == 2
+    said = capsys.readouterr()
+    assert "cannot be written" in said.err
+    assert "point" not in said.out + said.err
+    assert main.run([*words, str(tmp_path)]) == 2
+    assert main.run([*words, str(tmp_path / "vmhost.prom")]) == 0
 
 
 def test_the_unprotected_come_first(fake: FakeHost) -> None:
@@ -94,11 +168,11 @@ def test_the_unprotected_come_first(fake: FakeHost) -> None:
         ("db-01", "its newest point is 30 h old, 26 h are the most"),
         ("off-01", ""),
     ]
-    assert protection([], [], 0, 1) == []
+    assert protection([], [], 0, 1, "") == []
 
 
 def test_the_outcome_is_what_prometheus_reads(fake: FakeHost, tmp_path: Path) -> None:
-    told = failing(fake, "begin_backup", 0).backups.nightly.run(KEEP)
+    told = failing(fake, "begin_backup", 0).backups.nightly.run(keep=KEEP)
     file = tmp_path / "vmhost.prom"
     write_metrics(told, file)
     families = {family.name: family for family in text_string_to_metric_families(file.read_text())}
@@ -145,3 +219,10 @@ def test_cron_has_a_line_of_its_own() -> None:
     assert "50\\%" in cron_line([*ARGV, "50%"], "0:00"), "a bare % would end the line"
     with pytest.raises(UsageError):
         cron_line(ARGV, "Mon 22:00")
+
+
+def test_units_say_what_is_kept_only_if_they_are_told_to(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.run(["nightly", "units", "--cron"]) == 0
+    assert capsys.readouterr().out.endswith("nightly run\n\n")
+    assert main.run(["nightly", "units", "--cron", "--keep", "last=3"]) == 0
+    assert capsys.readouterr().out.endswith("nightly run --keep last=3\n\n")

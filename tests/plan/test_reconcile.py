@@ -57,6 +57,8 @@ def test_the_newest_point_whose_checkpoint_is_there_is_the_parent() -> None:
     ("how", "why"),
     [
         ({"points": ()}, "it is the first one"),
+        ({"points": (replace(POINTS[0], damaged=True), POINTS[1])}, "point p1 is damaged"),
+        ({"points": (POINTS[0], replace(POINTS[1], damaged=True))}, "point p2 is damaged"),
         ({"full": True}, "it was asked for"),
         ({"points": (point(1, host="other"),)}, "its points were taken on another host"),
         ({"running": False}, "the guest is shut off"),

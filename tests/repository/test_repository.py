@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from vmhost.drivers.files import checksum
 from vmhost.drivers.repository import ground, places
 from vmhost.drivers.repository.store import FileRepositories
 from vmhost.model.backupsteps import DiskCopy
-from vmhost.model.errors import Absent, AlreadyThere, Conflict, DamagedData, Refused, VmhostError
+from vmhost.model.errors import Absent, AlreadyThere, Conflict, DamagedData, DriverError, Refused, VmhostError
 from vmhost.model.points import NewPoint, Point, PointDisk, PointRef
 from vmhost.testing.host import layout_in
 
@@ -216,6 +218,11 @@ def _rewritten(chain: Shelf, name: str, change: Callable[[dict[str, object]], No
         lambda data: data.update(kind="whole"),
         lambda data: data.update(disks=None),
         lambda data: data["disks"][0].update(capacity=True),
+        lambda data: data["disks"][0].update(capacity=10**400),
+        lambda data: data.update(taken="2026-02-30T22:00:00Z"),
+        lambda data: data.update(taken="0001-01-01T00:00:00Z"),
+        lambda data: data.update(taken="2026-11-19T22:00:60Z"),
+        lambda data: data.update(name="\ud800"),
     ],
 )
 def test_a_hostile_manifest_is_damage_and_nothing_it_names_is_opened(
@@ -226,6 +233,56 @@ def test_a_hostile_manifest_is_damage_and_nothing_it_names_is_opened(
     assert [damage.point for damage in chain.port.damaged(chain.path)] == ["two"]
     with pytest.raises(DamagedData):
         chain.port.restore(chain.ref("three"), "root.qcow2", str(chain.directory / "x"), str(chain.disk), silent)
+
+
+PLANTED: dict[str, Callable[[Path], object]] = {
+    "deep": lambda path: path.write_text("[" * 100_000),
+    "no number": lambda path: path.write_text('{"version": 1, "sha256": "", "data": {"x": NaN}}'),
+    "long": lambda path: path.write_bytes(b" " * (5 << 20)),
+    "a link": lambda path: (path.rename(path.with_name(".real")), path.symlink_to(".real")),
+    "a pipe": lambda path: (path.unlink(), os.mkfifo(path)),
+    "a socket": lambda path: (path.unlink(), socket.socket(socket.AF_UNIX).bind(str(path))),
+    "a directory": lambda path: (path.unlink(), path.mkdir()),
+    "nothing": lambda path: path.unlink(),
+}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_planted_manifest_hides_its_own_point_only(chain: Shelf, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(chain.place("two"))
+    PLANTED[kind](Path(places.MANIFEST))
+    assert [point.id for point in chain.port.points(chain.path)] == ["one", "three"]
+    assert [(damage.point, damage.guest) for damage in chain.port.damaged(chain.path)] == [("two", GUEST)]
+    assert chain.port.verify(chain.ref("three"), silent)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in PLANTED if kind != "nothing"])
+def test_a_planted_format_is_no_repository(shelf: Shelf, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(shelf.path)
+    PLANTED[kind](Path(places.FORMAT))
+    with pytest.raises(DamagedData):
+        shelf.port.look(shelf.path, new_id=ID)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE])
+def test_what_cannot_be_read_now_is_no_damage(chain: Shelf, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = os.open
+
+    def failing(name: str) -> None:
+        def opens(path: str | Path, *how: int) -> int:
+            if Path(path) == chain.place("two") / name:
+                raise OSError(number, os.strerror(number))
+            return plain(path, *how)
+
+        monkeypatch.setattr(places.os, "open", opens)  # type: ignore[attr-defined]
+
+    failing("root.qcow2")
+    with pytest.raises(DriverError):
+        chain.port.verify(chain.ref("three"), silent)
+    failing(places.MANIFEST)
+    for read in (chain.port.points, chain.port.damaged):
+        with pytest.raises(DriverError):
+            read(chain.path)
 
 
 def test_a_disk_that_names_another_file_below_it_is_not_restored(chain: Shelf) -> None:

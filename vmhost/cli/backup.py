@@ -102,7 +102,8 @@ def list_(ctx: click.Context, guest: str, repository: str | None, output: str) -
         damaged = host.backups.damaged(repository=repository)
     show(output, "PointList", points, COLUMNS, _cells, lambda point: point.id)
     for damage in damaged:
-        diagnostics.say(sanitize(f"vmhost: not listed, since it is damaged: {damage}"))
+        unlisted = "not listed, since it is " if damage.guest else ""
+        diagnostics.say(sanitize(f"vmhost: {unlisted}damaged: {damage}"))
 
 
 def _cells(point: Point) -> tuple[str, ...]:

@@ -17,10 +17,11 @@ from vmhost.model.text import sanitize
 if TYPE_CHECKING:
     from vmhost.model.nightly import Protection
 
-KEEP = "daily=7,weekly=4,monthly=6"
 COLUMNS = ("GUEST", "PROBLEM", "NEWEST", "AGE", "KIND", "LEVEL", "POINTS")
 
-keep_option = click.option("--keep", "rules", default=KEEP, show_default=True, metavar="RULES", help="What stays.")
+keep_option = click.option(
+    "--keep", "rules", metavar="RULES", help="What stays: daily=7,weekly=4,within=48h, ...; as its site says."
+)
 repository_option = click.option("--repository", metavar="DIRECTORY", help="Another repository than the host's own.")
 
 
@@ -39,22 +40,24 @@ def nightly() -> None:
 def run(
     ctx: click.Context,
     guests: tuple[str, ...],
-    rules: str,
+    rules: str | None,
     repository: str | None,
     textfile: str | None,
     output: str,
 ) -> int:
     """Do the night's work now, for GUEST or all guests. Exits with 11 when something failed with any of them."""
-    from vmhost.ops.nightly import raise_failures, write_metrics
+    from vmhost.ops.nightly import check_metrics, raise_failures, write_metrics
     from vmhost.ops.prune import parse_keep
 
-    keep = parse_keep(rules)
+    if textfile:
+        check_metrics(Path(textfile))
+    keep = parse_keep(rules) if rules is not None else None
     with open_host(ctx) as host:
         settle(host)
         with interruptible() as cancelled:
-            night = host.backups.nightly.run(keep, guests, repository=repository, on_event=tell, cancelled=cancelled)
-    if textfile:
-        write_metrics(night, Path(textfile))
+            night = host.backups.nightly.run(
+                guests, keep=keep, repository=repository, on_event=tell, cancelled=cancelled
+            )
     if output in DOCUMENTS:
         emit(output, "Night", night)
     elif output == "name":
@@ -62,6 +65,8 @@ def run(
     else:
         for guest in night.guests:
             sys.stdout.write(sanitize(str(guest)) + "\n")
+    if textfile:
+        write_metrics(night, Path(textfile))
     raise_failures(night)
     return 0
 
@@ -93,15 +98,17 @@ def _cells(one: Protection) -> tuple[str, ...]:
 @click.option("--cron", is_flag=True, help="A line for /etc/cron.d, where there is no systemd.")
 @keep_option
 @repository_option
-def units(at: str, on_failure: str, cron: bool, rules: str, repository: str | None) -> None:
+def units(at: str, on_failure: str, cron: bool, rules: str | None, repository: str | None) -> None:
     """Print what starts the night's work by itself: units for systemd, each after its name, or a line for cron."""
     from vmhost.ops.nightly import timer_texts
     from vmhost.ops.prune import parse_keep
 
-    parse_keep(rules)
+    if rules is not None:
+        parse_keep(rules)
     if cron and on_failure:
         raise UsageError("cron mails what a command says; it has no command for failures", hint="leave it out")
-    argv = [str(Path(sys.argv[0]).resolve()), "nightly", "run", "--keep", rules]
+    argv = [str(Path(sys.argv[0]).resolve()), "nightly", "run"]
+    argv += ["--keep", rules] if rules is not None else []
     argv += ["--repository", repository] if repository else []
     for name, text in timer_texts(argv, at, on_failure, cron=cron).items():
         sys.stdout.write(f"# {name}\n{text}\n")

@@ -96,6 +96,7 @@ def run(
     check: bool = True,
     cap: int = CAP,
     on_line: Callable[[str], None] | None = None,
+    on_idle: Callable[[], None] | None = None,
     pass_fds: Sequence[int] = (),
     grace: float = GRACE,
     hint: str = "",
@@ -111,6 +112,7 @@ def run(
     :param check: False: return a non-zero exit code instead of raising.
     :param cap: bytes of stdout that are allowed (more is an error: half an answer is none) and of stderr that are kept.
     :param on_line: called with each line of both streams as it comes; a carriage return ends a line, too.
+    :param on_idle: called whenever it has said nothing for a second; what either of them raises ends the program.
     :param pass_fds: file descriptors that stay open in the program.
     :param grace: seconds between SIGTERM and SIGKILL when it has to be ended.
     :param hint: the hint of the error if it fails.
@@ -123,7 +125,8 @@ def run(
     with _started(words, stdin, subprocess.PIPE, subprocess.PIPE, _plain(env), cwd, pass_fds) as process:
         assert process.stdout is not None
         assert process.stderr is not None
-        streams = Streams(process.stdin, process.stdout, process.stderr, feed=input or b"", cap=cap, on_line=on_line)
+        pipes = (process.stdin, process.stdout, process.stderr)
+        streams = Streams(*pipes, feed=input or b"", cap=cap, on_line=on_line, on_idle=on_idle)
         try:
             reason = streams.pump(process.pid, timeout)
         except BaseException:

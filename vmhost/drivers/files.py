@@ -104,9 +104,10 @@ def _other_is_alive(pid: int, thread: int) -> bool:
     return thread != threading.get_native_id() if pid == os.getpid() else process_is_alive(pid)
 
 
-def make_directory(path: Path, *, mode: int = 0o755) -> Path:
+def make_directory(path: Path, *, mode: int = 0o755, durable: bool = False) -> Path:
     """Make a directory and what is missing above it (0755), and return it; one that exists keeps its mode.
 
+    :param durable: bring each new name to the disk, so that a power cut does not take it and all below it back.
     :raises DriverError: as :func:`os_errors` says.
     """
     with os_errors(path, "make the directory"):
@@ -115,6 +116,8 @@ def make_directory(path: Path, *, mode: int = 0o755) -> Path:
             with suppress(FileExistsError):
                 directory.mkdir(mode=0o700)
                 directory.chmod(mode if directory == path else 0o755)
+            if durable:
+                sync_directory(directory.parent)
     return path
 
 

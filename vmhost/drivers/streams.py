@@ -14,6 +14,8 @@ from typing import IO
 
 _CHUNK = 1 << 16
 _TOLD_LINES = 5
+_IDLE = 1.0
+"""Seconds after which somebody who waits for a silent program is asked whether he still wants to."""
 
 
 class ProcessWatch:
@@ -56,6 +58,7 @@ class Streams:
 
     :param cap: bytes of stdout after which :meth:`pump` gives up.
     :param on_line: called with each line of both streams as it comes; a carriage return ends a line, too.
+    :param on_idle: called whenever the program has said nothing for a second.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class Streams:
         feed: bytes,
         cap: int,
         on_line: Callable[[str], None] | None,
+        on_idle: Callable[[], None] | None = None,
     ) -> None:
         self._stdin = stdin
         self._feed = memoryview(feed)
@@ -74,6 +78,7 @@ class Streams:
         self._partial = {"stdout": b"", "stderr": b""}
         self._cap = cap
         self._on_line = on_line
+        self._on_idle = on_idle
         self.stdout = bytearray()
         self.stderr = bytearray()
 
@@ -98,9 +103,13 @@ class Streams:
         deadline = time.monotonic() + timeout
         over = False
         while not over:
-            events = waiting.select(max(0.0, deadline - time.monotonic()))
+            left = max(0.0, deadline - time.monotonic())
+            events = waiting.select(min(left, _IDLE) if self._on_idle else left)
             if not events:
-                return f"not done after {timeout:g} s"
+                if time.monotonic() >= deadline:
+                    return f"not done after {timeout:g} s"
+                if self._on_idle is not None:
+                    self._on_idle()
             for key, _ in events:
                 if key.data == "end":
                     over = True

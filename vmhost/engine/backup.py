@@ -26,7 +26,7 @@ from vmhost.model.backupsteps import (
     SwapFile,
     UnswapFile,
 )
-from vmhost.model.errors import Absent, DriverError
+from vmhost.model.errors import Absent, Conflict, DriverError
 from vmhost.model.events import Progress
 from vmhost.model.points import Level
 
@@ -66,15 +66,26 @@ def execute_backup(step: BackupStep, context: Context) -> str:  # noqa: C901 - o
             hypervisor.drop_bitmap(uuid, source, bitmap)
         case RestoreDisk(ref, file, target, like):
             repositories.restore(ref, file, target, like, _teller(context, Path(target).name, "verify and write"))
-        case SwapFile(path, new, kept):
+        case SwapFile(_, _, path, new, kept):
+            _refuse_running(step, context)
             repositories.swap(path, new, kept)
-        case UnswapFile(path, kept):
+        case UnswapFile(_, _, path, kept):
+            if kept in repositories.kept(path):
+                _refuse_running(step, context)
             repositories.unswap(path, kept)
         case RemoveFile(path):
             repositories.remove(path)
         case _:
             assert_never(step)
     return ""
+
+
+def _refuse_running(step: SwapFile | UnswapFile, context: Context) -> None:
+    """:raises Conflict: the guest runs, though it was shut off: it would write on into a file that has gone."""
+    with suppress(Absent):
+        if context.ports.hypervisor.domain(step.uuid).state.active:
+            text = "it was started meanwhile; its disks were not touched"
+            raise Conflict(text, subject=step.name, hint=f"vmhost guest stop {step.name}, then vmhost recover")
 
 
 def _teller(context: Context, subject: str, text: str) -> Tell:

@@ -37,8 +37,6 @@ def leftover(undo: Step) -> str:  # noqa: C901 - one match over steps
             return shlex.join(("virsh", "autostart", *(() if on else ("--disable",)), name))
         case backupsteps.EndBackup(_, name):
             return shlex.join(("virsh", "domjobabort", name))
-        case backupsteps.UnswapFile(path, kept):
-            return shlex.join(("mv", kept, path))
         case backupsteps.RemoveFile(path):
             return shlex.join(("rm", path))
         case _:

@@ -180,8 +180,13 @@ class RestoreDisk:
 
 @dataclass(frozen=True, slots=True)
 class SwapFile:
-    """Let ``new`` take the place of ``path``, which is kept as ``kept``; at no moment is there nothing."""
+    """Let ``new`` take the place of ``path``, which is kept as ``kept``; at no moment is there nothing.
 
+    The guest whose disk it is does not run.
+    """
+
+    uuid: str
+    name: str
     path: str
     new: str
     kept: str
@@ -190,8 +195,10 @@ class SwapFile:
 
 @dataclass(frozen=True, slots=True)
 class UnswapFile:
-    """Put ``kept`` back in the place of ``path``."""
+    """Put ``kept`` back in the place of ``path``. The guest whose disk it is does not run."""
 
+    uuid: str
+    name: str
     path: str
     kept: str
     kind: Literal["unswap-file"] = "unswap-file"

@@ -31,11 +31,12 @@ class GuestNight:
 
 @dataclass(frozen=True, slots=True)
 class Night:
-    """All guests of one night; times are ISO 8601 in UTC."""
+    """All guests of one night; times are ISO 8601 in UTC. ``cancelled`` says how far it came, or is empty."""
 
     started: str
     ended: str
     guests: tuple[GuestNight, ...] = ()
+    cancelled: str = ""
 
     @property
     def failures(self) -> tuple[GuestNight, ...]:

@@ -105,11 +105,15 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Something in a repository that is not what it was: the point, the file, and what is wrong with it."""
+    """Something in a repository that is not what it was: the point, the file, and what is wrong with it.
+
+    ``guest`` is the UUID of the guest whose points are no longer all known because of it, or empty.
+    """
 
     point: str
     file: str
     text: str
+    guest: str = ""
 
     def __str__(self) -> str:
         return f"{self.point}/{self.file}: {self.text}" if self.file else f"{self.point}: {self.text}"

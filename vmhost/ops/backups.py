@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vmhost.engine.observe import observe
 from vmhost.engine.together import side_by_side
-from vmhost.model.backupsteps import PinPoint
+from vmhost.model.backupsteps import PinPoint, PublishPoint
 from vmhost.model.errors import (
     Cancelled,
     Conflict,
@@ -21,9 +20,9 @@ from vmhost.model.errors import (
     NotFound,
     VmhostError,
 )
-from vmhost.model.events import Event, Progress
+from vmhost.model.events import Event, Notice, Progress
 from vmhost.model.plan import Change, Note, Plan, Planned
-from vmhost.model.points import Damage, Point, RepositoryId
+from vmhost.model.points import Damage, Point, PointRef, RepositoryId
 from vmhost.model.reservations import iso
 from vmhost.model.retention import Keep
 from vmhost.ops import outcomes
@@ -31,7 +30,8 @@ from vmhost.ops.apply import apply_proposal
 from vmhost.ops.jobs import Job
 from vmhost.ops.proposals import Proposal
 from vmhost.plan.backup import BackupRequest, guest_for_backup, plan_backup
-from vmhost.plan.restore import RestoreRequest, disk_files, find_point, plan_confirm, plan_in_place
+from vmhost.plan.choose import find_point
+from vmhost.plan.restore import RestoreRequest, disk_files, plan_confirm, plan_in_place
 
 if TYPE_CHECKING:
     from vmhost.model.observed import Observed
@@ -145,12 +145,13 @@ class Backups:
         clock = self._ports.clock
         start = clock.monotonic()
         try:
-            self._take(name, full, repository, on_event, cancelled)
-            uuid = guest_for_backup(name, observe(self._ports)).uuid
-            found = self._ports.repositories.points(self._path(repository), uuid)
+            ref = self._take(name, full, repository, on_event, cancelled)
+            found = self._ports.repositories.points(ref.repository, ref.guest)
         except VmhostError as error:
             return BackupResult(name, error=error, seconds=clock.monotonic() - start)
-        return BackupResult(name, find_point(found, "latest", name), clock.monotonic() - start)
+        point = next((point for point in found if point.ref == ref), None)
+        gone = None if point else NotFound("its new point is gone", subject=ref.id, hint=f"vmhost backup list {name}")
+        return BackupResult(name, point, clock.monotonic() - start, gone)
 
     def _take(
         self,
@@ -159,17 +160,15 @@ class Backups:
         repository: str | None,
         on_event: Listener | None,
         cancelled: Callable[[], bool] | None,
-    ) -> None:
+    ) -> PointRef:
         """Plan a point and apply it, once more if the guest changed in between: another run may have been there."""
-        for last in (False, True):
+        proposal = self.plan(name, full=full, repository=repository)
+        try:
+            done = apply_proposal(self._ports, proposal, on_event=on_event, cancelled=cancelled)
+        except Conflict:
             proposal = self.plan(name, full=full, repository=repository)
-            try:
-                apply_proposal(self._ports, proposal, on_event=on_event, cancelled=cancelled)
-            except Conflict:
-                if last:
-                    raise
-            else:
-                return
+            done = apply_proposal(self._ports, proposal, on_event=on_event, cancelled=cancelled)
+        return next(item.do.ref for item in done.plan.steps if isinstance(item.do, PublishPoint))
 
     def repository(self, repository: str | None = None) -> RepositoryId:
         """Return what is at the place of a repository. :raises Refused: it is not mounted, or something else."""
@@ -208,9 +207,20 @@ class Backups:
         :param point: one point of the guest; empty: all of them.
         """
         points = self.list(name, repository=repository)
-        chosen = (find_point(points, point, name),) if point else points
-        with Job(self._ports, "backup verify", name or "all", on_event, cancelled) as job:
-            return tuple(self._verify(one, job) for one in chosen)
+        chosen = (self._choose(points, point, name, repository),) if point else points
+        return self.verify_points(chosen, name or "all", on_event=on_event, cancelled=cancelled)
+
+    def verify_points(
+        self,
+        points: Sequence[Point],
+        subject: str,
+        *,
+        on_event: Listener | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> tuple[Verified, ...]:
+        """Do for points that the caller has what :meth:`verify` does; ``subject`` is what the job is about."""
+        with Job(self._ports, "backup verify", subject, on_event, cancelled) as job:
+            return tuple(self._verify(one, job) for one in points)
 
     def _verify(self, point: Point, job: Job) -> Verified:
         def tell(done: int, total: int) -> None:
@@ -219,9 +229,12 @@ class Backups:
                 raise Cancelled("cancelled", hint="vmhost job list")
 
         damages = self._ports.repositories.verify(point.ref, tell)
-        with suppress(DriverError):  # a repository that cannot be written to can be verified all the same
-            found = "" if damages else iso(self._ports.clock.now())
+        found = "" if damages else iso(self._ports.clock.now())
+        try:
             self._ports.repositories.note(point.ref, verified=found, damaged=bool(damages))
+        except (DriverError, DamagedData, Conflict) as error:
+            # a repository that cannot be written to can be verified all the same
+            job.tell(Notice(point.name, f"{point.id}: the outcome could not be noted: {error}"))
         return Verified(point, damages)
 
     def plan_restore(
@@ -243,7 +256,7 @@ class Backups:
 
         def again(observed: Observed) -> Plan:
             domain = guest_for_backup(name, observed)
-            chosen = find_point(ports.repositories.points(path, domain.uuid), point, name)
+            chosen = self._choose(ports.repositories.points(path, domain.uuid), point, name, repository)
             kept = {file: ports.repositories.kept(file) for file in disk_files(domain)}
             tracking = ports.hypervisor.tracking(domain.uuid)
             return plan_in_place(RestoreRequest(name, chosen, observed, tracking, kept, stop, power_off))
@@ -266,14 +279,14 @@ class Backups:
         """
         from vmhost.ops.restoreas import propose_as
 
-        chosen = find_point(self.list(name, repository=repository), point, name)
+        chosen = self._choose(self.list(name, repository=repository), point, name, repository)
         return propose_as(self._ports, chosen, new_name, site)
 
     def plan_pin(self, name: str, point: str, *, on: bool = True, repository: str | None = None) -> Proposal:
         """Return what would be done to pin a point, so that it never goes, or to unpin it; nothing is changed."""
 
         def again(observed: Observed) -> Plan:
-            found = find_point(self.list(name, repository=repository), point, name)
+            found = self._choose(self.list(name, repository=repository), point, name, repository)
             if found.pinned == on:
                 state = "pinned" if on else "not pinned"
                 return Plan(found.site, notes=(Note(name, f"{found.id} is {state} already"),))
@@ -307,6 +320,11 @@ class Backups:
         from vmhost.ops.prune import propose_prune
 
         return propose_prune(self._host, names, keep, repository)
+
+    def _choose(self, points: Sequence[Point], wanted: str, name: str, repository: str | None) -> Point:
+        """See :func:`vmhost.plan.choose.find_point`; the living guest comes before former ones of its name."""
+        living = next((row.uuid for row in self._host.guests() if name in (row.name, row.uuid)), "")
+        return find_point(points, wanted, name, host=self.repository(repository).host, guest=living)
 
     def _path(self, repository: str | None) -> str:
         return str(Path(repository).absolute()) if repository else str(self._ports.layout.backups)

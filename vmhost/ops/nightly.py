@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
+from importlib.util import find_spec
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from vmhost.drivers.command import CommandFailed
@@ -34,30 +38,37 @@ class Nightly:
 
     def run(
         self,
-        keep: Keep,
         names: Sequence[str] = (),
         *,
+        keep: Keep | None = None,
         repository: str | None = None,
         on_event: Listener | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Night:
         """Take a point of each guest, read it back, and let old ones go, whatever becomes of the other guests.
 
-        :param keep: what stays of each guest's points. :param names: empty: all guests of vmhost.
-        :raises Conflict: another night is at work; :raises Cancelled: it was ended between two guests.
+        :param names: empty: all guests of vmhost.
+        :param keep: None: what each guest's site says (``backup: {keep: ...}``); without that all its points stay.
+        :raises Conflict: another night is at work.
         """
         ports = self._host.ports
         chosen = list(dict.fromkeys(names)) or [row.name for row in self._host.guests() if row.site]
         started, done = iso(ports.clock.now()), list[GuestNight]()
-        with Job(ports, OPERATION, " ".join(chosen), on_event, cancelled) as job:
-            self._refuse_overlap(job.id)
-            for name in chosen:
-                if job.cancelled():
-                    text = f"cancelled; {len(done)} of {len(chosen)} guests are done"
-                    raise Cancelled(text, hint="vmhost nightly status")
-                done.append(self._guest(name, keep, repository, job))
-                job.tell(Notice(name, str(done[-1]).removeprefix(f"{name}: ")))
-        return Night(started, iso(ports.clock.now()), tuple(done))
+        ended = ""
+        try:
+            with Job(ports, OPERATION, " ".join(chosen), on_event, cancelled) as job:
+                self._refuse_overlap(job.id)
+                for name in chosen:
+                    if job.cancelled():
+                        raise Cancelled("cancelled", hint="vmhost nightly status")
+                    guest, error = self._guest(name, keep, repository, job)
+                    done.append(guest)
+                    job.tell(Notice(name, str(guest).removeprefix(f"{name}: ")))
+                    if isinstance(error, Cancelled):
+                        raise error
+        except Cancelled:  # the job has ended as a cancelled one; what was done is reported all the same
+            ended = f"cancelled; {sum(not guest.failed for guest in done)} of {len(chosen)} guests are done"
+        return Night(started, iso(ports.clock.now()), tuple(done), ended)
 
     def status(self, *, objective: float, repository: str | None = None) -> tuple[Protection, ...]:
         """Return how the guests of vmhost are protected, the worst first.
@@ -65,10 +76,13 @@ class Nightly:
         :param objective: seconds that a guest's newest point may be old.
         """
         guests = [(row.name, row.uuid) for row in self._host.guests() if row.site]
-        points = self._host.backups.list(repository=repository)
-        return tuple(protection(guests, points, self._host.ports.clock.now(), objective))
+        points, place = self._host.backups.list(repository=repository), self._host.backups.repository(repository)
+        return tuple(protection(guests, points, self._host.ports.clock.now(), objective, place.host))
 
-    def _guest(self, name: str, keep: Keep, repository: str | None, job: Job) -> GuestNight:
+    def _guest(
+        self, name: str, keep: Keep | None, repository: str | None, job: Job
+    ) -> tuple[GuestNight, VmhostError | None]:
+        """Return what became of a guest, and the error that kept it from more."""
         clock, backups = self._host.ports.clock, self._host.backups
         began, step, done = clock.monotonic(), "backup", GuestNight(name)
         try:
@@ -78,21 +92,18 @@ class Nightly:
             point = result.point
             done = GuestNight(name, point.id, point.kind, point.size)
             step = "verify"
-            (found,) = backups.verify(name, point=point.id, repository=repository, cancelled=job.cancelled)
+            (found,) = backups.verify_points((point,), name, cancelled=job.cancelled)
             if found.damages:
                 raise VmhostError(f"the new point is damaged: {found.damages[0]}")
             done = GuestNight(name, point.id, point.kind, point.size, verified=True)
             step = "prune"
-            pruning = backups.plan_prune([name], keep, repository=repository)
-            self._host.apply(pruning, on_event=job.tell)
+            pruning = backups.plan_prune([point.ref.guest], keep, repository=repository)
+            self._host.apply(pruning, on_event=job.tell, cancelled=job.cancelled)
             count = len(pruning.plan.after)
         except VmhostError as error:
             text, seconds = error.message, clock.monotonic() - began
-            return GuestNight(
-                name, done.point, done.kind, done.size, done.verified, seconds=seconds, failed=step, error=text
-            )
-        seconds = clock.monotonic() - began
-        return GuestNight(name, done.point, done.kind, done.size, verified=True, pruned=count, seconds=seconds)
+            return replace(done, seconds=seconds, failed=step, error=text), error
+        return replace(done, pruned=count, seconds=clock.monotonic() - began), None
 
     def _refuse_overlap(self, mine: str) -> None:
         """:raises Conflict: a night that began before this one is still at work."""
@@ -124,22 +135,34 @@ def timer_texts(argv: Sequence[str], at: str, on_failure: str = "", *, cron: boo
 
 
 def raise_failures(night: Night) -> None:
-    """Return when all went well. :raises PartlyDone: something failed."""
+    """Return when all went well. :raises PartlyDone: something failed; :raises Cancelled: it was ended early."""
+    if night.cancelled:
+        raise Cancelled(night.cancelled, hint="vmhost nightly status")
     if night.failures:
         failures = {guest.name: VmhostError(f"{guest.failed}: {guest.error}") for guest in night.failures}
         text = f"{len(failures)} of {len(night.guests)} guests failed"
         raise PartlyDone(text, failures=failures, hint="vmhost nightly status")
 
 
+def check_metrics(path: Path) -> None:
+    """Return when a night may be written there, which is asked before its work is done.
+
+    :raises UsageError: the library for it is not installed, or the file could not be written.
+    """
+    if find_spec("prometheus_client") is None:
+        raise UsageError("metrics need a library", subject=str(path), hint="pip install 'vmhost[metrics]'")
+    if path.is_dir() or not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UsageError("cannot be written", subject=str(path), hint=f"ls -ld {quote(str(path.parent))}")
+
+
 def write_metrics(night: Night, path: Path) -> None:
     """Write a night as a file for node_exporter's textfile collector, all at once.
 
-    :raises UsageError: the library for it is not installed, or the file cannot be written.
+    :raises UsageError: as :func:`check_metrics` says.
     """
-    try:
-        from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
-    except ImportError as error:
-        raise UsageError("metrics need a library", subject=str(path), hint="pip install 'vmhost[metrics]'") from error
+    check_metrics(path)
+    from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
+
     registry = CollectorRegistry()
     ended = Gauge("vmhost_nightly_end_timestamp_seconds", "When the last night ended", registry=registry)
     ended.set(datetime.fromisoformat(night.ended).timestamp())
@@ -157,5 +180,5 @@ def write_metrics(night: Night, path: Path) -> None:
         write_to_textfile(str(path), registry)
     except OSError as error:
         raise UsageError(
-            f"cannot be written: {error.strerror}", subject=str(path), hint=f"ls -ld {path.parent}"
+            f"cannot be written: {error.strerror}", subject=str(path), hint=f"ls -ld {quote(str(path.parent))}"
         ) from error

@@ -70,7 +70,10 @@ def propose_prune(host: Host, names: Sequence[str], keep: Keep | None, repositor
     place, zone = backups.repository(repository), datetime.now().astimezone().tzinfo
 
     def again(observed: Observed) -> Plan:
-        points = ports.repositories.points(place.path)
+        # Of guests that are named by their UUIDs no more is read than what is their own.
+        named = bool(names) and set(names) <= {domain.uuid for domain in observed.domains}
+        read = tuple(dict.fromkeys(names)) if named else ("",)
+        points = [point for guest in read for point in ports.repositories.points(place.path, guest)]
         known = {name for point in points for name in (point.name, point.ref.guest)}
         missing = next((name for name in names if name not in known), None)
         if missing is not None:
@@ -78,11 +81,22 @@ def propose_prune(host: Host, names: Sequence[str], keep: Keep | None, repositor
         chosen = [p for p in points if not names or p.name in names or p.ref.guest in names]
         assert zone is not None
         rules = _rules_of_sites(observed) if keep is None else {}
+        damages = [damage for guest in read for damage in ports.repositories.damaged(place.path, guest)]
+        unread = {damage.guest: damage for damage in damages if damage.guest}
         parts = [
-            plan_prune([p for p in chosen if p.ref.guest == guest], keep or rules.get(guest, Keep()), place.host, zone)
+            plan_prune(
+                [p for p in chosen if p.ref.guest == guest],
+                keep or rules.get(guest, Keep()),
+                place.host,
+                zone,
+                unread=unread.get(guest),
+            )
             for guest in dict.fromkeys(point.ref.guest for point in chosen)
         ]
         steps = tuple(item for part in parts for item in part.after)
         return Plan("", after=steps, notes=tuple(note for part in parts for note in part.notes))
 
-    return Proposal(f"prune {' '.join(names) or 'all'}", again(observe(ports)), again, locks_host=False)
+    seen = observe(ports)
+    called = {domain.uuid: domain.name for domain in seen.domains}
+    subject = " ".join(called.get(name, name) for name in names) or "all"
+    return Proposal(f"prune {subject}", again(seen), again, locks_host=False)

@@ -14,6 +14,8 @@ from vmhost.model.reservations import iso
 from vmhost.model.units import check_name
 from vmhost.ops.guests import find_guest
 from vmhost.ops.proposals import Proposal
+from vmhost.plan.found import find
+from vmhost.plan.restore import disk_files, refuse_kept
 from vmhost.plan.snapmerge import plan_delete_snapshot
 from vmhost.plan.snapshots import plan_create, plan_revert, plan_thaw
 from vmhost.render.parse.snapshots import parse_snapshots
@@ -71,6 +73,7 @@ class Snapshots:
         called = _checked(name) if name else datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
 
         def again(fresh: Observed) -> Plan:
+            self._refuse_kept(guest, fresh)
             return plan_create(guest, called, fresh, created=iso(now), quiesce=quiesce)
 
         return self._proposal(f"snapshot {guest}", again)
@@ -85,6 +88,7 @@ class Snapshots:
         now, may = iso(self._host.ports.clock.now()), permit or Permit()
 
         def again(fresh: Observed) -> Plan:
+            self._refuse_kept(guest, fresh)
             return plan_revert(guest, name, fresh, may, created=now, timeout=timeout)
 
         return self._proposal(f"revert {guest}", again)
@@ -102,6 +106,12 @@ class Snapshots:
         :raises NotFound: no such guest; :raises Refused: it does not run.
         """
         return self._proposal(f"thaw {guest}", lambda fresh: plan_thaw(guest, fresh))
+
+    def _refuse_kept(self, guest: str, fresh: Observed) -> None:
+        """:raises Refused: what a restore kept lies beside the present disks, not beside overlays of them."""
+        if (domain := find(guest, fresh)) is not None:
+            kept = self._host.ports.repositories.kept
+            refuse_kept(domain.name, {file: kept(file) for file in disk_files(domain)})
 
     def _proposal(self, operation: str, again: Callable[[Observed], Plan]) -> Proposal:
         seen = observe(self._host.ports)

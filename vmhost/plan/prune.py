@@ -7,17 +7,23 @@ from datetime import UTC, datetime, tzinfo
 
 from vmhost.model.backupsteps import DeletePoint
 from vmhost.model.plan import Change, Note, Plan, Planned
-from vmhost.model.points import Point
+from vmhost.model.points import Damage, Point
 from vmhost.model.retention import Held, Keep, Verdict
 from vmhost.plan.retention import retain
 
 
-def plan_prune(points: Iterable[Point], keep: Keep, host: str, zone: tzinfo = UTC) -> Plan:
+def plan_prune(
+    points: Iterable[Point], keep: Keep, host: str, zone: tzinfo = UTC, *, unread: Damage | None = None
+) -> Plan:
     """Return the plan that deletes what retention lets go, guest by guest; its notes say why the others stay.
 
     :param points: of one repository.
     :param host: whose points may go: what other hosts have put there is theirs.
+    :param unread: a point of these guests that cannot be understood: nobody knows what it lies on, so nothing goes.
     """
+    if unread is not None:
+        names = dict.fromkeys(point.name for point in points)
+        return Plan("", notes=tuple(Note(name, f"all its points stay: {unread}") for name in names))
     mine = [point for point in points if point.ref.host == host]
     after: list[Planned] = []
     notes: list[Note] = []

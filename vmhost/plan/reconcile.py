@@ -111,11 +111,14 @@ def _fault(parent: Point, own: Sequence[Point], tracking: Tracking, disks: Seque
 
 def _chain_fault(parent: Point, known: dict[str, Point]) -> str:
     length, point = 1, parent
-    while point.parent:
+    while True:
+        if point.damaged:
+            return f"point {point.id} is damaged"
+        if not point.parent:
+            return ""
         length += 1
         if point.parent not in known:
             return f"point {point.id} lies on {point.parent}, which is gone or damaged"
         if length > LONGEST:
             return f"{LONGEST} points lie on one full copy"
         point = known[point.parent]
-    return ""

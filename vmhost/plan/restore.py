@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from shlex import quote
 
 from vmhost.model.backupsteps import DropCheckpoint, RemoveFile, RestoreDisk, SwapFile, UnswapFile
+from vmhost.model.domains import DiskFacts
 from vmhost.model.errors import NotFound, Protected, Refused
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.points import KEPT, Point, PointDisk, Tracking
-from vmhost.model.steps import PowerOff, ShutDown, StartDomain, Step
+from vmhost.model.steps import DefineDomain, PowerOff, ShutDown, StartDomain, Step
 from vmhost.plan.backup import guest_for_backup
 from vmhost.render.parse.domain import DISK_ALIAS, parse_domain
+from vmhost.render.parse.snapshots import parse_snapshots
+from vmhost.render.snapshots import with_sources
 
 SHUT_DOWN = 180.0
 """Seconds that a guest has to shut down before its disks are restored."""
@@ -36,24 +39,6 @@ class RestoreRequest:
     power_off: bool = False
 
 
-def find_point(points: Sequence[Point], wanted: str, name: str) -> Point:
-    """Return the point that a person means: ``latest``, its id, or the beginning of its id or time.
-
-    :raises NotFound: there is none, or more than one that begins so.
-    """
-    hint = f"vmhost backup list {name}"
-    if not points:
-        raise NotFound("there is no point of this guest", subject=name, hint=f"vmhost backup run {name}")
-    newest = sorted(points, key=lambda point: (point.generation, point.taken))
-    if wanted in ("", "latest"):
-        return newest[-1]
-    found = [point for point in newest if point.id.startswith(wanted) or point.taken.startswith(wanted)]
-    if len(found) != 1:
-        text = "there is no such point" if not found else f"{len(found)} points begin with {wanted}"
-        raise NotFound(text, subject=f"{name} {wanted}", hint=hint)
-    return found[0]
-
-
 def plan_in_place(request: RestoreRequest) -> Plan:
     """Return the plan that brings a guest's disks back to a point; its definition stays as it is now.
 
@@ -63,9 +48,10 @@ def plan_in_place(request: RestoreRequest) -> Plan:
     domain = guest_for_backup(request.name, request.observed)
     _check(domain, request)
     pairs = _pairs(domain, request.point)
-    steps = [_restore(domain, request.point, disk, path) for disk, path in pairs]
+    steps = [_restore(domain, request.point, then, now.source) for then, now in pairs]
     steps += _stop(domain, request)
-    steps += [_swap(domain, request.point, path) for _, path in pairs]
+    steps += _forget_below(domain, [now for _, now in pairs])
+    steps += [_swap(domain, request.point, now.source) for _, now in pairs]
     if domain.active:
         start = StartDomain(domain.uuid, domain.name)
         steps.append(_planned(domain, start, PowerOff(domain.uuid, domain.name), Change.NEEDS_STOP, "start"))
@@ -109,14 +95,22 @@ def disk_files(domain: ObservedDomain) -> tuple[str, ...]:
     )
 
 
-def _check(domain: ObservedDomain, request: RestoreRequest) -> None:
-    name = domain.name
-    if any(request.kept.values()):
+def refuse_kept(name: str, kept: Mapping[str, Sequence[str]]) -> None:
+    """:raises Refused: a restore waits to be confirmed: what a guest's disks were would be lost sight of."""
+    if any(kept.values()):
         text = "an earlier restore was not confirmed: what its disks were is still kept"
         raise Refused(text, subject=name, hint=f"vmhost backup confirm {name}")
+
+
+def _check(domain: ObservedDomain, request: RestoreRequest) -> None:
+    name = domain.name
+    refuse_kept(name, request.kept)
     if domain.raw.managed_save:
         text = "its memory is saved, and would not fit to other disks"
         raise Refused(text, subject=name, hint=f"vmhost guest start {name} --discard-saved")
+    if found := len(parse_snapshots(domain.raw.xml).items):
+        text = f"it has {found} snapshot{'s' * (found != 1)}, on which its present disks rest"
+        raise Refused(text, subject=name, hint=f"vmhost snapshot list {name}")
     if domain.raw.snapshots:
         text = f"it has {domain.raw.snapshots} snapshots, which rest on its present disks"
         raise Refused(text, subject=name, hint=f"virsh snapshot-list {quote(name)}")
@@ -129,8 +123,8 @@ def _check(domain: ObservedDomain, request: RestoreRequest) -> None:
         raise Protected("it is protected", subject=name, hint=hint)
 
 
-def _pairs(domain: ObservedDomain, point: Point) -> list[tuple[PointDisk, str]]:
-    """Return every disk of the point with the file that it replaces.
+def _pairs(domain: ObservedDomain, point: Point) -> list[tuple[PointDisk, DiskFacts]]:
+    """Return every disk of the point with the one that it replaces.
 
     :raises Refused: the guest's disks are no longer those of the point.
     """
@@ -147,7 +141,7 @@ def _pairs(domain: ObservedDomain, point: Point) -> list[tuple[PointDisk, str]]:
     if raw:
         text = f"disk {raw} is {now[raw].format}; only qcow2 disks are restored in place"
         raise Refused(text, subject=domain.name, hint=f"vmhost guest show {domain.name}")
-    return [(then[name], now[name].source) for name in then]
+    return [(then[name], now[name]) for name in then]
 
 
 def _restore(domain: ObservedDomain, point: Point, disk: PointDisk, path: str) -> Planned:
@@ -167,10 +161,20 @@ def _stop(domain: ObservedDomain, request: RestoreRequest) -> Iterator[Planned]:
         yield _planned(domain, step, start, Change.NEEDS_STOP, "shut down")
 
 
+def _forget_below(domain: ObservedDomain, disks: Sequence[DiskFacts]) -> Iterator[Planned]:
+    """Yield the end of what libvirt noted of the files below the present ones: QEMU would put them below the new."""
+    xml = domain.raw.xml
+    plain = with_sources(xml, {disk.target: disk.source for disk in disks})
+    if plain != with_sources(xml, {}):
+        do, undo = (DefineDomain(domain.uuid, domain.name, text) for text in (plain, xml))
+        yield _planned(domain, do, undo, Change.LIVE, "forget what its present disks lie on")
+
+
 def _swap(domain: ObservedDomain, point: Point, path: str) -> Planned:
     kept = f"{path}{KEPT}{point.id}"
-    step = SwapFile(path, _new(path, point), kept)
-    return _planned(domain, step, UnswapFile(path, kept), Change.REPLACE, f"replace {path}, kept as {kept}")
+    step = SwapFile(domain.uuid, domain.name, path, _new(path, point), kept)
+    undo = UnswapFile(domain.uuid, domain.name, path, kept)
+    return _planned(domain, step, undo, Change.REPLACE, f"replace {path}, kept as {kept}")
 
 
 def _new(path: str, point: Point) -> str:

@@ -118,12 +118,16 @@ class FakeRepositories:
     def points(self, path: str, guest: str = "") -> tuple[Point, ...]:
         with self._machine.at_work() as world:
             found = world.repositories.get(path, Repository("")).points.values()
-            read_back = (point_from(stored.text, path) for stored in found if stored.published)
+            read_back = (point_from(one.text, path) for one in found if one.published and one.text)
             chosen = (point for point in read_back if guest in ("", point.ref.guest))
             return tuple(sorted(chosen, key=lambda point: (point.name, point.ref.guest, point.generation)))
 
-    def damaged(self, path: str) -> tuple[Damage, ...]:
-        return ()
+    def damaged(self, path: str, guest: str = "") -> tuple[Damage, ...]:
+        """A manifest that is no text is damaged."""
+        with self._machine.at_work() as world:
+            points = world.repositories.get(path, Repository("")).points.items()
+            keys = (key.split("/") for key, stored in points if stored.published and not stored.text)
+            return tuple(Damage(one, "manifest.json", "is missing", uuid) for uuid, one in keys if guest in ("", uuid))
 
     def begin(self, new: NewPoint) -> None:
         with self._machine.at_work(changing=True) as world:

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from vmhost.backupports import Tell
+from vmhost.drivers.files import os_errors
 from vmhost.drivers.images import inspection
 from vmhost.drivers.repository import copying, manifest, places
-from vmhost.model.errors import Absent, DamagedData, DriverError, Refused
+from vmhost.model.errors import Absent, DamagedData, Refused
 from vmhost.model.points import Damage, Point, PointDisk, PointFile, PointRef
 
 LONGEST = 10_000
@@ -41,7 +42,10 @@ def chain(ref: PointRef) -> tuple[Point, ...]:
 
 
 def verify(ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
-    """Return everything that is not as it was, of a point and of what it lies on."""
+    """Return everything that is not as it was, of a point and of what it lies on.
+
+    :raises DriverError: something of it cannot be read now, so nobody knows.
+    """
     try:
         links = chain(ref)
     except DamagedData as error:
@@ -65,24 +69,29 @@ def _strangers(point: Point, directory: Path) -> Iterator[Damage]:
     sums = manifest.sums_of(point, manifest.text_of(point))
     try:
         same = manifest.read_text(directory / places.SUMS) == sums
-    except DamagedData:
+    except (Absent, DamagedData):
         same = False
     if not same:
         yield Damage(point.id, places.SUMS, "is not what it was")
     known = {places.MANIFEST, places.SUMS, *(file.name for file in point.files)}
-    for entry in sorted(directory.iterdir()):
+    with os_errors(directory, "look into"):
+        entries = sorted(directory.iterdir())
+    for entry in entries:
         if entry.name not in known:
             yield Damage(point.id, ascii(entry.name)[1:-1], "does not belong to this point")
 
 
 def file_damage(point: Point, file: PointFile, meter: copying.Meter) -> Damage | None:
-    """Return what is wrong with one file of a point, or None."""
+    """Return what is wrong with one file of a point, or None.
+
+    :raises DriverError: it cannot be read now, which says nothing about what it holds.
+    """
     path = places.published(point.ref) / file.name
     try:
         size, digest = copying.hash_file(path, meter.add)
     except Absent:
         return Damage(point.id, file.name, "is missing")
-    except (DamagedData, DriverError) as error:
+    except DamagedData as error:
         return Damage(point.id, file.name, error.message)
     if size != file.size:
         return Damage(point.id, file.name, f"has {size} bytes, should have {file.size}")
@@ -97,7 +106,7 @@ def disk_damage(path: Path, disk: PointDisk) -> str:
     """Return what is wrong with a qcow2 file, by its header and by its tables, or empty."""
     try:
         facts = inspection.inspect(path)
-    except (DamagedData, Refused, DriverError) as error:
+    except (DamagedData, Refused) as error:
         return error.message
     if facts.format != "qcow2":
         return f"is {facts.format}, not qcow2"

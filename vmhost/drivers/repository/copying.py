@@ -15,6 +15,7 @@ from urllib.parse import quote
 from vmhost.backupports import Tell
 from vmhost.drivers.command import find, run
 from vmhost.drivers.files import os_errors
+from vmhost.drivers.repository import places
 from vmhost.model.errors import DamagedData
 
 HOURS: Final = 24 * 3600.0
@@ -27,8 +28,18 @@ _WITH_US: Final = ("setpriv", "--pdeathsig", "KILL", "--")
 """A copier that outlives us would hold locks on disks, and write into what the next run has begun."""
 
 
+def make(path: Path) -> None:
+    """Make an empty file that nobody else may read; qemu-img, which fills it, would make one for everybody.
+
+    :raises AlreadyThere: there is something.
+    """
+    with os_errors(path, "make"):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+
+
 def create(path: Path, capacity: int, backing: str) -> None:
     """Make an empty qcow2 file, on the file of that relative name if there is one."""
+    make(path)
     below = ["-b", backing, "-F", "qcow2"] if backing else []
     run(
         ["qemu-img", "create", "-q", "-f", "qcow2", "-u", *below, path.name, str(capacity)], timeout=60, cwd=path.parent
@@ -41,24 +52,28 @@ def export_of(socket: str, name: str) -> str:
 
 
 def convert(source: str, form: str, target: Path, tell: Callable[[float], None], *, sealed: bool = True) -> None:
-    """Write the whole content of a disk into a new qcow2 file; zeros take no space.
+    """Write the whole content of a disk, as qcow2, into a file that :func:`make` made; zeros take no space.
 
     :param sealed: nobody writes the source, so that QEMU may lock it.
-    :param tell: called with the share that is done, 0 to 1; what it raises ends the copying.
+    :param tell: called with the share that is done, 0 to 1, also while nothing moves; what it raises ends the copying.
     """
+    done = 0.0
+
+    def told(line: str) -> None:
+        nonlocal done
+        if found := _PERCENT.search(line):
+            done = float(found[1]) / 100
+            tell(done)
+
     shared = [] if sealed else ["-U"]
     words = ["convert", "-p", *shared, "-W", "-m", _AT_ONCE, "-f", form, "-O", "qcow2", source, str(target)]
     run(
         [*_WITH_US, find("qemu-img"), *words],
         timeout=HOURS,
-        on_line=lambda line: _told(line, tell),
+        on_line=told,
+        on_idle=lambda: tell(done),
         hint=f"df -h {target.parent}",
     )
-
-
-def _told(line: str, tell: Callable[[float], None]) -> None:
-    if found := _PERCENT.search(line):
-        tell(float(found[1]) / 100)
 
 
 def size_of(path: str, form: str) -> int:
@@ -92,29 +107,24 @@ def _json(text: str, subject: str) -> Any:
 def hash_file(path: Path, tell: Callable[[int], None]) -> tuple[int, str]:
     """Return a regular file's size and SHA-256; ``tell`` is called with every number of bytes read.
 
-    :raises DamagedData: it is a symbolic link or no file.
+    :raises DamagedData: it is a symbolic link or no file; :raises DriverError: it cannot be read now.
     """
-    with os_errors(path, "read"):
-        try:
-            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except OSError as error:
-            if path.is_symlink():
-                raise DamagedData("is a symbolic link", subject=str(path)) from error
-            raise
-        digest, size, buffer = hashlib.sha256(), 0, bytearray(_CHUNK)
-        with os.fdopen(handle, "rb", buffering=0) as file:
-            while count := file.readinto(buffer):
-                digest.update(memoryview(buffer)[:count])
-                size += count
-                tell(count)
+    digest, size, buffer = hashlib.sha256(), 0, bytearray(_CHUNK)
+    with os_errors(path, "read"), places.opened(path) as file:
+        while count := file.readinto(buffer):
+            digest.update(memoryview(buffer)[:count])
+            size += count
+            tell(count)
     return size, digest.hexdigest()
 
 
-def sync_file(path: Path) -> None:
-    """Bring a file's content to the disk."""
+def sync_file(path: Path, mode: int | None = None) -> None:
+    """Bring a file's content to the disk, and its mode if it gets one."""
     with os_errors(path, "sync"):
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
+            if mode is not None:
+                os.fchmod(handle, mode)
             os.fsync(handle)
         finally:
             os.close(handle)

@@ -9,10 +9,10 @@ import shlex
 import shutil
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
-from vmhost.drivers.files import make_directory, os_errors, read_state, sync_directory, write_atomically, write_state
+from vmhost.drivers.files import make_directory, os_errors, read_state, write_atomically, write_state
 from vmhost.drivers.repository import manifest, places, readme
 from vmhost.model.errors import Absent, AlreadyThere, DamagedData, DriverError, Refused
 from vmhost.model.points import RepositoryId
@@ -22,6 +22,7 @@ _KNOWN: Final = "repositories.json"
 _HOST: Final = "host-id.json"
 _MACHINE: Final = Path("/etc/machine-id")
 _FSTAB: Final = Path("/etc/fstab")
+_TEMPORARY: Final = re.compile(rf"\.({re.escape(places.README)}|{places.FORMAT})\.\d+-\d+\.tmp")
 _MODE: Final = 0o711
 """QEMU, as a user of its own, has to reach files that it may write; it need not list what there is."""
 
@@ -51,12 +52,11 @@ class Ground:
         if id_at(place):
             raise AlreadyThere("there is a repository", subject=path, hint="vmhost backup list")
         self._refuse_ground(place)
-        make_directory(place, mode=_MODE)
+        make_directory(place, mode=_MODE, durable=True)
         with os_errors(place, "make a repository"):
             write_atomically(place / places.README, readme.TEXT.encode(), mode=0o644)
             digest = hashlib.sha256(readme.TEXT.encode()).hexdigest()
             write_state(place / places.FORMAT, {"id": new_id, "readme": digest}, version=MAJOR, mode=0o644)
-            sync_directory(place.parent)
         self._note(path, new_id)
 
     def host(self) -> str:
@@ -101,7 +101,7 @@ class Ground:
             text = f"{unmounted} is not mounted; nothing is written below a mount point"
             raise Refused(text, subject=str(place), hint=f"mount {shlex.quote(unmounted)}")
         with os_errors(place, "look into"):
-            if place.exists() and (not place.is_dir() or any(place.iterdir())):
+            if place.exists() and (not place.is_dir() or not all(map(_begun, place.iterdir()))):
                 text = "holds something else than a repository of backups"
                 raise Refused(text, subject=str(place), hint=f"ls -la {quoted}")
 
@@ -112,7 +112,7 @@ def id_at(place: Path) -> str:
     :raises DamagedData: what says so is damaged, or the repository is a newer vmhost's.
     """
     try:
-        found = str(read_state(place / places.FORMAT, newest=MAJOR).data.get("id", ""))
+        found = str(_format(place).get("id", ""))
     except Absent:
         return ""
     if not re.fullmatch(r"[0-9a-f-]{36}", found):
@@ -122,9 +122,24 @@ def id_at(place: Path) -> str:
 
 def readme_is_ours(place: Path) -> bool:
     """Whether the README is the file that its repository was made with, not a link to one that says the same."""
-    wanted = read_state(place / places.FORMAT, newest=MAJOR).data.get("readme")
+    wanted = _format(place).get("readme")
     try:
         return hashlib.sha256(manifest.read_text(place / places.README).encode()).hexdigest() == wanted
+    except (Absent, DamagedData):
+        return False
+
+
+def _format(place: Path) -> dict[str, Any]:
+    path = place / places.FORMAT
+    return manifest.data_in(path, manifest.read_text(path), newest=MAJOR)
+
+
+def _begun(entry: Path) -> bool:
+    """Whether this is what a vmhost leaves that was killed while it made a repository."""
+    if entry.name != places.README:
+        return _TEMPORARY.fullmatch(entry.name) is not None
+    try:
+        return manifest.read_text(entry) == readme.TEXT
     except DamagedData:
         return False
 

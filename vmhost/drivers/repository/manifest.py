@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from vmhost.drivers.files import checksum
+from vmhost.drivers.files import checksum, os_errors
 from vmhost.drivers.repository import places
-from vmhost.model.errors import DamagedData
+from vmhost.model.errors import Absent, DamagedData
 from vmhost.model.points import Point, PointDisk, PointFile, PointRef
 
 T = TypeVar("T", PointDisk, PointFile)
@@ -21,7 +21,8 @@ VERSION: Final = 1
 _LARGEST: Final = 4 << 20
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
 _BESIDE: Final = ("ref", "pinned", "verified", "damaged")
-_TIME: Final = re.compile(r"\d{4}-[01]\d-[0-3]\dT[0-2]\d:[0-5]\d:[0-6]\dZ")
+_TIME: Final = re.compile(r"[12]\d{3}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+_MOST: Final = 1 << 63
 _KINDS: Final = ("full", "incremental")
 _LEVELS: Final = ("application", "filesystem", "crash")
 
@@ -49,32 +50,45 @@ def read(directory: Path, repository: str) -> Point:
     :raises DamagedData: its manifest is damaged, lies about its place, is a newer vmhost's, or names what lies outside.
     """
     path = directory / places.MANIFEST
-    text = read_text(path)
     try:
-        document = json.loads(text)
-        version, data, found = document["version"], document["data"], document["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise _damaged(path, "is no manifest") from error
-    if not isinstance(version, int) or not isinstance(data, dict):
-        raise _damaged(path, "is no manifest")
-    if version > VERSION:
-        raise DamagedData(f"is of format {version}, newer than this vmhost", subject=str(path), hint="vmhost --version")
-    if found != checksum([version, data]):
-        raise _damaged(path, "its checksum does not hold")
-    point = _point(path, data, directory, repository)
+        text = read_text(path)
+    except Absent as error:
+        raise _damaged(path, "is missing") from error
+    point = _point(path, data_in(path, text, newest=VERSION), directory, repository)
     if text_of(point) != text:
         raise _damaged(path, "is not spelled as vmhost spells it")
     return point
 
 
-def read_text(path: Path) -> str:
-    """Return a small file, which is no symbolic link. :raises DamagedData: it is missing, a link, or no text."""
+def data_in(path: Path, text: str, *, newest: int) -> dict[str, Any]:
+    """Return the data of a JSON text that carries its version and its checksum; ``path`` is where it came from.
+
+    :raises DamagedData: it does not hold, or is a newer vmhost's.
+    """
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            data = file.read(_LARGEST + 1)
-    except OSError as error:
-        raise _damaged(path, f"cannot be read: {error.strerror}") from error
+        document = json.loads(text)
+        version, data, found = document["version"], document["data"], document["sha256"]
+        wanted = checksum([version, data])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(path, "is no file of vmhost") from error
+    if not isinstance(version, int) or not isinstance(data, dict):
+        raise _damaged(path, "is no file of vmhost")
+    if version > newest:
+        text = f"was written by a newer vmhost (format {version})"
+        raise DamagedData(text, subject=str(path), hint="vmhost --version")
+    if found != wanted:
+        raise _damaged(path, "its checksum does not hold")
+    return data
+
+
+def read_text(path: Path) -> str:
+    """Return a small file, which is no symbolic link.
+
+    :raises Absent: there is none; :raises DamagedData: it is a link, no file, or no text; :raises DriverError: it
+        cannot be read now, which says nothing about what it holds.
+    """
+    with os_errors(path, "read"), places.opened(path) as file:
+        data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise _damaged(path, "is far too long")
     try:
@@ -89,7 +103,7 @@ def _point(path: Path, data: dict[str, Any], directory: Path, repository: str) -
         point = Point(
             ref=ref,
             generation=_number(data["generation"]),
-            taken=_text(data["taken"]),
+            taken=_time(data["taken"]),
             kind=_one_of(data["kind"], _KINDS),
             name=_text(data["name"]),
             host_name=_text(data["host_name"]),
@@ -104,8 +118,6 @@ def _point(path: Path, data: dict[str, Any], directory: Path, repository: str) -
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(path, f"lacks something: {error}") from error
-    if not _TIME.fullmatch(point.taken):
-        raise _damaged(path, f"was taken at {point.taken!a}, which is no time")
     if places.published(ref) != directory:
         raise _damaged(path, f"says that it belongs to {ref.host!a}/{ref.guest!a}/{ref.id!a}")
     _check_names(path, point)
@@ -134,7 +146,7 @@ def _exact(kind: type[T], data: Any) -> T:
 
 
 def _number(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _MOST:
         raise TypeError(f"{ascii(value)[:40]} is no number")
     return value
 
@@ -142,7 +154,16 @@ def _number(value: Any) -> int:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{ascii(value)[:40]} is no text")
+    value.encode()
     return value
+
+
+def _time(value: Any) -> str:
+    """Return a time in UTC, which exists: nobody who computes with it has to look again."""
+    if not _TIME.fullmatch(_text(value)):
+        raise ValueError(f"{ascii(value)[:40]} is no time")
+    datetime.fromisoformat(value)
+    return str(value)
 
 
 def _one_of(value: Any, words: tuple[str, ...]) -> Any:

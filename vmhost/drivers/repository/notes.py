@@ -2,45 +2,72 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
-from vmhost.drivers.files import read_state, write_state
-from vmhost.drivers.repository import places
-from vmhost.model.errors import Absent, DamagedData
+from vmhost.drivers.files import os_errors, write_state
+from vmhost.drivers.repository import manifest, places
+from vmhost.model.errors import Absent, Conflict, DamagedData
 from vmhost.model.points import Point, PointRef
 
 FILE: Final = "notes.json"
 VERSION: Final = 1
+PATIENCE: Final = 10.0
+"""Seconds that another one who notes something may take."""
+_LOCK: Final = ".notes.lock"
+_KINDS: Final = {"pinned": bool, "verified": str, "damaged": bool}
 
 
 def with_notes(point: Point) -> Point:
-    """Return a point with what is noted about it; notes that cannot be read are none, except that nothing may go."""
-    found = _read(point.ref)
-    if found is None:
-        return replace(point, pinned=True)
-    noted = found.get(point.id, {})
-    return replace(
-        point,
-        pinned=bool(noted.get("pinned")),
-        verified=str(noted.get("verified", "")),
-        damaged=bool(noted.get("damaged")),
-    )
-
-
-def note(ref: PointRef, **values: Any) -> None:
-    """Note something about a point; what is noted about points that are gone is dropped."""
-    found = _read(ref) or {}
-    above = places.points(ref)
-    kept = {name: entry for name, entry in found.items() if places.plain_directory(above / name)}
-    kept[ref.id] = {**kept.get(ref.id, {}), **values}
-    write_state(above.parent / FILE, kept, version=VERSION)
-
-
-def _read(ref: PointRef) -> dict[str, Any] | None:
+    """Return a point with what is noted about it; where that is damaged nothing is known, and nothing may go."""
     try:
-        return read_state(places.points(ref).parent / FILE, newest=VERSION).data
+        noted = read(places.points(point.ref)).get(point.id, {})
+    except DamagedData:
+        return replace(point, pinned=True)
+    return replace(point, **noted)
+
+
+def note(ref: PointRef, **values: bool | str) -> None:
+    """Note something about a point; what is noted about points that are gone is dropped.
+
+    :raises DamagedData: what is noted cannot be read; it would be lost, and pins with it.
+    """
+    from filelock import FileLock, Timeout
+
+    above = places.points(ref)
+    lock = FileLock(above.parent / _LOCK, mode=0o600)
+    with os_errors(above.parent, "note"):
+        try:
+            lock.acquire(timeout=PATIENCE)
+        except Timeout:
+            hint = f"fuser -v {shlex.quote(lock.lock_file)}"
+            raise Conflict("another vmhost notes something about it", subject=ref.id, hint=hint) from None
+        try:
+            kept = {name: entry for name, entry in read(above).items() if places.plain_directory(above / name)}
+            kept[ref.id] = {**kept.get(ref.id, {}), **values}
+            write_state(above.parent / FILE, kept, version=VERSION)
+        finally:
+            lock.release()
+
+
+def read(above: Path) -> dict[str, dict[str, Any]]:
+    """Return what is noted about the points in a directory, by their ids. :raises DamagedData: it cannot be read."""
+    path = above.parent / FILE
+    try:
+        found = manifest.data_in(path, manifest.read_text(path), newest=VERSION)
     except Absent:
         return {}
-    except DamagedData:
-        return None
+    except DamagedData as error:
+        raise _damaged(path, error.message) from error
+    for name, entry in found.items():
+        if not isinstance(entry, dict) or any(type(value) is not _KINDS.get(key) for key, value in entry.items()):
+            raise _damaged(path, f"says nothing about {name[:80]!a} that can be understood")
+    return found
+
+
+def _damaged(path: Path, why: str) -> DamagedData:
+    quoted = shlex.quote(str(path))
+    text = f"{why}; until it is moved away all points beside it stay, and none is pinned, unpinned or marked"
+    return DamagedData(text, subject=str(path), hint=f"mv {quoted} {shlex.quote(f'{path}.damaged')}")

@@ -10,8 +10,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import shlex
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +61,16 @@ def begun(ref: PointRef) -> Path:
     return points(ref) / f"{NEW}{checked(ref.id, 'a point')}"
 
 
+def check_levels(ref: PointRef) -> None:
+    """:raises DamagedData: a directory above a guest's points is a symbolic link, or no directory."""
+    above = points(ref)
+    for path in (above, *above.parents):
+        if path == Path(ref.repository):
+            return
+        if os.path.lexists(path) and not plain_directory(path):
+            raise DamagedData("is no directory", subject=str(path), hint=f"ls -l {shlex.quote(str(path))}")
+
+
 def plain_directory(path: Path) -> bool:
     """Whether there is a directory, and no symbolic link to one."""
     try:
@@ -63,9 +79,24 @@ def plain_directory(path: Path) -> bool:
         return False
 
 
-def plain_file(path: Path) -> bool:
-    """Whether there is a regular file, and no symbolic link to one."""
+@contextmanager
+def opened(path: Path) -> Iterator[FileIO]:
+    """Give a regular file to be read. :raises DamagedData: it is a symbolic link or no file; :raises OSError: else."""
     try:
-        return stat.S_ISREG(path.lstat().st_mode)
-    except OSError:
-        return False
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.ENXIO):  # a link; a socket
+            raise
+        raise _no_file(path) from error
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise _no_file(path)
+        with FileIO(handle, closefd=False) as file:
+            yield file
+    finally:
+        os.close(handle)
+
+
+def _no_file(path: Path) -> DamagedData:
+    what = "is a symbolic link" if path.is_symlink() else "is no regular file"
+    return DamagedData(what, subject=str(path), hint=f"ls -l {shlex.quote(str(path))}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from vmhost.backupports import Tell
 from vmhost.drivers.files import os_errors, sync_directory
 from vmhost.drivers.repository import checking, copying, places
-from vmhost.model.errors import Absent, AlreadyThere, DamagedData, NoCapacity
+from vmhost.model.errors import Absent, DamagedData, NoCapacity
 from vmhost.model.points import KEPT, PointRef
 from vmhost.model.units import format_size
 
@@ -32,12 +32,8 @@ def restore(ref: PointRef, file: str, target: Path, like: Path | None, tell: Tel
         if damage := checking.file_damage(point, entry, meter):
             raise DamagedData(f"is not restorable: {damage}", subject=ref.id, hint="vmhost backup verify --all")
     _check_room(target.parent, min(total, capacity))
-    if target.exists() or target.is_symlink():
-        raise AlreadyThere("is there already", subject=str(target), hint=f"ls -l {target}")
+    copying.make(target)
     try:
-        with os_errors(target, "restore"):
-            handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            os.close(handle)
         source = places.published(ref) / file
         copying.convert(
             str(source), "qcow2", target, lambda share: tell(total + int(share * capacity), total + capacity)
@@ -81,11 +77,13 @@ def remove(path: Path) -> None:
 
 
 def kept(path: Path) -> tuple[str, ...]:
-    """Return what restores keep of the disk at a path."""
+    """Return what restores keep of the disk at a path. :raises DriverError: its directory cannot be looked into."""
     try:
-        return tuple(str(found) for found in sorted(path.parent.glob(f"{path.name}{KEPT}*")))
-    except OSError:
+        with os_errors(path.parent, "look into"):
+            beside = sorted(path.parent.iterdir())
+    except Absent:
         return ()
+    return tuple(str(found) for found in beside if found.name.startswith(f"{path.name}{KEPT}"))
 
 
 def _look_like(target: Path, like: Path) -> None:

@@ -43,18 +43,14 @@ class FileRepositories:
 
     def points(self, path: str, guest: str = "") -> tuple[Point, ...]:
         found = []
-        for directory in _directories(path, guest):
-            with suppress(DamagedData):
-                found.append(notes.with_notes(manifest.read(directory, path)))
+        for above in _shelves(path, guest):
+            for directory in _plain_below(above):
+                with suppress(DamagedData):
+                    found.append(notes.with_notes(manifest.read(directory, path)))
         return tuple(sorted(found, key=lambda point: (point.name, point.ref.guest, point.generation, point.taken)))
 
-    def damaged(self, path: str) -> tuple[Damage, ...]:
-        found = []
-        for directory in _directories(path, ""):
-            try:
-                manifest.read(directory, path)
-            except DamagedData as error:
-                found.append(Damage(directory.name, Path(error.subject).name, error.message))
+    def damaged(self, path: str, guest: str = "") -> tuple[Damage, ...]:
+        found = [damage for above in _shelves(path, guest) for damage in _not_understood(above, path)]
         if id_at(Path(path)) and not readme_is_ours(Path(path)):
             found.append(Damage("", places.README, "is not what it was"))
         return tuple(found)
@@ -63,7 +59,8 @@ class FileRepositories:
         ref = new.point.ref
         if not id_at(Path(ref.repository)):
             raise Refused("the repository is gone", subject=ref.repository, hint="vmhost backup list")
-        above = make_directory(places.points(ref), mode=_MODE)
+        places.check_levels(ref)
+        above = make_directory(places.points(ref), mode=_MODE, durable=True)
         lock = _lock(above, ref)
         try:
             _remove_abandoned(above)
@@ -87,6 +84,7 @@ class FileRepositories:
         target = places.begun(ref) / disk.file
         source, form = (copying.export_of(socket, disk.target), "raw") if socket else (disk.source, disk.format)
         capacity = next(found.capacity for found in point.disks if found.file == disk.file)
+        copying.make(target)
         copying.convert(source, form, target, lambda share: tell(int(share * capacity), capacity))
 
     def keep(self, ref: PointRef, name: str, source: str) -> None:
@@ -98,7 +96,8 @@ class FileRepositories:
     def publish(self, ref: PointRef, documents: Mapping[str, str], tell: Tell, *, level: Level = "crash") -> Point:
         point, lock = self._mine(ref)
         directory, final = places.begun(ref), places.published(ref)
-        if final.exists():
+        places.check_levels(ref)
+        if os.path.lexists(final):
             raise AlreadyThere("the point is there", subject=ref.id, hint="vmhost backup list")
         with os_errors(directory, "publish a point"):
             for name, text in documents.items():
@@ -116,6 +115,7 @@ class FileRepositories:
 
     def discard(self, ref: PointRef) -> None:
         directory = places.begun(ref)
+        places.check_levels(ref)
         with os_errors(directory, "discard a point"):
             if ref in self._begun:
                 _, lock = self._begun.pop(ref)
@@ -125,15 +125,18 @@ class FileRepositories:
             shutil.rmtree(directory)
 
     def delete(self, ref: PointRef) -> None:
-        """Delete a point: at once it is no point any more, and then its files go."""
+        """Delete a point: at once it is no point any more, and then its files go; also those that a killed one left."""
         directory, dying = places.published(ref), places.begun(ref)
-        if not places.plain_directory(directory):
-            raise Absent("there is no such point", subject=ref.id, hint="vmhost backup list")
+        places.check_levels(ref)
+        left = places.plain_directory(dying)
         with os_errors(directory, "delete a point"):
-            if dying.exists():
-                shutil.rmtree(dying)
-            directory.rename(dying)
-            sync_directory(directory.parent)
+            if places.plain_directory(directory):
+                if left:
+                    shutil.rmtree(dying)
+                directory.rename(dying)
+                sync_directory(directory.parent)
+            elif not left:
+                raise Absent("there is no such point", subject=ref.id, hint="vmhost backup list")
             shutil.rmtree(dying)
 
     def verify(self, ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
@@ -166,15 +169,29 @@ class FileRepositories:
         return self._begun[ref]
 
 
-def _directories(path: str, guest: str) -> Iterator[Path]:
-    """Yield the directories of published points; nothing that is a symbolic link is followed."""
+def _shelves(path: str, guest: str) -> Iterator[Path]:
+    """Yield the directories of points, of all guests or of one; nothing that is a symbolic link is followed."""
     root = Path(path)
     if not id_at(root):
         return
     for host in _plain_below(root / places.HOSTS):
         for found in _plain_below(host / "guests"):
-            if guest in ("", found.name):
-                yield from _plain_below(found / "points")
+            if guest in ("", found.name) and places.plain_directory(found / "points"):
+                yield found / "points"
+
+
+def _not_understood(above: Path, path: str) -> Iterator[Damage]:
+    """Yield the points in a directory whose manifests cannot be understood, and their notes."""
+    guest = above.parent.name
+    for directory in _plain_below(above):
+        try:
+            manifest.read(directory, path)
+        except DamagedData as error:
+            yield Damage(directory.name, Path(error.subject).name, error.message, guest)
+    try:
+        notes.read(above)
+    except DamagedData as error:
+        yield Damage(guest, notes.FILE, error.message)
 
 
 def _plain_below(directory: Path) -> Iterator[Path]:
@@ -213,11 +230,11 @@ def _write(path: Path, text: str) -> None:
 
 
 def _hashed(directory: Path, tell: Tell) -> tuple[PointFile, ...]:
-    """Hash every file of a point and bring it to the disk meanwhile."""
+    """Hash every file of a point and bring it to the disk meanwhile; nobody else may read it, whoever made it."""
     paths = sorted(directory.iterdir())
     meter = copying.Meter(sum(path.stat().st_size for path in paths), tell)
     with ThreadPoolExecutor(4, thread_name_prefix="publish") as pool:
-        synced = [pool.submit(copying.sync_file, path) for path in paths]
+        synced = [pool.submit(copying.sync_file, path, 0o600) for path in paths]
         hashed = [pool.submit(copying.hash_file, path, meter.add) for path in paths]
         found = tuple(PointFile(path.name, *future.result()) for path, future in zip(paths, hashed, strict=True))
         for one in synced:

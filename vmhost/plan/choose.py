@@ -1,0 +1,80 @@
+"""Which of many points is meant, and which are worth something.
+
+The points that one host took of a guest are counted, since clocks jump; those of several hosts, or of several guests
+that had one name, have no order that anybody can rely on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from vmhost.model.errors import NotFound, Refused
+from vmhost.model.points import Point
+
+
+def find_point(points: Sequence[Point], wanted: str, name: str, *, host: str, guest: str = "") -> Point:
+    """Return the point that a person means: ``latest``, its id, or the beginning of its id or time.
+
+    :param host: ours, whose points come before those of other hosts. :param guest: the UUID of the guest that has this
+        name now, whose points come before those of former ones.
+    :raises NotFound: there is none, or more than one that begins so; :raises Refused: nobody can say which is latest.
+    """
+    if not points:
+        raise NotFound("there is no point of this guest", subject=name, hint=f"vmhost backup run {name}")
+    its = [point for point in points if point.ref.guest == guest] or list(points)
+    if wanted in ("", "latest"):
+        return _latest(its, name, host)
+    meant = [point for point in points if point.id.startswith(wanted) or point.taken.startswith(wanted)]
+    ours = [point for point in meant if point in its]
+    found = [point for point in ours if point.ref.host == host] or ours or meant
+    if len(found) != 1:
+        text = "there is no such point" if not found else f"{len(found)} points begin with {wanted}"
+        raise NotFound(text, subject=f"{name} {wanted}", hint=f"vmhost backup list {name}")
+    return found[0]
+
+
+def newest(points: Iterable[Point], host: str) -> Point | None:
+    """Return a guest's newest point, of this host if it has any, else the one of the latest time."""
+    last = _last_of_hosts(points)
+    return last.get(host) or max(last.values(), key=lambda point: point.taken, default=None)
+
+
+def whole(points: Iterable[Point]) -> list[Point]:
+    """Return those points that, as far as is noted, are whole with all that they lie on."""
+    known = {(point.ref.host, point.ref.guest, point.id): point for point in points}
+    return [point for point in known.values() if _rests_well(point, known)]
+
+
+def _rests_well(point: Point, known: dict[tuple[str, str, str], Point]) -> bool:
+    below: Point | None = point
+    for _ in known:
+        if below is None or below.damaged:
+            return False
+        if not below.parent:
+            return True
+        below = known.get((below.ref.host, below.ref.guest, below.parent))
+    return False
+
+
+def _latest(points: Sequence[Point], name: str, host: str) -> Point:
+    """:raises Refused: they are of several guests, or of several hosts of which ours has not the latest."""
+    guests = sorted({point.ref.guest for point in points})
+    if len(guests) > 1:
+        text = f"{len(guests)} guests had this name; say which one by its UUID: {', '.join(guests)}"
+        raise Refused(text, subject=name, hint=f"vmhost backup list {guests[0]}")
+    last = _last_of_hosts(points)
+    chosen = last.get(host)
+    rivals = [point for place, point in last.items() if place != host]
+    if chosen is None and len(rivals) == 1:
+        return rivals[0]
+    if chosen is None or any(point.taken > chosen.taken for point in rivals):
+        told = ", ".join(f"{point.id} of {point.host_name or place}" for place, point in sorted(last.items()))
+        raise Refused(f"several hosts took points of it; say which one: {told}", subject=name, hint="add --point POINT")
+    return chosen
+
+
+def _last_of_hosts(points: Iterable[Point]) -> dict[str, Point]:
+    last: dict[str, Point] = {}
+    for point in sorted(points, key=lambda point: (point.generation, point.taken)):
+        last[point.ref.host] = point
+    return last
