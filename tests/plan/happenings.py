@@ -84,9 +84,9 @@ def _grow(fake: FakeHost, name: str, disk: str, size: str) -> None:
 
 
 def _lose(fake: FakeHost, name: str, disk: str) -> None:
-    """Somebody deleted a volume."""
+    """Somebody deleted a volume past libvirt, which would not have let it go while its guest runs."""
     kind = "iso" if disk == "seed" else "qcow2"
-    fake.hypervisor.delete_volume("vmhost", f"{fake.domain(name).uuid}-{disk}.{kind}")
+    del fake.world.pools["vmhost"].volumes[f"{fake.domain(name).uuid}-{disk}.{kind}"]
 
 
 def _link(fake: FakeHost, name: str, kind: str, alias: str = "", *addresses: str) -> None:

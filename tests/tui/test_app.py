@@ -24,6 +24,7 @@ from vmhost.tui.screens.host import HostScreen
 from vmhost.tui.screens.jobs import JobsScreen
 from vmhost.tui.screens.network import NetworkScreen
 from vmhost.tui.screens.plan import PlanScreen
+from vmhost.tui.screens.protection import ProtectionScreen
 
 pytestmark = [pytest.mark.tui, pytest.mark.asyncio]
 
@@ -36,6 +37,7 @@ SCREENS = {
     "form": FormScreen,
     "columns": ColumnsScreen,
     "network": NetworkScreen,
+    "protection": ProtectionScreen,
 }
 
 
@@ -114,6 +116,7 @@ async def test_no_jobs_yet() -> None:
         ("guests", "GuestsScreen"),
         ("host", "HostScreen"),
         ("j", "JobsScreen"),
+        ("backup", "ProtectionScreen"),
         ("new", "NewGuestScreen"),
         ("help", "HelpScreen"),
         ("", "GuestsScreen"),

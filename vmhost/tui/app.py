@@ -251,6 +251,8 @@ class VmhostApp(App[int]):
                 self.go("host")
             case "net" | "network":
                 self.go("net")
+            case "backup" | "b":
+                self.go("backup")
             case "jobs" | "j":
                 self.go("jobs")
             case "help":
@@ -262,7 +264,8 @@ class VmhostApp(App[int]):
             case "theme":
                 self.notify(f"there are the themes {', '.join(themes.NAMES)}", severity="warning", markup=False)
             case _:
-                text = f"there is no command {sanitize(word)[:40]!r}: guests, host, net, jobs, new, theme NAME, help, q"
+                known = "guests, host, net, backup, jobs, new, theme NAME, help, q"
+                text = f"there is no command {sanitize(word)[:40]!r}: {known}"
                 self.notify(text, severity="warning", markup=False)
 
     def go(self, place: str) -> None:
@@ -287,6 +290,7 @@ class VmhostApp(App[int]):
         yield SystemCommand("Guests", "The list of guests", lambda: self.go("guests"))
         yield SystemCommand("Host", "Memory, pools and findings of this host", lambda: self.go("host"))
         yield SystemCommand("Network", "Bridges, ports, and who is in which VLAN", lambda: self.go("net"))
+        yield SystemCommand("Protection", "Points and snapshots, unprotected guests first", lambda: self.go("backup"))
         yield SystemCommand("Jobs", "Long operations, running and past", lambda: self.go("jobs"))
         yield SystemCommand("New guest", "Plan a new guest", self.new_guest)
         yield SystemCommand("Keys", "Help: the keys of this screen", self.action_help)
@@ -306,6 +310,10 @@ def _screen(place: str) -> Screen[None] | None:
             from vmhost.tui.screens.network import NetworkScreen
 
             return NetworkScreen()
+        case "backup":
+            from vmhost.tui.screens.protection import ProtectionScreen
+
+            return ProtectionScreen()
         case "jobs":
             from vmhost.tui.screens.jobs import JobsScreen
 

@@ -106,6 +106,25 @@ def pin(name: str, cpus: Mapping[str, Any], flags: Sequence[str]) -> Change:
     )
 
 
+def back_up(name: str) -> Change:
+    """Take a point of a guest."""
+    return Change(
+        f"back up {name}",
+        lambda host, chosen: (host.backups.plan(name, full="--full" in chosen),),
+        lambda chosen: _line(("backup", "run"), (name,), chosen),
+        (Option("x", "--full", "a full copy, whatever an increment could rest on"),),
+    )
+
+
+def snapshot(name: str) -> Change:
+    """Make a snapshot of a guest, called after the time."""
+    return Change(
+        f"snapshot of {name}",
+        lambda host, _: (host.snapshots.plan_create(name),),
+        lambda _: _line(("snapshot", "create", name)),
+    )
+
+
 def apply_site(file: str) -> Change:
     """Bring the host to a site file."""
 
