@@ -146,7 +146,7 @@ def test_a_second_deployment_says_of_everything_why_there_is_nothing_to_do(shop:
 
 
 def test_what_somebody_changed_is_told_file_by_file_and_put_right(shop: Shop) -> None:
-    inside("sh", "-c", "echo changed > /srv/www/index.html; chmod 600 /srv/www/index.html; systemctl disable -q nginx")
+    inside("sh", "-c", "echo changed > /srv/www/index.html; chmod 664 /srv/www/index.html; systemctl disable -q nginx")
     (row,) = rows()
     found = {item["what"] for item in row["drift"]}  # type: ignore[attr-defined]
     assert found == {

@@ -24,7 +24,7 @@ from vmhost.model.events import Event, StepStarted
 from vmhost.model.guestops import ActOnUnit, GuestOp, Verb
 from vmhost.model.services import GuestFacts, Health, UnitFact
 from vmhost.model.spec.service import ServiceState, UnitSpec
-from vmhost.plan.services import settling
+from vmhost.plan.settling import settling
 from vmhost.render.service import Desired
 from vmhost.testing.commands import Inside, Ran
 from vmhost.testing.world import FakeUnit
@@ -123,7 +123,7 @@ def test_what_fails_at_any_step_leaves_the_guest_as_it_was(
     steps = shop.services.plan_deploy(site(WHOLE)).items[0].plan.steps
     assert len(steps) == 19
     for number, step in enumerate(steps):
-        _fail_at(step.do, monkeypatch, done=done)
+        fail_at(step.do, monkeypatch, done=done)
         with pytest.raises(ApplyError) as caught:
             shop.deploy(WHOLE)
         assert caught.value.leftovers == ()
@@ -153,7 +153,7 @@ def test_what_fails_at_any_step_of_a_change_leaves_the_guest_as_it_was(
         "put-file",
     ]
     for step in steps:
-        _fail_at(step.do, monkeypatch, done=done)
+        fail_at(step.do, monkeypatch, done=done)
         with pytest.raises(ApplyError) as caught:
             shop.deploy(changed)
         assert caught.value.leftovers == ()
@@ -164,7 +164,7 @@ def test_what_fails_at_any_step_of_a_change_leaves_the_guest_as_it_was(
     assert {row.version for row in shop.services.list()} == {"1.26"}
 
 
-def _fail_at(wanted: GuestOp, monkeypatch: pytest.MonkeyPatch, *, done: bool, dead: bool = False) -> None:
+def fail_at(wanted: GuestOp, monkeypatch: pytest.MonkeyPatch, *, done: bool, dead: bool = False) -> None:
     """It fails once, before or after it was ``done``; ``dead``: nothing else gets through afterwards."""
     original, failed = carry.do, False
 
@@ -190,7 +190,7 @@ def test_what_cannot_be_undone_is_left_over_by_name_the_failed_step_first(
     changed = NGINX.replace("listen 80", "listen 81")
     put = shop.services.plan_deploy(site(changed)).items[0].plan.steps[0].do
     assert put.kind == "put-file"
-    _fail_at(put, monkeypatch, done=True, dead=True)
+    fail_at(put, monkeypatch, done=True, dead=True)
     with pytest.raises(ApplyError) as caught:
         shop.deploy(changed)
     (left,) = caught.value.leftovers
@@ -326,7 +326,7 @@ def test_what_was_only_reloaded_is_only_reloaded_again(shop: Shop, monkeypatch: 
     shop.deploy()
     changed = NGINX.replace("listen 80", "listen 81")
     note = shop.services.plan_deploy(site(changed)).items[0].plan.steps[-1].do
-    _fail_at(note, monkeypatch, done=False)
+    fail_at(note, monkeypatch, done=False)
     verbs = seen_verbs(shop)
     with pytest.raises(ApplyError):
         shop.deploy(changed)
@@ -338,7 +338,7 @@ def test_a_unit_that_cannot_be_enabled_is_not_restarted(shop: Shop, monkeypatch:
     with shop.inside("web-01") as system:
         system.land.units["nginx.service"].enabled = "disabled"
     enable = shop.services.plan_deploy(site()).items[0].plan.steps[0].do
-    _fail_at(enable, monkeypatch, done=False)
+    fail_at(enable, monkeypatch, done=False)
     verbs = seen_verbs(shop)
     with pytest.raises(ApplyError):
         shop.deploy()
@@ -400,7 +400,7 @@ def test_a_unit_with_another_name_takes_the_place_of_the_former_one(
     before = shop.picture("web-01")
     steps = shop.services.plan_deploy(site(OTHER)).items[0].plan.steps
     for step in steps:
-        _fail_at(step.do, monkeypatch, done=False)
+        fail_at(step.do, monkeypatch, done=False)
         with pytest.raises(ApplyError) as caught:
             shop.deploy(OTHER)
         assert caught.value.leftovers == ()

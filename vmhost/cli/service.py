@@ -1,4 +1,4 @@
-"""vmhost service: list, deploy, check, status, start, stop, restart, logs."""
+"""vmhost service: list, deploy, delete, check, status, start, stop, restart, logs."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from vmhost.model.units import parse_duration
 
 if TYPE_CHECKING:
     from vmhost.model.services import Look, ServiceRow
+    from vmhost.ops.host import Host
     from vmhost.ops.servicedeploy import Deployment
     from vmhost.ops.services import ActionResult, Verb
 
@@ -173,15 +174,38 @@ def deploy(
         if not dry_run:
             settle(host)
         deployment = host.services.plan_deploy(load_site(site), only=only, guests=guests)
-        _show(output, deployment, satisfied=dry_run)
-        if dry_run or deployment.empty:
-            return 0
-        if not any(item.error or item.plan.refused for item in deployment.items) and not consent(yes, "Deploy this?"):
-            diagnostics.say("vmhost: nothing was done")
-            return diagnostics.REFUSED
-        with interruptible() as cancelled:
-            results = host.services.deploy(deployment, on_event=tell, cancelled=cancelled)
-        return _ended(results, output)
+        return _carried_out(host, deployment, "Deploy this?", dry_run=dry_run, yes=yes, output=output)
+
+
+@service.command()
+@click.argument("name")
+@guest_option
+@click.option("--dry-run", is_flag=True, help="Show the plan with what stays, and end.")
+@yes_option
+@format_option
+@click.pass_context
+def delete(ctx: click.Context, name: str, guests: tuple[str, ...], dry_run: bool, yes: bool, output: str) -> int:
+    """Take a service out of its guests: its unit is stopped, its files go, and vmhost forgets it there.
+
+    Packages, accounts and directories stay. What fails is undone in that guest, and ends it.
+    """
+    with open_host(ctx) as host:
+        if not dry_run:
+            settle(host)
+        deployment = host.services.plan_delete(name, guests=guests)
+        return _carried_out(host, deployment, "Delete this?", dry_run=dry_run, yes=yes, output=output)
+
+
+def _carried_out(host: Host, deployment: Deployment, question: str, *, dry_run: bool, yes: bool, output: str) -> int:
+    _show(output, deployment, satisfied=dry_run)
+    if dry_run or deployment.empty:
+        return 0
+    if not any(item.error or item.plan.refused for item in deployment.items) and not consent(yes, question):
+        diagnostics.say("vmhost: nothing was done")
+        return diagnostics.REFUSED
+    with interruptible() as cancelled:
+        results = host.services.deploy(deployment, on_event=tell, cancelled=cancelled)
+    return _ended(results, output)
 
 
 def _show(output: str, deployment: Deployment, *, satisfied: bool) -> None:

@@ -16,7 +16,7 @@ from vmhost.model.guestops import PutFile
 from vmhost.model.services import DeployedService, GuestFacts
 from vmhost.model.spec.service import ServiceState
 from vmhost.ops.servicedeploy import GuestDeployment
-from vmhost.render.service import MANIFESTS, Desired, canonical, read_state
+from vmhost.render.service import Desired, canonical, previous_path, read_state
 
 if TYPE_CHECKING:
     from vmhost.ops.services import Found
@@ -38,11 +38,6 @@ class Previous:
         if deployed.roll and deployed.roll != BACK:
             return deployed.roll == self.roll
         return deployed.sha256 == self.target
-
-
-def previous_path(name: str) -> str:
-    """Return where a guest keeps what it was before a roll."""
-    return f"{MANIFESTS}/{name}.previous.json"
 
 
 def keep_previous(lines: Lines, found: Found, item: GuestDeployment, mark: str) -> None:

@@ -18,12 +18,14 @@ from vmhost.model.events import Event
 from vmhost.model.guestops import GuestOp, GuestPlan
 from vmhost.model.reservations import iso
 from vmhost.model.services import DeployedService, GuestFacts
+from vmhost.model.spec.service import ServiceState
 from vmhost.model.steps import SetMetadata
 from vmhost.ops.build import user_name
 from vmhost.ops.jobs import Job
 from vmhost.ops.permission import check_may_change
-from vmhost.ops.services import ActionResult, looker
-from vmhost.plan.services import plan_service, settling
+from vmhost.ops.services import ActionResult, Found, looker
+from vmhost.plan.services import plan_service
+from vmhost.plan.settling import settling
 from vmhost.render.metadata import metadata_xml
 from vmhost.render.parse.metadata import parse_metadata
 from vmhost.render.service import Desired, Place, canonical, desired, service_secrets
@@ -50,6 +52,8 @@ class GuestDeployment:
     def recorded(self) -> bool:
         """Whether the guest's metadata already says so."""
         deployed = self.domain.metadata.services if self.domain.metadata else ()
+        if self.wanted.gone:
+            return all(item.name != self.service for item in deployed)
         return any(item.name == self.service and item.sha256 == self.wanted.sha256 for item in deployed)
 
     @property
@@ -93,10 +97,32 @@ def lines_of(item: GuestDeployment, *, satisfied: bool) -> list[str]:
         lines.append(f"{number:3}  {step.why}")
         lines += [f"       {line}" for line in step.shown]
     if item.plan.empty and not item.recorded:
-        lines.append("     all is there: note it in the guest's metadata")
+        what = "nothing of it is there: take it out of" if item.wanted.gone else "all is there: note it in"
+        lines.append(f"     {what} the guest's metadata")
     if satisfied:
         lines += [f"  -  {text}" for text in item.plan.satisfied]
     return [head, *lines] if lines else []
+
+
+def plan_delete(lines: Lines, name: str, found: Sequence[Found]) -> Deployment:
+    """Return how a service is taken out of guests. :raises Refused: it is being rolled, or a newer vmhost's."""
+    from vmhost.drivers.ssh.fanout import map_guests
+
+    wanted: dict[str, tuple[ObservedDomain, Desired]] = {}
+    for item in found:
+        if item.state is None:
+            raise Refused("a newer vmhost deployed this service: read-only for this one", subject=item.guest)
+        if item.deployed.roll:
+            hint = f"vmhost service roll {name} --back"
+            raise Refused(f"{name}: a roll is under way there", subject=item.guest, hint=hint)
+        bare = ServiceState(name=name, version=item.deployed.version, env=item.deployed.env)
+        wanted[item.guest] = (item.domain, Desired(bare, {}, former=item.state, gone=True))
+    answers = map_guests(lambda pair: plan_guest(lines, *pair), wanted)
+    items = [
+        answer if isinstance(answer, GuestDeployment) else _unknown(*wanted[guest], answer)
+        for guest, answer in answers.items()
+    ]
+    return Deployment(name, tuple(items))
 
 
 def plan_deploy(
@@ -185,7 +211,8 @@ def deploy(
         return ()
     subject = " ".join(dict.fromkeys(item.service for item in todo))
     done = []
-    with Job(ports, "service deploy", subject, on_event, cancelled) as job:
+    kind = "service delete" if all(item.wanted.gone for item in todo) else "service deploy"
+    with Job(ports, kind, subject, on_event, cancelled) as job:
         for item in todo:
             text = deploy_one(ports, lines, item, tell=job.tell, cancelled=job.cancelled, wait=wait)
             done.append(ActionResult(item.service, item.guest, text))
@@ -243,7 +270,7 @@ def deploy_one(
 
 
 def record(ports: Ports, domain: ObservedDomain, wanted: Desired) -> None:
-    """Note in a guest's metadata what was deployed into it; the guest's lock is held."""
+    """Note in a guest's metadata what was deployed into it, or is gone from it; the guest's lock is held."""
     metadata = parse_metadata(ports.hypervisor.domain(domain.uuid).xml)
     if metadata is None:
         raise NotFound("the guest's metadata is gone", subject=domain.name, hint="vmhost guest list")
@@ -260,6 +287,6 @@ def record(ports: Ports, domain: ObservedDomain, wanted: Desired) -> None:
         roll=before.roll if before else "",
     )
     others = tuple(item for item in metadata.services if item.name != state.name)
-    services = tuple(sorted((*others, service), key=lambda item: item.name))
+    services = others if wanted.gone else tuple(sorted((*others, service), key=lambda item: item.name))
     step = SetMetadata(domain.uuid, domain.name, metadata_xml(replace(metadata, services=services)))
     execute(step, Context(ports))

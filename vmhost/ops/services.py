@@ -129,6 +129,18 @@ class Services:
 
         return plan_deploy(self._host.ports, self.lines, site, only=only, guests=guests)
 
+    def plan_delete(self, name: str, *, guests: Sequence[str] = ()) -> Deployment:
+        """Return what would be done to take a service out of its guests; hand it to :meth:`deploy`.
+
+        Its unit is stopped and no longer starts with the guest, its files go. Packages, accounts, directories and
+        parameters of the kernel stay, since others may use them by now.
+
+        :raises NotFound: there is no such service; :raises Refused: a roll of it is under way.
+        """
+        from vmhost.ops.servicedeploy import plan_delete
+
+        return plan_delete(self.lines, name, self.find([name], guests))
+
     def deploy(
         self,
         deployment: Deployment,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,14 +31,20 @@ from vmhost.model.guestops import (
 )
 from vmhost.model.services import GuestFacts, PathFact
 from vmhost.model.spec.service import DirectorySpec, FileState, ServiceState, UnitSpec
-from vmhost.render.service import ENVIRONMENTS, MANIFESTS, Desired, manifest, manifest_path, read_manifest
+from vmhost.plan.settling import DOWN
+from vmhost.render.service import (
+    ENVIRONMENTS,
+    MANIFESTS,
+    Desired,
+    manifest,
+    manifest_path,
+    previous_path,
+    read_manifest,
+)
 
 UNITS: Final = "/etc/systemd/system/"
 MOST_LINES: Final = 60
 """Lines of a difference that are shown of each file."""
-
-_DOWN: Final = ("inactive", "failed")
-_UP: Final = ("active", "reloading", "activating")
 
 
 @dataclass(slots=True)
@@ -84,29 +90,13 @@ def plan_service(guest: str, wanted: Desired, facts: GuestFacts) -> GuestPlan:
     _left_behind(draft)
     _sysctl(draft)
     _unit(draft)
-    _manifest(draft)
+    if wanted.gone:
+        _gone(draft)
+    else:
+        _manifest(draft)
     refused = "; ".join(draft.refused)
     steps = () if refused else tuple(draft.steps)
     return GuestPlan(guest, wanted.state.name, steps, tuple(draft.satisfied), refused)
-
-
-def settling(begun: Sequence[GuestOp], wanted: Desired, facts: GuestFacts) -> tuple[GuestOp, ...]:
-    """Return what gives the unit its former state back once everything else of a failed plan was undone.
-
-    :param begun: the operations of the plan that were done, or may have been; a unit that none of them touched is
-        left alone.
-    """
-    reload = (ReloadUnits(),) if any(isinstance(op, ReloadUnits) for op in begun) else ()
-    unit = wanted.state.unit
-    fact = facts.units.get(unit.name) if unit else None
-    if unit is None or fact is None or not fact.there:
-        return reload
-    verbs = {op.verb for op in begun if isinstance(op, ActOnUnit) and op.unit == unit.name} - {"enable", "disable"}
-    if verbs and fact.active in _UP:
-        return (*reload, ActOnUnit(unit.name, "reload-or-restart" if verbs == {"reload-or-restart"} else "restart"))
-    if verbs and fact.active in _DOWN:
-        return (*reload, ActOnUnit(unit.name, "stop"))
-    return reload
 
 
 def _packages(draft: _Draft) -> None:
@@ -159,7 +149,7 @@ def _accounts(draft: _Draft) -> None:
 
 
 def _directories(draft: _Draft) -> None:
-    own = [DirectorySpec(path=MANIFESTS, mode="0700")]
+    own = [] if draft.wanted.gone else [DirectorySpec(path=MANIFESTS, mode="0700")]
     parents = {file.path.rpartition("/")[0] for file in draft.wanted.state.files}
     if ENVIRONMENTS in parents:
         own.append(DirectorySpec(path=ENVIRONMENTS, mode="0700"))
@@ -266,7 +256,7 @@ def _retire(draft: _Draft, name: str) -> None:
     if fact is None or not fact.there:
         return
     why = "the service no longer has it"
-    if fact.active not in _DOWN:
+    if fact.active not in DOWN:
         start = (ReloadUnits(), ActOnUnit(name, "start"))  # its file may have been away
         draft.add(ActOnUnit(name, "stop"), start, f"unit {name}: stop, {why}")
     if fact.enabled in ("enabled", "enabled-runtime"):
@@ -347,6 +337,21 @@ def _manifest(draft: _Draft) -> None:
     draft.add(PutFile(path, "0600", "root:root", text), [undo], "note in the guest what it should be")
 
 
+def _gone(draft: _Draft) -> None:
+    """Take out what the guest keeps of the service; what others may use by now stays, and is told."""
+    name = draft.wanted.state.name
+    for path in (previous_path(name), manifest_path(name)):
+        if path in draft.facts.paths:
+            draft.add(RemoveFile(path), _put_back(draft, path), f"remove {path}: the service is taken out")
+    for state in draft.former:
+        draft.satisfied += [f"package {package.partition('=')[0]}: stays" for package in state.packages]
+        draft.satisfied += [f"account {user.name}: stays" for user in state.users]
+        draft.satisfied += [f"group {group}: stays" for group in state.groups]
+        draft.satisfied += [f"directory {directory.path}: stays" for directory in state.directories]
+        draft.satisfied += [f"kernel parameter {key}: stays" for key in state.sysctl]
+    draft.satisfied[:] = dict.fromkeys(draft.satisfied)
+
+
 def paths_of(wanted: Desired, before: str) -> Iterator[str]:
     """Yield every path that a plan has to know about."""
     for file in wanted.state.files:
@@ -357,6 +362,8 @@ def paths_of(wanted: Desired, before: str) -> Iterator[str]:
             yield ENVIRONMENTS
     yield from (directory.path for directory in wanted.state.directories)
     yield MANIFESTS
+    if wanted.gone:
+        yield from (manifest_path(wanted.state.name), previous_path(wanted.state.name))
     yield from (file.path for state in _former(wanted, before) for file in state.files)
 
 

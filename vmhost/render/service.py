@@ -44,13 +44,15 @@ class Desired:
     """What a service should be in one guest; ``texts`` holds every file's bytes by its path.
 
     For a way back: ``versions`` are the very versions of packages that the state does not pin, ``former`` is a state
-    that is there in part, whatever the guest's manifest says.
+    that is there in part, whatever the guest's manifest says. ``gone``: nothing should be left of the service, of which
+    the state only says what it was called.
     """
 
     state: ServiceState
     texts: Mapping[str, bytes] = field(repr=False)
     versions: Mapping[str, str] = field(default_factory=dict)
     former: ServiceState | None = None
+    gone: bool = False
 
     @property
     def sha256(self) -> str:
@@ -204,6 +206,11 @@ def state_of(deployed: DeployedService) -> ServiceState | None:
 def manifest_path(name: str) -> str:
     """Return where a guest keeps what a service in it should be."""
     return f"{MANIFESTS}/{name}.json"
+
+
+def previous_path(name: str) -> str:
+    """Return where a guest keeps what it was before a roll."""
+    return f"{MANIFESTS}/{name}.previous.json"
 
 
 def manifest(wanted: Desired) -> bytes:
