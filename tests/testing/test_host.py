@@ -65,8 +65,8 @@ class TestTime:
         seen = threading.Event()
         host.hypervisor.subscribe(lambda event: seen.set() if event.kind == "agent-connected" else None)
         host.world.pools[builders.POOL].volumes[f"{uuid}-root.qcow2"].backing = "base"
-        host.hypervisor.start(uuid)
         before = host.ports.clock.monotonic()
+        host.hypervisor.start(uuid)
         while not seen.wait(0.01):
             host.ports.clock.monotonic()
         assert host.ports.clock.monotonic() - before >= 100
