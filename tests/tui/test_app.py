@@ -25,6 +25,7 @@ from vmhost.tui.screens.jobs import JobsScreen
 from vmhost.tui.screens.network import NetworkScreen
 from vmhost.tui.screens.plan import PlanScreen
 from vmhost.tui.screens.protection import ProtectionScreen
+from vmhost.tui.screens.services import ServicesScreen
 
 pytestmark = [pytest.mark.tui, pytest.mark.asyncio]
 
@@ -38,6 +39,7 @@ SCREENS = {
     "columns": ColumnsScreen,
     "network": NetworkScreen,
     "protection": ProtectionScreen,
+    "services": ServicesScreen,
 }
 
 
@@ -117,6 +119,7 @@ async def test_no_jobs_yet() -> None:
         ("host", "HostScreen"),
         ("j", "JobsScreen"),
         ("backup", "ProtectionScreen"),
+        ("services", "ServicesScreen"),
         ("new", "NewGuestScreen"),
         ("help", "HelpScreen"),
         ("", "GuestsScreen"),

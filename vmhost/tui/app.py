@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import events
 from textual.app import App, SuspendNotSupported, SystemCommand
@@ -31,6 +31,18 @@ from vmhost.tui.screens.trouble import TroubleScreen
 if TYPE_CHECKING:
     from vmhost.ops.host import Host
     from vmhost.ops.preferences import Preferences, View
+
+
+_PLACES: Final = {
+    **{place: place for place in ("guests", "host", "net", "services", "backup", "jobs")},
+    "g": "guests",
+    "h": "host",
+    "network": "net",
+    "s": "services",
+    "b": "backup",
+    "j": "jobs",
+}
+"""The main screens by what a person may call them in the command line."""
 
 
 class Pictured(Message):
@@ -245,16 +257,8 @@ class VmhostApp(App[int]):
                 return
             case "q" | "quit":
                 self.action_leave()
-            case "guests" | "g":
-                self.go("guests")
-            case "host" | "h":
-                self.go("host")
-            case "net" | "network":
-                self.go("net")
-            case "backup" | "b":
-                self.go("backup")
-            case "jobs" | "j":
-                self.go("jobs")
+            case place if place in _PLACES:
+                self.go(_PLACES[place])
             case "help":
                 self.action_help()
             case "new":
@@ -264,7 +268,7 @@ class VmhostApp(App[int]):
             case "theme":
                 self.notify(f"there are the themes {', '.join(themes.NAMES)}", severity="warning", markup=False)
             case _:
-                known = "guests, host, net, backup, jobs, new, theme NAME, help, q"
+                known = "guests, host, net, services, backup, jobs, new, theme NAME, help, q"
                 text = f"there is no command {sanitize(word)[:40]!r}: {known}"
                 self.notify(text, severity="warning", markup=False)
 
@@ -290,6 +294,7 @@ class VmhostApp(App[int]):
         yield SystemCommand("Guests", "The list of guests", lambda: self.go("guests"))
         yield SystemCommand("Host", "Memory, pools and findings of this host", lambda: self.go("host"))
         yield SystemCommand("Network", "Bridges, ports, and who is in which VLAN", lambda: self.go("net"))
+        yield SystemCommand("Services", "Services inside guests, and how they are", lambda: self.go("services"))
         yield SystemCommand("Protection", "Points and snapshots, unprotected guests first", lambda: self.go("backup"))
         yield SystemCommand("Jobs", "Long operations, running and past", lambda: self.go("jobs"))
         yield SystemCommand("New guest", "Plan a new guest", self.new_guest)
@@ -310,6 +315,10 @@ def _screen(place: str) -> Screen[None] | None:
             from vmhost.tui.screens.network import NetworkScreen
 
             return NetworkScreen()
+        case "services":
+            from vmhost.tui.screens.services import ServicesScreen
+
+            return ServicesScreen()
         case "backup":
             from vmhost.tui.screens.protection import ProtectionScreen
 

@@ -41,7 +41,7 @@ LISTS: Final = "lists and texts"
 
 KEYS: Final = (
     Key(EVERYWHERE, "question_mark", "app.help", "this help", "help"),
-    Key(EVERYWHERE, "colon", "app.command", "a command: guests host net backup jobs new theme q"),
+    Key(EVERYWHERE, "colon", "app.command", "a command: guests host net services backup jobs new theme q"),
     Key(EVERYWHERE, "ctrl+p", "app.command_palette", "the palette: every command by name"),
     Key(EVERYWHERE, "t", "app.next_theme", "the next theme: dark, light, contrast, ansi"),
     Key(EVERYWHERE, "escape", "back", "back; out of a filter: show all"),
@@ -84,6 +84,8 @@ KEYS: Final = (
     Key("network", "a", "apply_site", "plan the network of a site file", "apply a site"),
     Key("network", "y", "confirm", "plan that the change that waits stays", "confirm"),
     Key("network", "r", "examine", "examine the network again", "examine again"),
+    Key("services", "enter,d", "open_guest", "open the guest"),
+    Key("services", "r", "look", "ask the guests again", "ask again"),
     Key("protection", "enter,d", "open_guest", "open the guest"),
     Key("protection", "b", "back_up", "plan a point now", "back up"),
     Key("protection", "N", "snapshot", "plan a snapshot", "snapshot"),
