@@ -234,7 +234,7 @@ def test_ctrl_c_undoes_everything_and_ends_with_130(tmp_path: Path, number: sign
 def test_after_a_kill_the_same_command_succeeds(tmp_path: Path) -> None:
     state, site = tmp_path / "host.json", tmp_path / "site.yaml"
     long = "of-so-long-a-name-that-what-is-told-of-them-is-long-too"
-    guests = "".join(f"  g-{count:02}-{long}: {{ready: {{by: none}}}}\n" for count in range(15))
+    guests = "".join(f"  g-{count:02}-{long}: {{ready: {{by: none}}}}\n" for count in range(12))
     site.write_text(SITE + guests, encoding="utf-8")
     running = process("apply", str(site), "--yes", VMHOST_FAKE_STATE=str(state))
     begun(running)

@@ -104,6 +104,7 @@ def test_samples_and_events_do_not_pile_up(counted: Counted) -> None:
     assert len(counted.watch.look().happenings) == 500
 
 
+@pytest.mark.timeout(240)  # thousands of pictures
 def test_a_long_day_needs_no_more_memory() -> None:
     fake = demo_host(speed=0)
     watch = Watch(Host(ports=fake.ports))
