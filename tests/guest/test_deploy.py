@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.server
 import json
@@ -61,6 +62,28 @@ services:
       agent: {{agent: true}}
     restart: {{policy: on-failure, backoff: 2s, tries: 3}}
 """
+
+SEEKER = """
+  seeker:
+    guests: [web-01]
+    files:
+      - path: /run/vmhost-key
+        secret: {env: NGINX_TOKEN}
+        mode: "0600"
+        check:
+          - sh
+          - -c
+          - |
+            for process in /proc/[0-9]*; do
+                read -r name <$process/comm || continue
+                cat $process/cmdline
+                [ "$name" = nginx ] || cat $process/environ
+            done >/run/seen 2>/dev/null
+            grep -qa "vmhost-pu[t]" /run/seen && ! grep -qaFf "$0" /run/seen
+          - "{file}"
+        after: nothing
+"""
+"""A secret whose check, which runs while it is on its way, looks for it in all processes; nginx has it by right."""
 
 
 @dataclass
@@ -260,6 +283,32 @@ def test_the_agent_is_another_way_in(shop: Shop) -> None:
             session.run(("sleep", "20"), timeout=0.5)
 
 
+def test_no_process_shows_the_secret_while_it_is_on_its_way(shop: Shop) -> None:
+    seen: set[bytes] = set()
+    over = threading.Event()
+
+    def seek() -> None:
+        while not over.wait(0.02):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    seen.add(path.read_bytes())
+
+    seeker = threading.Thread(target=seek)
+    seeker.start()
+    try:
+        vmhost("service", "deploy", shop.write(extra=SEEKER), "--only", "seeker", "--yes", timeout=120)
+    finally:
+        over.set()
+        seeker.join()
+    assert any(b"--only\0seeker" in line for line in seen)
+    assert not any(PART.encode() in line for line in seen)
+    assert inside("stat", "-c", "%a %U", "/run/vmhost-key").strip() == "600 root"
+    vmhost("service", "delete", "seeker", "--yes", timeout=120)
+    assert inside("sh", "-c", "test -e /run/vmhost-key && echo there || echo gone").strip() == "gone"
+    assert [row["service"] for row in rows()] == ["nginx"]
+    inside("rm", "/run/seen")
+
+
 def test_the_secret_is_where_it_should_be_and_nowhere_else(shop: Shop, lab: InLab) -> None:
     del shop
     assert inside("stat", "-c", "%a", "/etc/vmhost/env/nginx.env").strip() == "600"
@@ -274,3 +323,17 @@ def test_the_secret_is_where_it_should_be_and_nowhere_else(shop: Shop, lab: InLa
     for path in Path("/var/lib/vmhost").rglob("*"):
         if path.is_file() and path.suffix not in (".qcow2", ".iso"):
             assert PART.encode() not in path.read_bytes(), path
+
+
+def test_taken_out_nothing_of_it_is_left_but_what_others_may_use(shop: Shop) -> None:
+    told = vmhost("service", "delete", "nginx", "--yes", timeout=120).text
+    assert "unit nginx.service: stop, the service no longer has it" in told
+    assert PART not in told
+    assert rows() == []
+    script = "systemctl is-active nginx; systemctl is-enabled nginx; dpkg-query -W -f='${Status}\\n' nginx"
+    assert inside("sh", "-c", script).split("\n")[:3] == ["inactive", "disabled", "install ok installed"]
+    left = inside("find", "/etc/vmhost/env", "/srv/www", "/var/lib/vmhost/services", "-type", "f")
+    assert left == ""
+    with pytest.raises(urllib.error.URLError):
+        page()
+    del shop
