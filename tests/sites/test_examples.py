@@ -49,3 +49,12 @@ def test_ordinary_user() -> None:
     (guest,) = load("ordinary-user").guests
     assert guest.ready.by == "ssh"
     assert guest.nics[0].address == "dhcp"
+
+
+def test_vlans() -> None:
+    site = load("vlans")
+    shop, disk, relay, test = site.guests
+    assert shop.nics[0].address == disk.nics[0].address, "in two VLANs, so they do not meet"
+    assert {site.networks[guest.nics[0].network].vlan for guest in (shop, disk, test)} == {100, 200, "auto"}
+    assert (site.networks[relay.nics[0].network].vlan, str(relay.nics[0].tagged)) == (100, "200")
+    assert test.nics[0].isolated

@@ -10,7 +10,8 @@ import pytest
 from textual.widgets import Input
 
 from tests.tui.stage import Stage, on_stage
-from vmhost.ops.formhelp import Size, site_files, sizes
+from vmhost.ops.flavours import Size, sizes
+from vmhost.ops.formhelp import site_files
 from vmhost.ops.host import Host
 from vmhost.ports import Ports
 from vmhost.testing import FakeHost

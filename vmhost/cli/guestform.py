@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from vmhost.cli.common import dry_run_option, open_host, settle, yes_option
@@ -13,17 +15,22 @@ from vmhost.model.units import parse_size
 
 @click.command()
 @click.argument("name")
-@click.option("--image", required=True, help="Image of its root disk, as in vmhost image list.")
-@click.option("--cpus", default="1", show_default=True, help="vCPUs.")
-@click.option("--memory", default="1G", show_default=True, help="Memory, as 512M or 4G.")
-@click.option("--disk", default="10G", show_default=True, help="Size of its root disk.")
-@click.option("--network", default="user", show_default=True, help="A bridge of this host, user (QEMU's own) or none.")
-@click.option("--address", default="", help="An address of the bridge's subnet, auto, dhcp or none.")
+@click.option("--profile", default="", help="A profile of the file, or small, medium, large; the rest goes before it.")
+@click.option("--site", default="", help="File with the profiles and networks.  [default: host.yaml, if there is one]")
+@click.option("--image", help="Image of its root disk, as in vmhost image list.")
+@click.option("--cpus", help="vCPUs.  [default: as the profile, or 1]")
+@click.option("--memory", help="Memory, as 512M or 4G.  [default: as the profile, or 1G]")
+@click.option("--disk", help="Size of its root disk.  [default: as the profile, or 10G]")
+@click.option(
+    "--network",
+    help="A network of the file, a bridge of this host, user (QEMU's own) or none.  [default: as the profile, or user]",
+)
+@click.option("--address", default="", help="An address of its subnet, auto, dhcp or none.")
 @dry_run_option
 @yes_option
 @format_option
 @click.pass_context
-def create(ctx: click.Context, /, dry_run: bool, yes: bool, output: str, **wish: str) -> int:
+def create(ctx: click.Context, /, dry_run: bool, yes: bool, output: str, **wish: Any) -> int:
     """Make a guest, as a site of its own name with nothing else in it."""
     from vmhost.cli.site import carry_out
     from vmhost.ops.forms import NewGuest

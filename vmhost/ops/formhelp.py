@@ -1,4 +1,4 @@
-"""What forms need besides: pCPUs as a person writes them, sizes from profiles, and whether a wish can be met here."""
+"""What forms need besides: pCPUs as a person writes them, site files, and whether a wish can be met here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from vmhost.model.errors import VmhostError
-from vmhost.ops.capacity import KINDS
 from vmhost.ops.forms import bytes_of
 from vmhost.ops.preferences import KEYS_FILE
 
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from vmhost.model.plan import Plan
     from vmhost.model.spec import CpuSpec
     from vmhost.ops.host import Host
-    from vmhost.ports import Ports
 
 POLICIES: Final = ("shared", "dedicated", "isolated", "mixed")
 THREADS: Final = ("prefer", "isolate", "require")
@@ -47,15 +45,6 @@ class PinRead:
     cpus: Mapping[str, Any] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     faults: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """What a profile says of a guest's size, as text for a form; empty: nothing."""
-
-    cpus: str = ""
-    memory: str = ""
-    disk: str = ""
 
 
 def read_pins(wish: PinWish, domain: ObservedDomain) -> PinRead:
@@ -106,42 +95,6 @@ def _judged(cpus: Mapping[str, Any], domain: ObservedDomain) -> dict[str, str]:
             found.setdefault(place if place in ("pins", "dedicated", "threads", "limit") else "policy", said)
         return found
     return {}
-
-
-def sizes(ports: Ports) -> dict[str, Size]:
-    """Return sizes to begin from by name: small, medium, large, and the profiles of the host's own file."""
-    from vmhost.ops.hostfile import FILE
-
-    found = {name: Size(*kind.split("x")) for name, kind in KINDS.items()}
-    return {**found, **_profiles(ports.layout.config / FILE)}
-
-
-def _profiles(path: Path) -> dict[str, Size]:
-    from vmhost.ops.sites import load_site
-    from vmhost.ops.textfile import TextFault, read_text
-    from vmhost.ops.yamlfile import read_tree
-
-    try:
-        load_site(path)
-        data = read_tree(read_text(path, _LIMIT)).data
-    except (VmhostError, TextFault, OSError):
-        return {}  # none, or one with faults: every command that is in need of it says which
-    profiles = data.get("profiles") or {}
-    return {str(name): _size(_merged(str(name), profiles, data.get("defaults") or {})) for name in profiles}
-
-
-def _merged(name: str, profiles: Mapping[str, Any], defaults: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
-    own = profiles.get(name) or {}
-    parent = own.get("profile")
-    below = _merged(parent, profiles, defaults, depth + 1) if parent and depth < _DEEPEST else dict(defaults)
-    return {**below, **own}
-
-
-def _size(profile: Mapping[str, Any]) -> Size:
-    cpus, memory, disks = profile.get("cpus", ""), profile.get("memory", ""), profile.get("disks") or [{}]
-    count = cpus.get("count", "") if isinstance(cpus, dict) else cpus
-    size = memory.get("size", "") if isinstance(memory, dict) else memory
-    return Size(str(count), str(size), str(disks[0].get("size", "")) if isinstance(disks[0], dict) else "")
 
 
 def site_files(config: Path) -> tuple[str, ...]:

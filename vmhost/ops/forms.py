@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from vmhost.engine.observe import observe
-from vmhost.model.errors import SpecError
-from vmhost.model.units import check_name, parse_size
+from vmhost.model.errors import NotFound, SpecError
+from vmhost.model.units import check_name, parse_size, shown
 from vmhost.ops.build import user_name
+from vmhost.ops.flavours import NOTHING, Flavours, Size, read_flavours
 from vmhost.ops.hostfile import host_spec
 from vmhost.ops.proposals import Proposal, propose_site
 
@@ -34,6 +35,7 @@ _FIELDS: Final = {
     "disks": "disk",
     "nics": "address",
     "networks": "network",
+    "profiles": "profile",
 }
 
 
@@ -41,46 +43,89 @@ _FIELDS: Final = {
 class NewGuest:
     """A new guest as a person writes it: every field is text, as in a site file.
 
-    ``network`` is a bridge of this host, ``user`` (QEMU's own network) or ``none``; ``address`` an address of the
-    bridge's subnet, ``auto``, ``dhcp`` or ``none``; empty: ``auto`` where the subnet is known.
+    What is None is as the profile says, then 1 vCPU, 1G, 10G and ``user``. ``network`` is a network of the file, a
+    bridge of this host, ``user`` (QEMU's own network) or ``none``; ``address`` one of its subnet, ``auto``, ``dhcp`` or
+    ``none``; empty: ``auto`` where the subnet is known. ``profile`` is one of the file or small, medium, large.
+    ``site`` is that file; empty: the host's own (:func:`vmhost.ops.flavours.read_flavours`).
     """
 
     name: str
-    image: str
-    cpus: str = "1"
-    memory: str = "1G"
-    disk: str = "10G"
-    network: str = USER_NETWORK
+    image: str | None = None
+    cpus: str | None = None
+    memory: str | None = None
+    disk: str | None = None
+    network: str | None = None
     address: str = ""
+    profile: str = ""
+    site: str = ""
 
 
-def site_text(wish: NewGuest, bridges: Mapping[str, str]) -> str:
+def site_text(wish: NewGuest, bridges: Mapping[str, str], flavours: Flavours = NOTHING) -> str:
     """Return the site file of a new guest: a site of the guest's own name with nothing else in it.
 
     :param bridges: the host's bridges, each with its own address and prefix on it, or empty.
+    :raises NotFound: there is no such profile, or no VLAN is allocated for the network.
     """
-    network: dict[str, Any] = {"type": "user"}
-    if wish.network not in (USER_NETWORK, NO_NETWORK):
-        network = {"bridge": wish.network, **_subnet(bridges.get(wish.network, ""))}
-    nic = {"network": _NETWORK, **({"address": wish.address.strip()} if wish.address.strip() else {})}
-    guest: dict[str, Any] = {
-        "image": wish.image.strip(),
-        "cpus": _number(wish.cpus),
-        "memory": wish.memory.strip(),
-        "disks": [{"size": wish.disk.strip()}],
-        "nics": [] if wish.network == NO_NETWORK else [nic],
-    }
-    site = {"apiVersion": "vmhost/v1", "name": wish.name.strip()}
-    if wish.network != NO_NETWORK:
-        site["networks"] = {_NETWORK: network}  # type: ignore[assignment]
+    said = flavours.said(wish.profile) if wish.profile or wish.site else {}
+    guest = _guest(wish, flavours, said)
+    networks: dict[str, Any] = {}
+    if wish.network == NO_NETWORK:
+        guest["nics"] = []
+    elif wish.network is not None or "nics" not in said:
+        name = USER_NETWORK if wish.network is None else wish.network
+        networks = _network(name, bridges, flavours)
+        address = wish.address.strip()
+        guest["nics"] = [{"network": next(iter(networks)), **({"address": address} if address else {})}]
+    else:
+        networks = {name: flavours.network(name) for name in _named(said["nics"]) if name in flavours.networks}
+    site: dict[str, Any] = {"apiVersion": "vmhost/v1", "name": wish.name.strip(), "networks": networks}
+    if said:
+        site |= {"defaults": flavours.defaults, "profiles": flavours.profiles}
     return json.dumps({**site, "guests": {wish.name.strip(): guest}}, indent=2) + "\n"
 
 
-def new_site(wish: NewGuest, bridges: Mapping[str, str]) -> Site:
-    """Return the site of a new guest. :raises SpecError: with every fault of the wish."""
+def _guest(wish: NewGuest, flavours: Flavours, said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a guest's keys without its NICs: what the person wrote, then the profile, then what is left to us."""
+    size = flavours.size(wish.profile) if wish.profile else Size()
+    guest: dict[str, Any] = {} if wish.image is None else {"image": wish.image.strip()}
+    if wish.profile in flavours.profiles:
+        guest["profile"] = wish.profile
+        size = Size()
+    cpus = _first(wish.cpus, size.cpus, None if "cpus" in said else "1")
+    memory = _first(wish.memory, size.memory, None if "memory" in said else "1G")
+    disk = _first(wish.disk, None if "disks" in said else "10G")
+    if cpus is not None:
+        guest["cpus"] = _number(cpus)
+    if memory is not None:
+        guest["memory"] = memory
+    if disk is not None:
+        guest["disks"] = [{"size": disk}]
+    return guest
+
+
+def _first(said: str | None, *others: str | None) -> str | None:
+    """Return what the person wrote, were it nothing, or the first of the others that is anything."""
+    return said.strip() if said is not None else next((other for other in others if other), None)
+
+
+def _network(name: str, bridges: Mapping[str, str], flavours: Flavours) -> dict[str, Any]:
+    """Return the one network of a new guest, by its name."""
+    if name in flavours.networks:
+        return {name: flavours.network(name)}
+    if name == USER_NETWORK:
+        return {_NETWORK: {"type": "user"}}
+    return {_NETWORK: {"bridge": name, **_subnet(bridges.get(name, ""))}}
+
+
+def _named(nics: Any) -> tuple[str, ...]:
+    return tuple(str(nic["network"]) for nic in nics if isinstance(nic, dict) and "network" in nic)
+
+
+def new_site(wish: NewGuest, bridges: Mapping[str, str], flavours: Flavours = NOTHING) -> Site:
+    """Return the site of a new guest. :raises SpecError: with every fault of the wish; see :func:`site_text`, too."""
     from vmhost.ops.sites import parse_site
 
-    return parse_site(site_text(wish, bridges), "new guest")
+    return parse_site(site_text(wish, bridges, flavours), "new guest", base=flavours.base)
 
 
 def faults_of_wish(wish: NewGuest, bridges: Mapping[str, str]) -> dict[str, str]:
@@ -105,11 +150,19 @@ def bridges_of(links: tuple[ObservedLink, ...]) -> dict[str, str]:
 
 
 def propose_create(ports: Ports, wish: NewGuest) -> Proposal:
-    """Plan a new guest. :raises SpecError: the wish is none; :raises Refused: it cannot be made here."""
+    """Plan a new guest.
+
+    :raises SpecError: the wish, or the file that it names, has faults; :raises NotFound: there is no such profile,
+        network, bridge or file; :raises Refused: it cannot be made here.
+    """
     from vmhost.model.permit import Permit
 
-    site = new_site(wish, bridges_of(ports.links.links()))
-    return propose_site(ports, site, Permit())
+    flavours, bridges = read_flavours(ports, wish.site), bridges_of(ports.links.links())
+    known = (*flavours.networks, *bridges, USER_NETWORK, NO_NETWORK)
+    if wish.network is not None and wish.network not in known:
+        text = f"there is no network or bridge {shown(wish.network)}; known here: {', '.join(known)}"
+        raise NotFound(text, subject=wish.name, hint="vmhost guest create --help")
+    return propose_site(ports, new_site(wish, bridges, flavours), Permit())
 
 
 def propose_resize(ports: Ports, name: str, *, cpus: int | None, memory: int | None, permit: Permit) -> Proposal:

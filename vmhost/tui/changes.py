@@ -86,9 +86,9 @@ def resize(name: str, cpus: int, memory: int, memory_text: str) -> Change:
 
 def create(wish: NewGuest) -> Change:
     """Make a guest."""
-    words = ["guest", "create", wish.name, "--image", wish.image, "--cpus", wish.cpus, "--memory", wish.memory]
-    words += ["--disk", wish.disk, "--network", wish.network]
-    words += ["--address", wish.address] if wish.address else []
+    words = ["guest", "create", wish.name]
+    for option in ("profile", "site", "image", "cpus", "memory", "disk", "network", "address"):
+        words += [f"--{option}", getattr(wish, option)] if getattr(wish, option) else []
     return Change(
         f"new guest {wish.name}",
         lambda host, _: (host.plan_create(wish),),

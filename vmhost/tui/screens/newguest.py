@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from textual.widgets import Input
 
-from vmhost.ops.formhelp import room_for, sizes
+from vmhost.ops.flavours import sizes
+from vmhost.ops.formhelp import room_for
 from vmhost.ops.forms import NO_NETWORK, USER_NETWORK, NewGuest, bridges_of, faults_of_size, faults_of_wish
 from vmhost.tui import changes, errands
 from vmhost.tui.rows.cells import Line
@@ -17,7 +18,7 @@ from vmhost.tui.screens.form import Field, FormScreen
 if TYPE_CHECKING:
     from vmhost.model.observed import Observed
     from vmhost.model.plan import Plan
-    from vmhost.ops.formhelp import Size
+    from vmhost.ops.flavours import Size
 
 
 class NewGuestScreen(FormScreen):
