@@ -71,6 +71,15 @@ class RawPool:
 
 
 @dataclass(frozen=True, slots=True)
+class RawLook:
+    """All that libvirt tells of a host at once; ``host`` is None where it was not asked for."""
+
+    domains: tuple[RawDomain, ...]
+    pools: tuple[RawPool, ...]
+    host: RawHost | None
+
+
+@dataclass(frozen=True, slots=True)
 class DomainEvent:
     """Something happened to a domain: ``started``, ``stopped``, ``crashed``, ``suspended``, ``resumed``, ``defined``,
     ``undefined``, ``shutdown``, ``agent-connected``, ``agent-disconnected``; ``detail`` is libvirt's own word or empty.
@@ -97,6 +106,9 @@ class Hypervisor(DomainDisks, Backups, Protocol):
         """The counters of all domains in one call; a guest whose QEMU does not answer delays nobody."""
 
     def pools(self) -> tuple[RawPool, ...]: ...
+    def look(self, *, host: bool) -> Callable[[], RawLook]:
+        """Begin to read all domains and pools, and the host too if asked; what is returned waits for them."""
+
     def define(self, xml: str) -> None:
         """Define or redefine; validated against libvirt's schema."""
 

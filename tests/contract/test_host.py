@@ -31,3 +31,15 @@ def test_it_says_what_guests_can_have_or_nothing(backend: Backend) -> None:
         root = fromstring(capabilities)
         assert "q35" in (root.findtext("machine") or "")
         assert root.findtext("domain") == ("kvm" if backend.hypervisor.host().kvm else "qemu")
+
+
+def test_one_look_tells_what_the_single_questions_tell(backend: Backend) -> None:
+    backend.pool()
+    hypervisor = backend.hypervisor
+    seen = hypervisor.look(host=True)()
+    assert (seen.domains, seen.host) == (hypervisor.domains(), hypervisor.host())
+    assert [(pool.name, pool.active) for pool in seen.pools] == [
+        (pool.name, pool.active) for pool in hypervisor.pools()
+    ]
+    assert seen.pools
+    assert hypervisor.look(host=False)().host is None

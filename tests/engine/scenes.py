@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, Final
 
 from vmhost.model.netsteps import HostRoute
 from vmhost.model.permit import Permit
 from vmhost.model.retention import Keep
 from vmhost.model.spec import Site
+from vmhost.ops import sites
 from vmhost.ops.host import Host
 from vmhost.ops.proposals import Proposal
-from vmhost.ops.sites import parse_site
 from vmhost.plan.tuning import normal
 from vmhost.render.parse.domain import parse_domain
 from vmhost.render.parse.tuning import parse_tuning
 from vmhost.testing import FakeHost
 from vmhost.testing.world import Link
 
+SEED: Final = 7
 HEAD = """
 apiVersion: vmhost/v1
 name: shop
@@ -79,6 +82,12 @@ class Scene:
     propose: Callable[[Host], Proposal]
     prepare: Callable[[Host], None] = lambda host: None
     repeats: bool = False
+
+
+@cache
+def parse_site(text: str) -> Site:
+    """Return the site of a text; read once, since scenes are run hundreds of times."""
+    return sites.parse_site(text)
 
 
 def _by_agent(text: str) -> str:
@@ -203,7 +212,13 @@ SCENES: Mapping[str, Scene] = {
 
 def stage(scene: Scene) -> FakeHost:
     """Return a fake host as the scene begins; equal calls give equal hosts."""
-    fake = FakeHost(seed=7)
+    return FakeHost(seed=SEED, world=pickle.loads(_begun(scene)))
+
+
+@cache
+def _begun(scene: Scene) -> bytes:
+    """Return the world in which the scene begins, made once."""
+    fake = FakeHost(seed=SEED)
     fake.add_image("debian-12")
     fake.add_link(Link("eno1", kind="", mac="52:54:00:00:00:01", addresses=["192.0.2.5/24"]))
     fake.world.routes.append(HostRoute("0.0.0.0/0", "192.0.2.1", "eno1", "", 0, 3, 0))
@@ -212,7 +227,7 @@ def stage(scene: Scene) -> FakeHost:
         whole = scene.before if "apiVersion" in scene.before else HEAD + scene.before
         host.apply(host.plan(parse_site(whole)))
     scene.prepare(Host(ports=fake.ports))
-    return fake
+    return pickle.dumps(fake.world)
 
 
 def shape(state: Mapping[str, Any]) -> Any:

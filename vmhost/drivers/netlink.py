@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ipaddress import ip_interface
 from pathlib import Path
-from threading import Thread
 from typing import Final, TypeVar
 from zlib import crc32
 
+from vmhost.drivers.background import begun
 from vmhost.drivers.linkread import Socket, all_links, all_neighbours, find_link, links_of
 from vmhost.drivers.portvlans import isolate_port, set_port_vlans
 from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied
@@ -176,30 +176,12 @@ class Netlink:
             except OSError as error:
                 raise _translate(error.errno or 0, error.strerror or str(error), subject) from error
 
-        return _in_thread(run) if _loop_runs() else run()
+        return begun(run, "netlink")() if _loop_runs() else run()
 
 
 def _loop_runs() -> bool:
     asyncio = sys.modules.get("asyncio")
     return asyncio is not None and asyncio._get_running_loop() is not None
-
-
-def _in_thread(call: Callable[[], T]) -> T:
-    results: list[T] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            results.append(call())
-        except BaseException as error:  # noqa: BLE001 - raised again below, in the thread that asked
-            errors.append(error)
-
-    thread = Thread(target=run, name="netlink")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
 
 
 def _translate(code: int, message: str, subject: str) -> DriverError:

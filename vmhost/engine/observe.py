@@ -11,11 +11,13 @@ from vmhost.render.parse.metadata import parse_metadata
 from vmhost.render.parse.reading import look_into
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from vmhost.model.network import ObservedNetwork
     from vmhost.model.observed import Observed, ObservedHost, ObservedLink, ObservedPool
     from vmhost.model.plan import Plan
     from vmhost.model.topology import Topology
-    from vmhost.ports import Hypervisor, Ports, RawHost
+    from vmhost.ports import Hypervisor, Ports, RawHost, RawPool
 
 
 def observe(ports: Ports, before: Observed | None = None) -> Observed:
@@ -27,23 +29,26 @@ def observe(ports: Ports, before: Observed | None = None) -> Observed:
     from vmhost.model.observed import Observed
     from vmhost.render.parse.nft import parse_guards
 
+    libvirt = ports.hypervisor.look(host=True)
     with ports.links.session():
         links = ports.links.links()
         neighbours = ports.links.neighbours()
         network = observe_network(ports, links)
-    raw = ports.hypervisor.host()
+    images, damaged = ports.images.list(), ports.images.damaged()
+    raw = libvirt()
+    assert raw.host is not None
     return Observed(
-        host=_host(raw),
-        domains=observe_domains(ports.hypervisor, before),
-        pools=observe_pools(ports.hypervisor),
+        host=_host(raw.host),
+        domains=_domains(raw.domains, before),
+        pools=_pools(raw.pools),
         links=links,
         neighbours=neighbours,
-        images=ports.images.list(),
-        damaged_images=ports.images.damaged(),
+        images=images,
+        damaged_images=damaged,
         hook=ports.hook.state(),
         network=network,
         namespaces=ports.links.namespaces(),
-        topology=_topology(raw, ports),
+        topology=_topology(raw.host, ports),
         reservations=ports.reservations.read(),
         guards=parse_guards(ports.packet.table()),
         starting=ports.locks.starting(),
@@ -57,13 +62,15 @@ def observe_again(ports: Ports, before: Observed, plan: Plan) -> Observed:
     """
     from vmhost.render.parse.nft import parse_guards
 
+    libvirt = ports.hypervisor.look(host=False)
     with ports.links.session():
         links = ports.links.links()
         network = observe_network(ports, links) if plan.changes_network else before.network
+    raw = libvirt()
     return replace(
         before,
-        domains=observe_domains(ports.hypervisor, before),
-        pools=observe_pools(ports.hypervisor),
+        domains=_domains(raw.domains, before),
+        pools=_pools(raw.pools),
         links=links,
         hook=ports.hook.state(),
         network=network,
@@ -91,9 +98,13 @@ def observe_host(hypervisor: Hypervisor) -> ObservedHost:
 
 def observe_domains(hypervisor: Hypervisor, before: Observed | None = None) -> tuple[ObservedDomain, ...]:
     """Return all domains, ours and foreign, by name; ``before`` as for :func:`observe`."""
+    return _domains(hypervisor.domains(), before)
+
+
+def _domains(found: Iterable[RawDomain], before: Observed | None) -> tuple[ObservedDomain, ...]:
     known = {domain.uuid: domain for domain in before.domains} if before else {}
-    found = (_parsed_once(raw, known.get(raw.uuid)) for raw in hypervisor.domains())
-    return tuple(sorted(found, key=lambda domain: domain.name))
+    domains = (_parsed_once(raw, known.get(raw.uuid)) for raw in found)
+    return tuple(sorted(domains, key=lambda domain: domain.name))
 
 
 def _parsed_once(raw: RawDomain, before: ObservedDomain | None) -> ObservedDomain:
@@ -110,9 +121,13 @@ def parsed(raw: RawDomain) -> ObservedDomain:
 
 def observe_pools(hypervisor: Hypervisor) -> tuple[ObservedPool, ...]:
     """Return all storage pools with their volumes."""
+    return _pools(hypervisor.pools())
+
+
+def _pools(found: Iterable[RawPool]) -> tuple[ObservedPool, ...]:
     from vmhost.render.parse.storage import parse_pool
 
-    return tuple(parse_pool(pool.xml, active=pool.active, volumes=pool.volumes) for pool in hypervisor.pools())
+    return tuple(parse_pool(pool.xml, active=pool.active, volumes=pool.volumes) for pool in found)
 
 
 def _host(raw: RawHost) -> ObservedHost:

@@ -11,7 +11,7 @@ from vmhost.model.observed import RawDomain
 from vmhost.model.points import BackupProgress, Tracking
 from vmhost.model.stats import DomainStats
 from vmhost.model.tuning import Tuning
-from vmhost.ports import DomainEvent, RawDaemon, RawHost, RawPool
+from vmhost.ports import DomainEvent, RawDaemon, RawHost, RawLook, RawPool
 from vmhost.testing.agent import FakeAgents
 from vmhost.testing.domains import FakeDomains
 from vmhost.testing.load import stats_of
@@ -69,6 +69,10 @@ class FakeHypervisor:
 
     def pools(self) -> tuple[RawPool, ...]:
         return self._pools.all()
+
+    def look(self, *, host: bool) -> Callable[[], RawLook]:
+        seen = RawLook(self.domains(), self.pools(), self.host() if host else None)
+        return lambda: seen
 
     def define(self, xml: str) -> None:
         self._domains.define(xml)

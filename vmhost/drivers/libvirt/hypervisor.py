@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vmhost.model.points import BackupProgress, Tracking
     from vmhost.model.stats import DomainStats
     from vmhost.model.tuning import Tuning
-    from vmhost.ports import DomainEvent, RawDaemon, RawHost, RawPool
+    from vmhost.ports import DomainEvent, RawDaemon, RawHost, RawLook, RawPool
 
 
 def connect(uri: str | None = None) -> LibvirtHypervisor:
@@ -72,6 +72,12 @@ class LibvirtHypervisor:
 
     def pools(self) -> tuple[RawPool, ...]:
         return self._pools.all()
+
+    def look(self, *, host: bool) -> Callable[[], RawLook]:
+        from vmhost.drivers.background import begun
+        from vmhost.ports import RawLook
+
+        return begun(lambda: RawLook(self.domains(), self.pools(), self.host() if host else None), "look")
 
     def define(self, xml: str) -> None:
         self._domains.define(xml)
