@@ -61,6 +61,15 @@ services:
       config: {{command: [nginx, -t, -q], interval: 2s}}
       agent: {{agent: true}}
     restart: {{policy: on-failure, backoff: 2s, tries: 3}}
+    hooks:
+      pre_freeze: [sh, -c, "printf %s-%s told before >/srv/www/before"]
+      post_thaw: [sh, -c, "printf %s-%s told after >/srv/www/after"]
+"""
+
+HANGING = """
+  hanging:
+    guests: [web-01]
+    hooks: {pre_freeze: [sleep, "100"], post_thaw: [touch, /run/went-on], timeout: 2s}
 """
 
 SEEKER = """
@@ -246,6 +255,32 @@ def test_killed_it_is_healed_by_the_watch_within_its_policy(shop: Shop) -> None:
     assert "web-01: nginx restarted (try 1 of 3): unit: nginx.service is failed (failed, signal)" in act
     assert any(re.search(r"web-01: nginx is well again after \d+\.\d s and 1 try", line) for line in told)
     assert page() == "web-01: it works"
+
+
+def test_services_are_told_before_a_snapshot_and_go_on_after_it(shop: Shop) -> None:
+    vmhost("snapshot", "create", "web-01", "--name", "told", "--yes", timeout=120)
+    assert inside("cat", "/srv/www/before", "/srv/www/after") == "told-beforetold-after"
+    with library.connect() as host:
+        (kept,) = host.snapshots.list("web-01")
+        below = next(disk.source for disk in host.guest("web-01").domain.facts.disks if disk.target == "vda")
+        (volume,) = (v for v in host.guest("web-01").volumes if v.path == below)
+    assert kept.level == "application"
+    assert _holds(volume.backing, b"told-before")
+    assert not _holds(volume.backing, b"told-after"), "it was written after the instant"
+
+    vmhost("service", "deploy", shop.write(extra=HANGING), "--only", "hanging", "--yes", timeout=120)
+    done = vmhost("snapshot", "create", "web-01", "--name", "hanging", "--yes", timeout=120)
+    assert "no end within 2 s: sleep 100" in done.stderr.decode()
+    assert "snapshot of level filesystem" in done.stderr.decode()
+    assert inside("sh", "-c", "test -e /run/went-on && echo went on").strip() == "went on"
+    vmhost("service", "delete", "hanging", "--yes", timeout=120)
+    for name in ("hanging", "told"):
+        vmhost("snapshot", "delete", "web-01", name, "--yes", timeout=120)
+    inside("rm", "/srv/www/before", "/srv/www/after")
+
+
+def _holds(path: str, text: bytes) -> bool:
+    return run(["grep", "-qaF", text.decode(), path], timeout=120, check=False).code == 0
 
 
 def test_a_failing_canary_is_taken_back(shop: Shop) -> None:

@@ -121,7 +121,9 @@ def _spelled(default: Any) -> set[str]:
     if isinstance(default, bool):
         return {f"`{str(default).lower()}`"}
     if isinstance(default, float):
-        return {f"`{text}`" for text in ("5s", "10s", "90s", "5m", "10m", "1h") if parse_duration(text) == default}
+        return {
+            f"`{text}`" for text in ("5s", "10s", "30s", "90s", "5m", "10m", "1h") if parse_duration(text) == default
+        }
     return {"`[]`"} if default == () else {f"`{default}`"}
 
 

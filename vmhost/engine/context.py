@@ -25,6 +25,16 @@ class Quiesced:
     since: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Hooked:
+    """What the hooks of a guest's services have come to: whether all before the freeze went well, None: there are none;
+    and which services have not been let go on yet.
+    """
+
+    well: bool | None
+    due: tuple[str, ...]
+
+
 def _silent(_event: Event) -> None:
     """Nobody listens."""
 
@@ -39,7 +49,7 @@ class Context:
 
     ``secrets`` maps keys (``vmhost.render.seed.secret_token``) to values and never leaves the process;
     ``private_key`` is the file of the site's own SSH key; ``cancelled`` is asked between steps and while waiting.
-    ``quiesced`` is what freezing has reached, by the guests' UUIDs.
+    ``quiesced`` is what freezing has reached, ``hooked`` what services were told of it, by the guests' UUIDs.
     """
 
     ports: Ports
@@ -48,6 +58,7 @@ class Context:
     on_event: Callable[[Event], None] = _silent
     cancelled: Callable[[], bool] = _never
     quiesced: dict[str, Quiesced] = field(default_factory=dict)
+    hooked: dict[str, Hooked] = field(default_factory=dict)
 
     def waiting(self, subject: str) -> Waiting:
         """Return how this operation waits for a lock: until it is cancelled, and saying for whom."""

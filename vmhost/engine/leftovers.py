@@ -6,7 +6,7 @@ import shlex
 
 from vmhost.model import backupsteps, steps
 from vmhost.model.reach import AccessPort
-from vmhost.model.snapsteps import Thaw
+from vmhost.model.snapsteps import PostThaw, Thaw
 from vmhost.model.steps import Step
 
 
@@ -31,7 +31,7 @@ def leftover(undo: Step) -> str:  # noqa: C901 - one match over steps
             return shlex.join(("virsh", "pool-undefine", name))
         case steps.StartDomain(_, name):
             return shlex.join(("virsh", "start", name))
-        case Thaw(_, name):
+        case Thaw(_, name) | PostThaw(_, name):
             return shlex.join(("vmhost", "snapshot", "thaw", name))
         case steps.SetAutostart(_, name, on):
             return shlex.join(("virsh", "autostart", *(() if on else ("--disable",)), name))

@@ -10,14 +10,14 @@ from typing import Any, Final, assert_never
 
 from vmhost.engine.agent import begin_command, output_of
 from vmhost.engine.context import Context, Quiesced
-from vmhost.engine.reach import address_of
+from vmhost.engine.observe import parsed
+from vmhost.engine.services.hooks import after_thaw, before_freeze
+from vmhost.engine.session import ssh_target
 from vmhost.model.errors import Absent, DriverError, GuestError, VmhostError
 from vmhost.model.events import Notice
 from vmhost.model.reservations import iso
-from vmhost.model.shell import SshTarget
 from vmhost.model.snapshots import SNAPSHOTS, Level
-from vmhost.model.snapsteps import Freeze, NoteLevel, QuiesceStep, SeeThawed, Thaw
-from vmhost.render.parse.metadata import parse_metadata
+from vmhost.model.snapsteps import Freeze, NoteLevel, PostThaw, PreFreeze, QuiesceStep, SeeThawed, Thaw
 from vmhost.render.parse.quiesce import HOOKS_ARGV, THAW_ARGV, TOLD
 from vmhost.render.parse.snapshots import parse_snapshots
 from vmhost.render.snapshots import snapshots_xml
@@ -45,12 +45,17 @@ def quiesce(step: QuiesceStep, context: Context) -> str:
             return _freeze(step, context)
         case Thaw(uuid, name, must):
             return _thaw_step(uuid, name, context, must=must)
+        case PreFreeze(uuid, _):
+            before_freeze(uuid, context)
+        case PostThaw(uuid, _, must):
+            after_thaw(uuid, context, must=must)
         case NoteLevel(uuid, _, number):
             return _note(uuid, number, context)
         case SeeThawed(uuid, name):
             return _see_thawed(uuid, name, context)
         case _:
             assert_never(step)
+    return ""
 
 
 def _freeze(step: Freeze, context: Context) -> str:
@@ -59,7 +64,7 @@ def _freeze(step: Freeze, context: Context) -> str:
     context.quiesced[uuid] = Quiesced(Level.CRASH)
     try:
         _ask(context, uuid, "guest-ping", ASK)
-        level = Level.APPLICATION if _has_hooks(context, uuid) else Level.FILESYSTEM
+        level = Level.APPLICATION if _were_told(context, uuid) else Level.FILESYSTEM
         # from here on it may be frozen, whatever we hear of it
         asked = context.ports.clock.monotonic()
         context.quiesced[uuid] = Quiesced(Level.CRASH, open=True)
@@ -113,6 +118,8 @@ def _see_thawed(uuid: str, name: str, context: Context) -> str:
             _mark(uuid, context, frozen=True)
             raise _frozen(name)
         _mark(uuid, context, frozen=False)
+    if reached is not None:
+        context.quiesced[uuid] = replace(reached, open=False)
     return ""
 
 
@@ -147,25 +154,11 @@ def _thaw(uuid: str, name: str, context: Context, patience: float) -> int | None
 def _thaw_by_ssh(uuid: str, context: Context) -> bool:
     """Thaw over SSH. Whether it went well is what the guest says."""
     ports = context.ports
-    metadata = parse_metadata(ports.hypervisor.domain(uuid).xml)
-    if metadata is None:
-        return False
+    domain = parsed(ports.hypervisor.domain(uuid))
     try:
-        if ports.keys.public(metadata.site) is None:
+        if domain.metadata is None or ports.keys.public(domain.metadata.site) is None:
             return False
-        reach = address_of(metadata.identity, ports)
-        if reach is None:
-            return False
-        target = SshTarget(
-            guest=metadata.identity.name,
-            host=reach.host,
-            port=reach.port,
-            via=reach.via,
-            user=str(json.loads(metadata.spec or "{}").get("cloud_init", {}).get("user", "vmhost")),
-            host_keys=(metadata.identity.host_key,),
-            private_key_files=(ports.keys.private_file(metadata.site),),
-        )
-        session = ports.shell.connect(target, deadline=ports.clock.monotonic() + SSH)
+        session = ports.shell.connect(ssh_target(domain, ports), deadline=ports.clock.monotonic() + SSH)
         try:
             return session.run(THAW_ARGV, timeout=SSH, sudo=True).exit_code == 0
         finally:
@@ -198,6 +191,14 @@ def forget_freeze(uuid: str, context: Context) -> None:
     """Take the mark away that a guest was frozen when it ended; it has just been started."""
     with suppress(DriverError):  # a mark too many does no harm: the list says how to end it
         _mark(uuid, context, frozen=False)
+
+
+def _were_told(context: Context, uuid: str) -> bool:
+    """Whether all programs of the guest that want to know of a freeze were told, and there are any."""
+    hooked = context.hooked.get(uuid)
+    if hooked is not None and hooked.well is not None:
+        return hooked.well
+    return _has_hooks(context, uuid)
 
 
 def _has_hooks(context: Context, uuid: str) -> bool:

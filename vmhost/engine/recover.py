@@ -14,7 +14,7 @@ from vmhost.model.backupsteps import DeletePoint, DropBitmap, DropCheckpoint, Re
 from vmhost.model.errors import Absent, VmhostError
 from vmhost.model.netsteps import InstallNetworkUnit, KeepNetwork, RemoveNetworkUnit
 from vmhost.model.plan import Planned
-from vmhost.model.snapsteps import KeepSnapshots, MergeOverlays, SeeThawed
+from vmhost.model.snapsteps import KeepSnapshots, MergeOverlays, PostThaw, SeeThawed
 from vmhost.model.steps import (
     CloseAccess,
     DeleteBridge,
@@ -52,6 +52,7 @@ FORWARD = (
     DeletePoint,
     RemoveFile,
     SeeThawed,
+    PostThaw,
 )
 
 

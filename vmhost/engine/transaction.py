@@ -18,7 +18,7 @@ from vmhost.engine.waves import AT_ONCE, in_waves
 from vmhost.model.errors import AlreadyThere, ApplyError, Cancelled, GuestError, PartlyDone, VmhostError
 from vmhost.model.events import StepDone, StepFailed, StepStarted, Undone
 from vmhost.model.plan import Plan, Planned
-from vmhost.model.snapsteps import MergeOverlays, Thaw
+from vmhost.model.snapsteps import MergeOverlays, PostThaw, Thaw
 from vmhost.model.steps import (
     AwaitGuest,
     DefineDomain,
@@ -226,9 +226,9 @@ def undo_steps(
 ) -> tuple[list[str], list[str]]:
     """Undo the steps with these numbers in this order; return what was undone and what is left over, in words.
 
-    Frozen file systems are thawed first, since the rest may take long. A guest that was stopped is started again when
-    all else is as it was: it would run with what is taken away next. The volumes of a guest stay when something failed
-    that may use them: what it has written into one is nowhere else.
+    Frozen file systems are thawed first, and services let go on, since the rest may take long. A guest that was
+    stopped is started again when all else is as it was: it would run with what is taken away next. The volumes of a
+    guest stay when something failed that may use them: what it has written into one is nowhere else.
     """
     undone: list[str] = []
     leftovers: list[str] = []
@@ -257,7 +257,9 @@ def undo_steps(
 
 def _rank(undo_step: Step | None) -> int:
     """Return when an undo has its turn; what has the same goes in the order that it is given in."""
-    return 0 if isinstance(undo_step, Thaw) else 2 if isinstance(undo_step, StartDomain) else 1
+    first = (Thaw, PostThaw)
+    kind = type(undo_step)
+    return first.index(kind) if kind in first else 3 if kind is StartDomain else 2
 
 
 def _once(item: Planned, error: BaseException) -> str:

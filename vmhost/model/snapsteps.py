@@ -108,6 +108,31 @@ class Thaw:
 
 
 @dataclass(frozen=True, slots=True)
+class PreFreeze:
+    """Let services in a guest bring their data into order: the ``pre_freeze`` hooks that its metadata tells, by name.
+
+    What they say costs the level and no more.
+    """
+
+    uuid: str
+    name: str
+    kind: Literal["pre-freeze"] = "pre-freeze"
+
+
+@dataclass(frozen=True, slots=True)
+class PostThaw:
+    """Let them go on: the ``post_thaw`` hooks, the other way round, all of them, whatever became of the others.
+
+    Those that have run well in the same operation are left out. ``must``: that one did not is a failure.
+    """
+
+    uuid: str
+    name: str
+    must: bool = False
+    kind: Literal["post-thaw"] = "post-thaw"
+
+
+@dataclass(frozen=True, slots=True)
 class NoteLevel:
     """Note with a snapshot, by its number, what it is worth: what the freeze of the same operation has reached."""
 
@@ -127,5 +152,5 @@ class SeeThawed:
 
 
 DiskStep = SnapshotDisks | MergeOverlays | KeepSnapshots | KeepNvram | CheckNvram | PutNvram
-QuiesceStep = Freeze | Thaw | NoteLevel | SeeThawed
+QuiesceStep = Freeze | Thaw | PreFreeze | PostThaw | NoteLevel | SeeThawed
 SnapshotStep = DiskStep | QuiesceStep

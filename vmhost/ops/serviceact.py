@@ -9,24 +9,21 @@ from typing import TYPE_CHECKING, Final
 from vmhost.engine.context import Context
 from vmhost.engine.execute import execute
 from vmhost.engine.services.carry import do
+from vmhost.engine.services.hooks import Hook, run_hook
 from vmhost.engine.services.line import Lines
 from vmhost.engine.services.ready import await_ready
-from vmhost.model.errors import DriverError, NotFound, Refused, VmhostError
+from vmhost.model.errors import NotFound, Refused, VmhostError
 from vmhost.model.events import Event, Notice
-from vmhost.model.guestops import ActOnUnit, GuestCommand
+from vmhost.model.guestops import ActOnUnit
 from vmhost.model.steps import SetMetadata
-from vmhost.model.text import sanitize
 from vmhost.ops.jobs import Job
 from vmhost.ops.permission import check_may_change
-from vmhost.ops.services import ActionResult, Found, Hook, Verb, looker
+from vmhost.ops.services import ActionResult, Found, Verb, looker
 from vmhost.render.metadata import metadata_xml
 from vmhost.render.parse.metadata import parse_metadata
 
 if TYPE_CHECKING:
     from vmhost.ports import Ports
-
-HOOK_TIMEOUT: Final = 60.0
-"""Seconds that a hook may take."""
 
 DONE: Final = {"start": "started", "stop": "stopped", "restart": "restarted"}
 
@@ -80,17 +77,16 @@ def _note(ports: Ports, item: Found, *, stopped: bool) -> None:
         execute(SetMetadata(item.domain.uuid, item.guest, xml), Context(ports))
 
 
-def run_hook(lines: Lines, item: Found, when: Hook) -> ActionResult:
-    """Run one hook of a service as root; its failure is in the result, with its own words."""
-    name = item.deployed.name
-    argv: tuple[str, ...] = getattr(item.state.hooks, when) if item.state is not None else ()
-    try:
-        result = lines.run(item.guest, GuestCommand(argv, timeout=HOOK_TIMEOUT))
-        if result.exit_code != 0:
-            said = sanitize(result.stderr.decode("utf-8", "replace").strip().replace("\n", " / "))[-300:]
-            how = result.exit_code if result.exit_code is not None else f"signal {result.signal}"
-            text = f"{when} of {name} ended with {how}: {said or 'it said nothing'}"
-            raise DriverError(text, subject=item.guest, hint=f"vmhost service status {name}")
-    except VmhostError as error:
-        return ActionResult(name, item.guest, error.message, error)
-    return ActionResult(name, item.guest, f"{when} done")
+def run_hooks(lines: Lines, found: Sequence[Found], when: Hook) -> tuple[ActionResult, ...]:
+    """Run the hooks of services in this order; a failure is in its result and keeps no other from running."""
+    results: list[ActionResult] = []
+    for item in found:
+        if item.state is None or getattr(item.state.hooks, when) is None:
+            continue
+        try:
+            run_hook(lines, item.guest, item.state, when)
+        except VmhostError as error:
+            results.append(ActionResult(item.deployed.name, item.guest, error.message, error))
+        else:
+            results.append(ActionResult(item.deployed.name, item.guest, f"{when} done"))
+    return tuple(results)

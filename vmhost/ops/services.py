@@ -18,6 +18,7 @@ from vmhost.plan.servicedrift import service_drift
 from vmhost.render.service import state_of
 
 if TYPE_CHECKING:
+    from vmhost.engine.services.hooks import Hook
     from vmhost.model.events import Event
     from vmhost.model.observed import ObservedDomain
     from vmhost.model.services import Rolling
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 Listener = Callable[["Event"], None]
 Verb = Literal["start", "stop", "restart"]
-Hook = Literal["pre_freeze", "post_thaw"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,20 +224,17 @@ class Services:
         return Healer(self._host.ports, self, on_event)
 
     def hooks(self, guest: str, when: Hook) -> tuple[ActionResult, ...]:
-        """Run the hooks of a guest's services, by name before a freeze, the other way round after the thaw.
+        """Run the hooks of a guest's services, by name before a freeze, the other way round after the thaw; snapshots
+        and backups do so by themselves.
 
         One that fails does not keep the others from running: after a thaw everything has to go on.
 
         :param when: ``pre_freeze`` or ``post_thaw``.
         """
-        from vmhost.ops.serviceact import run_hook
+        from vmhost.ops.serviceact import run_hooks
 
         found = self.find(guests=[guest])
-        return tuple(
-            run_hook(self.lines, item, when)
-            for item in (found if when == "pre_freeze" else reversed(found))
-            if item.state is not None and getattr(item.state.hooks, when) is not None
-        )
+        return run_hooks(self.lines, found if when == "pre_freeze" else found[::-1], when)
 
     def circuits(self) -> tuple[LineState, ...]:
         """Return how the lines to guests are."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from shlex import quote
 
-from vmhost.engine.reach import address_of
-from vmhost.model.errors import Refused, Unreachable, VmhostError
+from vmhost.engine.session import open_session, ssh_target
+from vmhost.model.errors import VmhostError
 from vmhost.model.shell import CommandResult, SshTarget
 from vmhost.ops.guests import find_guest
 from vmhost.ports import Ports, ShellSession
@@ -21,27 +19,7 @@ def ssh_target_of(ports: Ports, name: str) -> SshTarget:
     :raises NotFound: no such guest; :raises Refused: it is foreign; :raises Unreachable: it does not run or has no
         address.
     """
-    domain = find_guest(ports.hypervisor, name)
-    if domain.metadata is None:
-        raise Refused(
-            "this guest is foreign: vmhost does not know its host key", subject=name, hint=f"ssh {quote(name)}"
-        )
-    if not domain.active:
-        raise Unreachable("it does not run", subject=name, hint=f"vmhost guest start {quote(name)}")
-    identity = domain.metadata.identity
-    reach = address_of(identity, ports)
-    if reach is None:
-        raise Unreachable("nobody knows its address", subject=name, hint=f"vmhost guest console {quote(name)}")
-    return SshTarget(
-        guest=domain.name,
-        host=reach.host,
-        port=reach.port,
-        via=reach.via,
-        user=_login(domain.metadata.spec),
-        host_keys=(identity.host_key,),
-        private_key_files=(ports.keys.private_file(domain.metadata.site),),
-        use_agent=True,
-    )
+    return ssh_target(find_guest(ports.hypervisor, name), ports)
 
 
 def session_to(ports: Ports, name: str, deadline: float) -> ShellSession:
@@ -50,18 +28,7 @@ def session_to(ports: Ports, name: str, deadline: float) -> ShellSession:
     :param deadline: monotonic time in seconds.
     :raises NotFound: no such guest; :raises Refused: it is foreign; :raises Unreachable: it does not answer.
     """
-    from vmhost.engine.services.agentsession import AgentSession
-
-    domain = find_guest(ports.hypervisor, name)
-    nics = domain.metadata.identity.nics if domain.metadata else ()
-    if domain.active and domain.metadata and all(nic.reach == "agent" for nic in nics):
-        return AgentSession(ports.hypervisor, domain.uuid, domain.name, ports)
-    return ports.shell.connect(ssh_target_of(ports, name), deadline=deadline)
-
-
-def _login(spec: str) -> str:
-    """Return the account that the guest's last applied spec gives to us."""
-    return str(json.loads(spec or "{}").get("cloud_init", {}).get("user", "vmhost"))
+    return open_session(find_guest(ports.hypervisor, name), ports, deadline)
 
 
 def exec_in(

@@ -25,12 +25,11 @@ from vmhost.model.errors import Conflict, NoCapacity, Refused
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.points import NewPoint, Point, PointDisk, PointRef, RepositoryId, Tracking
-from vmhost.model.snapsteps import Freeze, SeeThawed, Thaw
 from vmhost.model.steps import Step
 from vmhost.model.units import format_size
 from vmhost.plan.found import find_ours
+from vmhost.plan.quiesce import Around, around
 from vmhost.plan.reconcile import Decision, checkpoint_name, decide, next_generation, point_id, prefix_of
-from vmhost.plan.snapshots import FREEZE
 from vmhost.render.backup import checkpoint_xml, pull_xml, push_xml
 from vmhost.render.document import read
 from vmhost.render.parse.domain import DISK_ALIAS, agent_connected, parse_domain
@@ -107,7 +106,7 @@ def plan_backup(request: BackupRequest) -> Plan:
     """
     draft = _draft(request)
     steps = [*_ground(draft), *_taking(draft)]
-    after = (*_see_thawed(draft), *_old_checkpoints(draft), *_orphaned_bitmaps(draft))
+    after = (*_around(draft).last, *_old_checkpoints(draft), *_orphaned_bitmaps(draft))
     site = draft.domain.metadata.site if draft.domain.metadata else ""
     return Plan(site, tuple(steps), after, notes=tuple(_notes(draft)))
 
@@ -196,12 +195,9 @@ def _taking(draft: _Draft) -> Iterator[Planned]:
     if draft.domain.active:
         begin = _begin(draft)
         end = EndBackup(uuid, name, draft.mark, draft.checkpoint)
-        freezes = _freezes(draft)
-        if freezes:
-            yield _planned(draft, Freeze(uuid, name, FREEZE), Thaw(uuid, name, must=True), "freeze its file systems")
+        yield from _around(draft).before
         yield _planned(draft, begin, end, "the instant that the point holds")
-        if freezes:
-            yield _planned(draft, Thaw(uuid, name), None, "thaw its file systems")
+        yield from _around(draft).after
     copies = tuple(DiskCopy(d.file, d.target, d.source, d.format) for d in draft.disks)
     how: Literal["pull", "push", "offline"] = "push" if parent else "pull" if draft.domain.active else "offline"
     copy = CopyDisks(ref, name, how, copies, mark=draft.socket if how == "pull" else "", nvram=_nvram(draft.domain))
@@ -210,9 +206,10 @@ def _taking(draft: _Draft) -> Iterator[Planned]:
     yield _planned(draft, PublishPoint(ref, draft.checkpoint), DeletePoint(ref), "hash and publish it")
 
 
-def _freezes(draft: _Draft) -> bool:
-    """Whether its file systems are frozen for the instant: by its agent, if that is connected."""
-    return agent_connected(draft.domain.raw.live_xml)
+def _around(draft: _Draft) -> Around:
+    """Return what is done around the instant: it is frozen by its agent, if that is connected."""
+    frozen = draft.domain.active and agent_connected(draft.domain.raw.live_xml)
+    return around(draft.domain) if frozen else Around()
 
 
 def _begin(draft: _Draft) -> BeginBackup:
@@ -260,12 +257,6 @@ def _new_point(draft: _Draft) -> NewPoint:
 
 def _nvram(domain: ObservedDomain) -> str:
     return (read(domain.raw.xml).findtext("os/nvram") or "").strip()
-
-
-def _see_thawed(draft: _Draft) -> Iterator[Planned]:
-    if draft.domain.active and _freezes(draft):
-        step = SeeThawed(draft.domain.uuid, draft.domain.name)
-        yield _planned(draft, step, None, "see that it is thawed")
 
 
 def _old_checkpoints(draft: _Draft) -> Iterator[Planned]:

@@ -12,15 +12,12 @@ from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.snapshots import MOST_DEEP, KeptDisk, Level, Snapshot, nvram_name, overlay_name
 from vmhost.model.snapsteps import (
     CheckNvram,
-    Freeze,
     KeepNvram,
     MergeOverlays,
     NoteLevel,
     Overlay,
     PutNvram,
-    SeeThawed,
     SnapshotDisks,
-    Thaw,
 )
 from vmhost.model.steps import (
     CreateVolume,
@@ -31,6 +28,7 @@ from vmhost.model.steps import (
     ShutDown,
     StartDomain,
 )
+from vmhost.plan.quiesce import Around, around, thawing
 from vmhost.plan.request import Conflict, Protected, Refused
 from vmhost.plan.snapsubject import PRESENT, Disk, Subject, look, named, refuse_saved, site_of
 from vmhost.plan.tuning import check_start
@@ -40,9 +38,6 @@ from vmhost.render.snapshots import with_snapshots, with_sources
 
 SAFETY: Final = "before-revert-"
 """What the names of snapshots begin with that a revert takes of what is now."""
-
-FREEZE: Final = 10.0
-"""Seconds that a guest has to freeze its file systems, its own hooks included."""
 
 
 def plan_create(name: str, snapshot: str, observed: Observed, *, created: str, quiesce: bool | None = None) -> Plan:
@@ -71,13 +66,9 @@ def plan_create(name: str, snapshot: str, observed: Observed, *, created: str, q
     overlays = tuple(_overlay(subject, disk, new.number) for disk in subject.disks)
     steps = [*_keep_nvram(subject, new), *(_on(subject, disk, disk.volume, new.number) for disk in subject.disks)]
     domain = subject.domain
-    freezes = _freezes(subject, quiesce)
-    last: list[Planned] = []
+    frozen = around(domain, required=quiesce is True) if _freezes(subject, quiesce) else Around()
     if domain.active:
-        freeze = Freeze(domain.uuid, domain.name, FREEZE, required=quiesce is True)
-        if freezes:
-            undo_freeze = Thaw(domain.uuid, domain.name, must=True)
-            steps.append(subject.planned(freeze, undo_freeze, "freeze its file systems"))
+        steps += frozen.before
         ids = ", ".join(disk.id for disk in subject.disks)
         steps.append(
             subject.planned(
@@ -86,21 +77,19 @@ def plan_create(name: str, snapshot: str, observed: Observed, *, created: str, q
                 f"snapshot {snapshot} of {ids} at one instant",
             )
         )
-        if freezes:
-            steps.append(subject.planned(Thaw(domain.uuid, domain.name), None, "thaw its file systems"))
+        steps += frozen.after
         if new.nvram:
             check = CheckNvram(domain.uuid, domain.name, _nvram_path(subject, new))
             steps.append(subject.planned(check, None, "its UEFI variables did not change meanwhile"))
         undo = subject.records(have)
         steps.append(subject.planned(subject.records(after), undo, f"note snapshot {snapshot}"))
-        if freezes:
+        if frozen.before:
             note = NoteLevel(domain.uuid, domain.name, new.number)
             steps.append(subject.planned(note, None, "note what the snapshot is worth"))
-            last.append(subject.planned(SeeThawed(domain.uuid, domain.name), None, "see that it is thawed"))
     else:
         xml = with_sources(domain.raw.xml, {overlay.target: overlay.top for overlay in overlays})
         steps.append(_define(subject, with_snapshots(xml, after), f"snapshot {snapshot}: it goes on in new files"))
-    return Plan(site_of(subject), tuple(steps), tuple(last))
+    return Plan(site_of(subject), tuple(steps), frozen.last)
 
 
 def plan_thaw(name: str, observed: Observed) -> Plan:
@@ -109,8 +98,7 @@ def plan_thaw(name: str, observed: Observed) -> Plan:
     domain = subject.domain
     if not domain.active:
         raise Refused("it does not run, so nothing of it is frozen", subject=name, hint=f"vmhost guest start {name}")
-    thaw = Thaw(domain.uuid, domain.name, must=True)
-    return Plan(site_of(subject), (subject.planned(thaw, None, "thaw its file systems"),))
+    return Plan(site_of(subject), tuple(thawing(domain)))
 
 
 def _freezes(subject: Subject, quiesce: bool | None) -> bool:

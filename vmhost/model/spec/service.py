@@ -219,10 +219,11 @@ class RestartSpec(Model):
 
 
 class HooksSpec(Model):
-    """Commands around a backup of the guest's disks."""
+    """Commands around a snapshot or a backup of the guest's disks."""
 
     pre_freeze: Argv | None = Field(default=None, description="Run before the file systems are frozen.")
-    post_thaw: Argv | None = Field(default=None, description="Run after they have been thawed.")
+    post_thaw: Argv | None = Field(default=None, description="Run after they have been thawed, in every case.")
+    timeout: Seconds = Field(default=30.0, description="How long each of them may take.")
 
 
 class ServiceSpec(Model):
