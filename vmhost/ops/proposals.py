@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from vmhost.drivers.directio import takes_direct
 from vmhost.engine.observe import observe
-from vmhost.model.errors import PermissionDenied
+from vmhost.model.errors import PermissionDenied, VmhostError
 from vmhost.model.observed import Observed
 from vmhost.model.permit import Permit
 from vmhost.model.plan import Difference, Plan
@@ -74,7 +75,8 @@ def propose_site(ports: Ports, site: Site, permit: Permit, *, secrets: bool = Tr
     site, observed = with_host(site, ports), observe(ports)
     request, keys, drawn_secrets = _request(ports, site, observed, permit)
     request = replace(request, command=command)
-    plan = plan_site(request)
+    with _half_made(ports):
+        plan = plan_site(request)
     check_seeds(plan)
     plan = check_definitions(plan, observed.host)
     seeded = {item.subject for item in plan.steps if isinstance(item.do, CreateSeed)}
@@ -88,6 +90,18 @@ def propose_site(ports: Ports, site: Site, permit: Permit, *, secrets: bool = Tr
         drift=lambda fresh: drift(_seen(request, fresh)),
         seen=observed,
     )
+
+
+@contextmanager
+def _half_made(ports: Ports) -> Iterator[None]:
+    """Say in a refusal how to settle what was interrupted: that may be what is in the way."""
+    try:
+        yield
+    except VmhostError as error:
+        with suppress(PermissionDenied):
+            if ports.journals.any_open():
+                error.hint = "vmhost recover"
+        raise
 
 
 def find_drift(ports: Ports, site: Site) -> tuple[Difference, ...]:
