@@ -96,6 +96,27 @@ class Repositories(Protocol):
         :raises AlreadyThere: the target is there; :raises DamagedData: it is not restorable; nothing is left then.
         """
 
+    def expose(self, ref: PointRef, file: str, socket: str) -> None:
+        """Let QEMU read a disk of a published point at a socket, with all that it lies on; nobody can write to it.
+
+        It lasts until :meth:`conceal`, whoever began it. :raises DriverError: it cannot be read; nothing is left.
+        """
+
+    def conceal(self, socket: str) -> None:
+        """End what :meth:`expose` began; Absent when there is none."""
+
+    def overlay(self, path: str, socket: str, capacity: int) -> None:
+        """Make a qcow2 file, to be written to by a guest, that lies on what is read at a socket.
+
+        :raises AlreadyThere: there is such a file.
+        """
+
+    def bring(self, ref: PointRef, name: str, target: str) -> None:
+        """Copy a small file of a published point, whose hash holds, to a new place."""
+
+    def place(self, path: str, data: bytes) -> None:
+        """Write a new small file that a guest reads."""
+
     def swap(self, path: str, new: str, kept: str) -> None:
         """Put ``new`` in the place of ``path``, kept as ``kept``; AlreadyThere when something is kept there."""
 

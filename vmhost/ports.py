@@ -30,6 +30,7 @@ from vmhost.snapports import DomainDisks
 
 if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
     from vmhost.model.disklimits import DiskLimits
+    from vmhost.model.drills import DrillRecord
     from vmhost.model.image import ImageRecord
     from vmhost.model.observed import RawDomain
     from vmhost.model.outcome import JobRecord
@@ -350,6 +351,11 @@ class History(Protocol):
     def log(self, id: str, line: str) -> None: ...  # noqa: A002
     def lines(self, id: str) -> tuple[str, ...]: ...  # noqa: A002
     def jobs(self, *, limit: int = 100) -> tuple[JobRecord, ...]: ...
+    def drilled(self, record: DrillRecord) -> None:
+        """Note what became of a drill."""
+
+    def drills(self) -> tuple[DrillRecord, ...]:
+        """All drills that are kept, the oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,9 +24,9 @@ SAMPLE = 6
 """Points of each kind in an ordinary run; a full run takes them all."""
 
 
-def victim(operation: str, repository: str, number: int, place: str) -> Completed:
+def victim(operation: str, repository: str, number: int, place: str, guest: str = "small") -> Completed:
     """Run an operation that kills itself."""
-    words = (operation, "small", repository, str(number), place)
+    words = (operation, guest, repository, str(number), place)
     return run((sys.executable, "-P", "-m", "tests.backup.victim", *words), timeout=90, check=False)
 
 

@@ -1,6 +1,6 @@
-"""One backup or restore in a process of its own, which kills itself at its k-th call into the outside world.
+"""One backup, restore or drill in a process of its own, which kills itself at its k-th call into the outside world.
 
-python -m tests.backup.victim run|restore GUEST REPOSITORY NUMBER before|after|count
+python -m tests.backup.victim run|restore|drill GUEST REPOSITORY NUMBER before|after|count
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def main() -> int:
         try:
             if operation == "run":
                 host.apply(backups.plan(guest, repository=repository))
+            elif operation == "drill":
+                host.apply(backups.drills.plan(guest, repository=repository))
             else:
                 host.apply(backups.plan_restore(guest, repository=repository, power_off=True))
         except VmhostError as error:

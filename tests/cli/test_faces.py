@@ -43,6 +43,7 @@ CODES = {
     "PartlyDone": 11,
     "Cancelled": 130,
     "DamagedData": 12,
+    "DrillFailed": 12,
 }
 HEAVY = ("libvirt", "textual", "pydantic", "jinja2", "paramiko", "pyroute2", "requests", "lxml", "rich", "ruamel")
 HOSTILE = "a\x1b[31mb\x1b]0;title\x07c\x9bd\u202ee\rf\x7fg"

@@ -34,6 +34,7 @@ SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "guests.NAME.nics[].bandwidth": (spec.BandwidthSpec,),
     "guests.NAME.ready": (spec.ReadySpec,),
     "guests.NAME.backup": (spec.BackupSpec,),
+    "guests.NAME.backup.drill": (spec.DrillSpec,),
     "guests.NAME.backup.keep": (spec.KeepSpec,),
     "guests.NAME.cloud_init": (spec.CloudInitSpec,),
     "guests.NAME.cloud_init.users[]": (spec.UserSpec,),

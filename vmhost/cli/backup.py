@@ -1,4 +1,4 @@
-"""vmhost backup: run, list, verify, restore, confirm, prune, pin."""
+"""vmhost backup: run, list, verify, restore, confirm, drill, prune, pin."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from vmhost.cli import diagnostics
 from vmhost.cli.common import dry_run_option, interruptible, open_host, settle, tell, yes_option
+from vmhost.cli.drill import drill
 from vmhost.cli.output import DOCUMENTS, emit, format_option, names, show, table
 from vmhost.cli.prune import prune
 from vmhost.cli.site import carry_out, show_plan
@@ -35,6 +36,7 @@ def backup() -> None:
 
 
 backup.add_command(prune)
+backup.add_command(drill)
 
 
 @backup.command()

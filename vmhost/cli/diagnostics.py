@@ -98,7 +98,7 @@ def unexpected(error: Exception) -> int:
 def _lines(error: errors.VmhostError) -> Iterable[str]:
     yield from (sanitize(line) for line in _first(f"vmhost: {error}").splitlines())
     details: tuple[str, ...] = ()
-    if isinstance(error, errors.GuestError):
+    if isinstance(error, errors.GuestError | errors.DrillFailed):
         details = error.details
     elif isinstance(error, errors.VerifyError):
         details = error.differences

@@ -83,7 +83,7 @@ def _describe(details: GuestDetails) -> None:
         ("name", row.name),
         ("uuid", row.uuid),
         ("state", row.state),
-        ("site", row.site or "foreign"),
+        ("site", row.site or ("drill" if details.domain.drill else "foreign")),
         ("vcpus", f"{facts.vcpus} of {facts.max_vcpus}"),
         ("memory", f"{format_size(facts.memory)} of {format_size(facts.max_memory)}"),
         ("firmware", facts.firmware),

@@ -47,7 +47,8 @@ def open_access(socket: Socket, access: AccessPort, alias: str, mtu: int) -> Non
         socket.link("set", index=index, IFLA_IFALIAS=alias, mtu=mtu)
         _no_ipv6(access.port)
         socket.link("set", index=index, master=bridge)
-        set_port_vlans(socket, access.port, port_vlans(access.vid))
+        if access.vid:
+            set_port_vlans(socket, access.port, port_vlans(access.vid))
         in_namespace(access.namespace, lambda: _inside(access, mtu))
         socket.link("set", index=index, state="up")
 

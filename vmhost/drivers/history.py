@@ -6,6 +6,7 @@ the jobs all the same.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sqlite3
@@ -16,12 +17,14 @@ from typing import Any, Final, get_args
 
 from vmhost.drivers.database import Database, T, Work
 from vmhost.drivers.processes import birth_of, process_is_alive
+from vmhost.model.drills import DrillRecord
 from vmhost.model.errors import Absent, AlreadyThere, DriverError
 from vmhost.model.outcome import JobRecord, JobState
 from vmhost.ports import Layout
 
 KEPT_JOBS: Final = 1000
 KEPT_LINES: Final = 2000
+KEPT_DRILLS: Final = 100
 LONGEST_LINE: Final = 4096
 _log = logging.getLogger("vmhost.history")
 
@@ -50,6 +53,18 @@ FROM job ORDER BY started DESC, id LIMIT ?
 _PRUNE: Final = """
 DELETE FROM job WHERE state <> 'running' AND id NOT IN (SELECT id FROM job ORDER BY started DESC, id LIMIT ?)
 """
+_DRILLS: Final = """
+CREATE TABLE drill (
+    guest TEXT NOT NULL, name TEXT NOT NULL, point TEXT NOT NULL, started TEXT NOT NULL, rto REAL NOT NULL,
+    rpo REAL NOT NULL, failed TEXT NOT NULL, console TEXT NOT NULL
+);
+CREATE INDEX drill_guest ON drill (guest, started);
+"""
+_DRILL: Final = tuple(DrillRecord.__dataclass_fields__)
+_PRUNE_DRILLS: Final = """
+DELETE FROM drill WHERE guest = ? AND rowid NOT IN
+    (SELECT rowid FROM drill WHERE guest = ? ORDER BY started DESC, rowid DESC LIMIT ?)
+"""
 
 
 class SqliteHistory:
@@ -61,6 +76,7 @@ class SqliteHistory:
 
     def __init__(self, layout: Layout, *, jobs: int = KEPT_JOBS, lines: int = KEPT_LINES) -> None:
         self._database = Database(layout.state / "history.sqlite3", schema=_SCHEMA, version=1)
+        self._drills = Database(layout.state / "drills.sqlite3", schema=_DRILLS, version=1)
         self._kept_jobs = jobs
         self._kept_lines = lines
 
@@ -160,9 +176,29 @@ class SqliteHistory:
         """
         return self._database.read(lambda database: _newest(database, max(0, limit))) or ()
 
+    def drilled(self, record: DrillRecord) -> None:
+        """Note what became of a drill; the last ``KEPT_DRILLS`` of each guest are kept."""
+
+        def insert(database: sqlite3.Connection) -> None:
+            values = [*(getattr(record, name) for name in _DRILL[:-1]), json.dumps(record.console)]
+            database.execute(f"INSERT INTO drill ({', '.join(_DRILL)}) VALUES (?{', ?' * (len(_DRILL) - 1)})", values)  # noqa: S608
+            database.execute(_PRUNE_DRILLS, [record.guest, record.guest, KEPT_DRILLS])
+
+        self._attempt(insert, self._drills)
+
+    def drills(self) -> tuple[DrillRecord, ...]:
+        """Return all drills that are kept, the oldest first. :raises DriverError: they cannot be read."""
+
+        def read(database: sqlite3.Connection) -> tuple[DrillRecord, ...]:
+            rows = database.execute(f"SELECT {', '.join(_DRILL)} FROM drill ORDER BY started, rowid").fetchall()  # noqa: S608
+            return tuple(_drill_record(*row) for row in rows)
+
+        return self._drills.read(read) or ()
+
     def close(self) -> None:
-        """Close the file; the next call opens it again."""
+        """Close the files; the next call opens them again."""
         self._database.close()
+        self._drills.close()
 
     def _change(self, statement: str, values: Sequence[object]) -> None:
         def change(database: sqlite3.Connection) -> None:
@@ -171,10 +207,10 @@ class SqliteHistory:
 
         self._attempt(change)
 
-    def _attempt(self, work: Work[T]) -> T | None:
+    def _attempt(self, work: Work[T], database: Database | None = None) -> T | None:
         """Write, or log why it could not be done: history never stops what it is the history of."""
         try:
-            return self._database.write(work)
+            return (database or self._database).write(work)
         except DriverError as error:
             _log.warning("job history: %s", error)
             return None
@@ -195,3 +231,8 @@ def _record(*row: Any) -> JobRecord:
     if record.state != "running" or process_is_alive(record.pid, birth=birth):
         return record
     return replace(record, state="interrupted", ended=seen, error=record.error or "its process ended without a word")
+
+
+def _drill_record(*row: Any) -> DrillRecord:
+    *values, console = row
+    return replace(DrillRecord(*values), console=tuple(json.loads(console)))

@@ -22,6 +22,7 @@ LOG_IN = 30.0
 STRANGER = 30.0
 OPEN = "ssh"
 CONSOLE_LINES = 12
+WORDS_LINES = 500
 
 
 class _Wait:
@@ -83,6 +84,26 @@ def await_guest(step: AwaitGuest, context: Context) -> str:
         return _await_verdict(wait, session) if step.cloud_init else ""
     finally:
         session.close()
+
+
+def await_words(step: AwaitGuest, words: str, context: Context) -> None:
+    """Return when a line of the guest's console holds these words, said at any time since it was started.
+
+    :raises GuestError: not in time, or it ended before; with the console's last lines.
+    """
+    wait = _Wait(step, context)
+    wakeups = context.ports.signals.open(context.ports.hypervisor, step.identity.uuid, step.serial_log)
+    try:
+        while (remaining := wait.remaining()) > 0:
+            context.check()
+            said = context.ports.signals.console_tail(step.serial_log, WORDS_LINES)
+            if any(words in line for line in said):
+                return
+            wait.see(f"it does not say {words!r} yet")
+            _look(wait, wakeups.wait(min(LOOK_AGAIN, remaining)))
+    finally:
+        wakeups.close()
+    raise wait.late()
 
 
 def _await_ssh(wait: _Wait, wakeups: Wakeups) -> ShellSession:

@@ -8,6 +8,7 @@ from typing import Final, assert_never
 from vmhost.engine.await_guest import await_guest
 from vmhost.engine.backup import execute_backup
 from vmhost.engine.context import Context
+from vmhost.engine.drill import execute_drill
 from vmhost.engine.hold import hold
 from vmhost.engine.network import change_network
 from vmhost.engine.portsteps import execute_on_port
@@ -15,6 +16,7 @@ from vmhost.engine.power import shut_down
 from vmhost.engine.quiesce import forget_freeze, quiesce
 from vmhost.engine.snapsteps import execute_on_disks
 from vmhost.model.backupsteps import BackupStep
+from vmhost.model.drills import DrillStep
 from vmhost.model.errors import Absent, AlreadyThere, Conflict
 from vmhost.model.netsteps import (
     AwaitConfirmation,
@@ -89,6 +91,8 @@ def execute(step: Step, context: Context) -> str:
     """
     if isinstance(step, BackupStep):
         return execute_backup(step, context)
+    if isinstance(step, DrillStep):
+        return execute_drill(step, context)
     if isinstance(step, AwaitGuest):
         return await_guest(step, context)
     if isinstance(step, QuiesceStep):

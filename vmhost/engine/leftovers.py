@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 
 from vmhost.model import backupsteps, steps
+from vmhost.model.drills import EndDrill
 from vmhost.model.reach import AccessPort
 from vmhost.model.snapsteps import PostThaw, Thaw
 from vmhost.model.steps import Step
@@ -37,6 +38,8 @@ def leftover(undo: Step) -> str:  # noqa: C901 - one match over steps
             return shlex.join(("virsh", "autostart", *(() if on else ("--disable",)), name))
         case backupsteps.EndBackup(_, name):
             return shlex.join(("virsh", "domjobabort", name))
+        case EndDrill(_, name):
+            return shlex.join(("virsh", "destroy", name))
         case backupsteps.RemoveFile(path):
             return shlex.join(("rm", path))
         case _:

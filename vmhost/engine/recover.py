@@ -11,6 +11,7 @@ from vmhost.engine.leftovers import leftover
 from vmhost.engine.record import Past, Record, read_past
 from vmhost.engine.transaction import undo_steps
 from vmhost.model.backupsteps import DeletePoint, DropBitmap, DropCheckpoint, RemoveFile
+from vmhost.model.drills import EndDrill, LiftDrill
 from vmhost.model.errors import Absent, VmhostError
 from vmhost.model.netsteps import InstallNetworkUnit, KeepNetwork, RemoveNetworkUnit
 from vmhost.model.plan import Planned
@@ -53,6 +54,8 @@ FORWARD = (
     RemoveFile,
     SeeThawed,
     PostThaw,
+    EndDrill,
+    LiftDrill,
 )
 
 

@@ -97,11 +97,20 @@ class DomainFacts:
 
 @dataclass(frozen=True, slots=True)
 class ObservedDomain:
-    """A domain: its raw form, its parsed facts, and our metadata (None: foreign)."""
+    """A domain: its raw form, its parsed facts, and our metadata (None: foreign).
+
+    ``drill`` is the UUID of the guest whose point a drill boots in it, else empty; such a domain is nobody's guest.
+    """
 
     raw: RawDomain
     facts: DomainFacts
     metadata: GuestMetadata | None = None
+    drill: str = ""
+
+    @property
+    def foreign(self) -> bool:
+        """Whether it is a guest that others made."""
+        return self.metadata is None and not self.drill
 
     @property
     def uuid(self) -> str:

@@ -22,6 +22,7 @@ The tree, with the exit code that the command line gives for each (``vmhost.cli.
      +-- PartlyDone                11   some of many failed
      +-- Cancelled                130   ended by the person
      +-- DamagedData               12   an image or a file is not what it says
+          +-- DrillFailed          12   a point does not bring its guest back
 """
 
 from __future__ import annotations
@@ -187,3 +188,11 @@ class Cancelled(VmhostError):
 
 class DamagedData(VmhostError):
     """An image, journal or file is not what it claims to be; it was not used."""
+
+
+class DrillFailed(DamagedData):
+    """A point does not bring its guest back; ``details`` are the guest's own words, if it said any."""
+
+    def __init__(self, message: str, *, subject: str = "", hint: str = "", details: Sequence[str] = ()) -> None:
+        super().__init__(message, subject=subject, hint=hint)
+        self.details = tuple(details)

@@ -17,7 +17,8 @@ _JUMP: Final = re.compile(r"([A-Za-z0-9._-]+)@\[?([0-9A-Za-z.:_-]+?)\]?:([0-9]+)
 class AccessPort:
     """Into one VLAN of a bridge: a port on the bridge, whose other end is alone in a network namespace.
 
-    ``address`` is the host's own there, ``ip/prefix``; nobody else may have it.
+    ``vid`` 0: the bridge keeps no VLANs apart. ``address`` is the host's own there, ``ip/prefix``; nobody else may have
+    it.
     """
 
     bridge: str

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from vmhost.model.awaitguest import AwaitGuest as AwaitGuest
 from vmhost.model.backupsteps import BackupStep
 from vmhost.model.disklimits import SetDiskLimits as SetDiskLimits
-from vmhost.model.identity import GuestIdentity
+from vmhost.model.drills import DrillStep
 from vmhost.model.memorysteps import PlugMemory as PlugMemory
 from vmhost.model.memorysteps import UnplugMemory as UnplugMemory
 from vmhost.model.netsteps import CreateBridge as CreateBridge
@@ -317,20 +318,6 @@ class ForgetConsole:
     kind: Literal["forget-console"] = "forget-console"
 
 
-@dataclass(frozen=True, slots=True)
-class AwaitGuest:
-    """Wait until the guest is ready: SSH with the pinned host key (or its agent), then cloud-init's verdict."""
-
-    identity: GuestIdentity
-    by: Literal["ssh", "agent", "none"]
-    cloud_init: bool
-    timeout: float
-    user: str
-    site: str
-    serial_log: str
-    kind: Literal["await-guest"] = "await-guest"
-
-
 PlainStep = (
     EnsurePool
     | DeletePool
@@ -369,4 +356,4 @@ PlainStep = (
 )
 """One call of a port, or a few, each with no rules of a room of its own."""
 
-Step = PlainStep | AwaitGuest | KeeperStep | SnapshotStep | BackupStep
+Step = PlainStep | AwaitGuest | KeeperStep | SnapshotStep | BackupStep | DrillStep

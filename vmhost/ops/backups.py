@@ -36,6 +36,7 @@ from vmhost.plan.restore import RestoreRequest, disk_files, plan_confirm, plan_i
 if TYPE_CHECKING:
     from vmhost.model.observed import Observed
     from vmhost.model.spec import Site
+    from vmhost.ops.drills import Drills
     from vmhost.ops.host import Host
     from vmhost.ops.nightly import Nightly
     from vmhost.ports import Ports
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 AT_ONCE = 2
 """Guests that are backed up side by side, unless somebody says otherwise: disks gain little by more."""
 
-_QEMU = Path("/var/lib/libvirt/qemu")
+QEMU_SOCKETS = Path("/var/lib/libvirt/qemu")
 """Where QEMU of the system's hypervisor, which is a user of its own, may make sockets."""
 
 Listener = Callable[[Event], None]
@@ -87,6 +88,13 @@ class Backups:
 
         return Nightly(self._host)
 
+    @property
+    def drills(self) -> Drills:
+        """Points booted beside everything else: plan, run, oldest_first, history."""
+        from vmhost.ops.drills import Drills
+
+        return Drills(self._host)
+
     def plan(self, name: str, *, full: bool = False, repository: str | None = None) -> Proposal:
         """Return what would be done to take one point of a guest; nothing is changed.
 
@@ -95,7 +103,7 @@ class Backups:
         """
         ports, path = self._ports, self._path(repository)
         now, new_id = datetime.fromtimestamp(ports.clock.now(), UTC), ports.entropy.uuid()
-        sockets = str(_QEMU if observe_privileged(ports) else ports.layout.runtime)
+        sockets = str(QEMU_SOCKETS if observe_privileged(ports) else ports.layout.runtime)
 
         def again(observed: Observed) -> Plan:
             domain = guest_for_backup(name, observed)
@@ -207,7 +215,7 @@ class Backups:
         :param point: one point of the guest; empty: all of them.
         """
         points = self.list(name, repository=repository)
-        chosen = (self._choose(points, point, name, repository),) if point else points
+        chosen = (self.choose(points, point, name, repository),) if point else points
         return self.verify_points(chosen, name or "all", on_event=on_event, cancelled=cancelled)
 
     def verify_points(
@@ -256,7 +264,7 @@ class Backups:
 
         def again(observed: Observed) -> Plan:
             domain = guest_for_backup(name, observed)
-            chosen = self._choose(ports.repositories.points(path, domain.uuid), point, name, repository)
+            chosen = self.choose(ports.repositories.points(path, domain.uuid), point, name, repository)
             kept = {file: ports.repositories.kept(file) for file in disk_files(domain)}
             tracking = ports.hypervisor.tracking(domain.uuid)
             return plan_in_place(RestoreRequest(name, chosen, observed, tracking, kept, stop, power_off))
@@ -279,14 +287,14 @@ class Backups:
         """
         from vmhost.ops.restoreas import propose_as
 
-        chosen = self._choose(self.list(name, repository=repository), point, name, repository)
+        chosen = self.choose(self.list(name, repository=repository), point, name, repository)
         return propose_as(self._ports, chosen, new_name, site)
 
     def plan_pin(self, name: str, point: str, *, on: bool = True, repository: str | None = None) -> Proposal:
         """Return what would be done to pin a point, so that it never goes, or to unpin it; nothing is changed."""
 
         def again(observed: Observed) -> Plan:
-            found = self._choose(self.list(name, repository=repository), point, name, repository)
+            found = self.choose(self.list(name, repository=repository), point, name, repository)
             if found.pinned == on:
                 state = "pinned" if on else "not pinned"
                 return Plan(found.site, notes=(Note(name, f"{found.id} is {state} already"),))
@@ -321,7 +329,7 @@ class Backups:
 
         return propose_prune(self._host, names, keep, repository)
 
-    def _choose(self, points: Sequence[Point], wanted: str, name: str, repository: str | None) -> Point:
+    def choose(self, points: Sequence[Point], wanted: str, name: str, repository: str | None) -> Point:
         """See :func:`vmhost.plan.choose.find_point`; the living guest comes before former ones of its name."""
         living = next((row.uuid for row in self._host.guests() if name in (row.name, row.uuid)), "")
         return find_point(points, wanted, name, host=self.repository(repository).host, guest=living)

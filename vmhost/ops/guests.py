@@ -55,7 +55,8 @@ def row_of(domain: ObservedDomain) -> GuestRow:
     nics = metadata.identity.nics if metadata else ()
     flags = (
         ("FROZEN",) if domain.active and parse_snapshots(domain.raw.xml).frozen else (),
-        ("foreign",) if metadata is None else (),
+        ("foreign",) if domain.foreign else (),
+        ("drill",) if domain.drill else (),
         ("protected",) if metadata and metadata.protect else (),
         ("pending",) if metadata and metadata.pending else (),
         ("saved",) if domain.raw.managed_save else (),

@@ -58,7 +58,12 @@ def definition_of(host: Host, uuid: str) -> Definition:
         raise NotFound("there is no such guest", subject=uuid, hint="vmhost guest list")
     now = domain.raw.xml
     if domain.metadata is None:
-        return Definition(now, None, "it is foreign: vmhost never applied anything to it")
+        why = (
+            "it is a drill, which goes by itself"
+            if domain.drill
+            else "it is foreign: vmhost never applied anything to it"
+        )
+        return Definition(now, None, why)
     try:
         return Definition(now, _wanted(host.ports, domain, observed))
     except VmhostError as error:

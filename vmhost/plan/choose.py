@@ -7,6 +7,8 @@ that had one name, have no order that anybody can rely on.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Literal
+from uuid import UUID
 
 from vmhost.model.errors import NotFound, Refused
 from vmhost.model.points import Point
@@ -31,6 +33,25 @@ def find_point(points: Sequence[Point], wanted: str, name: str, *, host: str, gu
         text = "there is no such point" if not found else f"{len(found)} points begin with {wanted}"
         raise NotFound(text, subject=f"{name} {wanted}", hint=f"vmhost backup list {name}")
     return found[0]
+
+
+Pick = Literal["newest", "oldest", "random"]
+
+
+def pick_point(points: Sequence[Point], pick: Pick, name: str, *, host: str, chance: str) -> Point:
+    """Return a whole point to be drilled; of several hosts, ours come first.
+
+    :param points: of one guest. :param chance: a UUID that was drawn, by which the random one follows.
+    :raises NotFound: it has no whole point.
+    """
+    found = whole(points)
+    last = newest(found, host)
+    if last is None:
+        text = "it has no whole point" if points else "there is no point of this guest"
+        raise NotFound(text, subject=name, hint=f"vmhost backup run {name}")
+    its = sorted((one for one in found if one.ref.host == last.ref.host), key=lambda one: (one.generation, one.taken))
+    number = {"newest": -1, "oldest": 0, "random": UUID(chance).int % len(its)}[pick]
+    return its[number]
 
 
 def newest(points: Iterable[Point], host: str) -> Point | None:

@@ -19,6 +19,7 @@ from vmhost.plan.running import NOTHING, Running, live_facts, running_of
 from vmhost.render.parse.tuning import parse_tuning
 
 FOREIGN: Final = "foreign"
+DRILL: Final = "drill"
 APART: Final = "apart"
 """The label of a guest that names those from which it should lie apart: replicas of one service."""
 
@@ -289,7 +290,7 @@ def _foreign(domain: ObservedDomain, tunings: list[Tuning], observed: Observed) 
     memory = max(domain.facts.memory, facts.memory)
     return Claim(
         name=domain.name,
-        policy=FOREIGN,
+        policy=DRILL if domain.drill else FOREIGN,
         exclusive=frozenset(exclusive),
         floating=_floating(facts.vcpus, tunings, observed.topology) - exclusive,
         shared=facts.vcpus,

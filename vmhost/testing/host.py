@@ -206,6 +206,7 @@ class FakeHost:
                 "guards": guards_of(world.nft),
                 "isolated": tuple(world.isolated),
                 "reservations": sorted(item.key for item in world.reservations if item.held),
+                "exposed": sorted(world.exposed),
                 "points": sorted(
                     (path, key, stored.published)
                     for path, found in world.repositories.items()

@@ -60,7 +60,8 @@ class FakeLinks:
                 access.port, kind="veth", mac=mac, mtu=mtu, alias=alias, master=access.bridge
             )
             try:
-                set_vlans(world, access.port, port_vlans(access.vid))
+                if access.vid:
+                    set_vlans(world, access.port, port_vlans(access.vid))
             except Conflict:
                 del world.links[access.port]
                 raise

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from vmhost.model.drills import DrillRecord
 from vmhost.model.errors import Absent, AlreadyThere, DamagedData
 from vmhost.model.outcome import JobRecord, JobState
 from vmhost.ports import KeyPair, OpenJournal
@@ -116,6 +117,14 @@ class FakeHistory:
             newest_first = reversed([job.record for job in world.jobs.values()])
             records = sorted(newest_first, key=lambda record: -record.started)
             return tuple(records[: max(0, limit)])
+
+    def drilled(self, record: DrillRecord) -> None:
+        with self._machine.at_work(changing=True) as world:
+            world.drills.append(record)
+
+    def drills(self) -> tuple[DrillRecord, ...]:
+        with self._machine.at_work() as world:
+            return tuple(world.drills)
 
     def interrupt(self) -> None:
         """Mark what runs as interrupted: its process died."""

@@ -28,6 +28,7 @@ from vmhost.model.points import (
     Tracking,
 )
 from vmhost.testing import guests
+from vmhost.testing.exposed import FakeExposed
 from vmhost.testing.world import Domain, Repository, StoredPoint, Volume, World
 from vmhost.testing.xml import read
 
@@ -98,7 +99,7 @@ class FakeBackups:
             bitmaps.remove([source, name])
 
 
-class FakeRepositories:
+class FakeRepositories(FakeExposed):
     """Repositories on a fake host, whose files are texts."""
 
     def __init__(self, machine: Machine) -> None:

@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from vmhost.model.drills import SITE
 from vmhost.model.errors import Absent, DriverError, HostKeyMismatch, PermissionDenied, Unreachable, UsageError
+from vmhost.model.netsteps import alias_of
 from vmhost.model.reach import AccessPort, Via
 from vmhost.model.shell import CommandResult, SshTarget
 from vmhost.render.parse.cloudinit import VERDICT_ARGV
 from vmhost.testing import commands, guests
 from vmhost.testing.commands import Inside, Program
 from vmhost.testing.machine import Machine
-from vmhost.testing.world import Domain, System, World
+from vmhost.testing.world import Domain, System, Vlans, World
 
 
 class FakeShell:
@@ -188,18 +190,12 @@ def answering(world: World, target: SshTarget) -> Domain | None:
 
 
 def _leads(world: World, via: Via | None, domain: Domain, mac: str) -> bool:
-    """Whether a way leads to a NIC; a jump host, and the host's own routing, always do."""
-    if not isinstance(via, AccessPort):
-        return True
+    """Whether a way leads to a NIC; a jump host, and the host's own routing, do wherever no drill is."""
     nic = next(nic for nic in guests.facts_of(domain).nics if nic.mac == mac)
-    port, there = world.vlans.get(via.port), world.vlans.get(nic.tap)
-    return (
-        via.namespace in world.namespaces
-        and nic.source == via.bridge
-        and port is not None
-        and there is not None
-        and port.pvid == there.pvid == via.vid
-    )
+    if not isinstance(via, AccessPort):
+        return nic.source not in world.links or world.links[nic.source].alias != alias_of(SITE)
+    port, there = (world.vlans.get(name, Vlans()) for name in (via.port, nic.tap))
+    return via.namespace in world.namespaces and nic.source == via.bridge and port.pvid == there.pvid == via.vid
 
 
 def _check_host_key(target: SshTarget, presented: str) -> None:

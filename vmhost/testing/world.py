@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from vmhost.model.drills import DrillRecord
 from vmhost.model.image import ImageRecord
 from vmhost.model.netsteps import HostRoute
 from vmhost.model.network import LinkManager
@@ -307,6 +308,8 @@ class World:
     reservations: list[Reservation] = field(default_factory=list)
     nvram: dict[str, bytes] = field(default_factory=dict)
     repositories: dict[str, Repository] = field(default_factory=dict)
+    exposed: dict[str, list[str]] = field(default_factory=dict)
+    drills: list[DrillRecord] = field(default_factory=list)
 
     def behaviour(self, guest: str) -> Behaviour:
         """Return how a guest behaves; what nobody set is the default."""

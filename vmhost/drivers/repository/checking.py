@@ -121,13 +121,24 @@ def disk_damage(path: Path, disk: PointDisk) -> str:
 
 def read_document(ref: PointRef, name: str) -> str:
     """Return a small text of a point. :raises Absent: it holds none; :raises DamagedData: it is not what it was."""
+    _check_small(ref, name)
+    return manifest.read_text(places.published(ref) / name)
+
+
+def read_file(ref: PointRef, name: str) -> bytes:
+    """Return a small file of a point, as :func:`read_document` does a text."""
+    _check_small(ref, name)
+    with places.opened(places.published(ref) / name) as file:
+        return file.read()
+
+
+def _check_small(ref: PointRef, name: str) -> None:
     point = manifest.read(places.published(ref), ref.repository)
     file = next((file for file in point.files if file.name == name), None)
     if file is None:
         raise Absent(f"holds no {name}", subject=ref.id, hint=f"vmhost backup list {point.name}")
     if damage := file_damage(point, file, copying.Meter(file.size, lambda done, total: None)):
         raise DamagedData(str(damage), subject=ref.id, hint=f"vmhost backup verify {point.name}")
-    return manifest.read_text(places.published(ref) / name)
 
 
 def _where(error: DamagedData, ref: PointRef) -> str:

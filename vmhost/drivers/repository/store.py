@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from vmhost.backupports import Tell
 from vmhost.drivers.files import make_directory, os_errors, sync_directory, write_atomically
-from vmhost.drivers.repository import checking, copying, manifest, notes, places, restoring
+from vmhost.drivers.repository import checking, copying, exposing, manifest, notes, places, restoring
 from vmhost.drivers.repository.ground import Ground, id_at, readme_is_ours
 from vmhost.model.errors import Absent, AlreadyThere, Conflict, DamagedData, Refused
 from vmhost.model.points import Damage, Level, NewPoint, Point, PointFile, PointRef, RepositoryId
@@ -150,6 +150,21 @@ class FileRepositories:
 
     def restore(self, ref: PointRef, file: str, target: str, like: str, tell: Tell) -> None:
         restoring.restore(ref, file, Path(target), Path(like) if like else None, tell)
+
+    def expose(self, ref: PointRef, file: str, socket: str) -> None:
+        exposing.expose(ref, file, Path(socket))
+
+    def conceal(self, socket: str) -> None:
+        exposing.conceal(Path(socket))
+
+    def overlay(self, path: str, socket: str, capacity: int) -> None:
+        exposing.overlay(Path(path), socket, capacity)
+
+    def bring(self, ref: PointRef, name: str, target: str) -> None:
+        exposing.place(Path(target), checking.read_file(ref, name))
+
+    def place(self, path: str, data: bytes) -> None:
+        exposing.place(Path(path), data)
 
     def swap(self, path: str, new: str, kept: str) -> None:
         restoring.swap(Path(path), Path(new), Path(kept))

@@ -12,7 +12,7 @@ from vmhost.model.spec.guest import (
     ReadySpec,
 )
 from vmhost.model.spec.network import BridgeSpec, JumpSpec, NetworkSpec, RouteSpec
-from vmhost.model.spec.protection import BackupSpec, KeepSpec
+from vmhost.model.spec.protection import BackupSpec, DrillSpec, KeepSpec
 from vmhost.model.spec.resources import CpuSpec, MemoryInput, MemorySpec
 from vmhost.model.spec.service import (
     DirectorySpec,
@@ -40,6 +40,7 @@ __all__ = [
     "DirectorySpec",
     "DiskLimitsSpec",
     "DiskSpec",
+    "DrillSpec",
     "EnvRef",
     "FileRef",
     "FileSpec",

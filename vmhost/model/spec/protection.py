@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from vmhost.model.retention import Keep
-from vmhost.model.spec.base import Count, Model
+from vmhost.model.spec.base import Count, Line, Model
 
 Several = Annotated[Count, Field(ge=0, le=10_000)]
 
@@ -28,7 +28,14 @@ class KeepSpec(Model):
         return Keep(self.last, self.hourly, self.daily, self.weekly, self.monthly, self.yearly)
 
 
+class DrillSpec(Model):
+    """How a drill sees that the guest is there, beside what ``ready`` says."""
+
+    says: Line | None = Field(default=None, description="Words that its serial console says once it is there.")
+
+
 class BackupSpec(Model):
     """A guest's backups."""
 
     keep: KeepSpec = Field(default=KeepSpec(), description="Which points stay; without it all of them.")
+    drill: DrillSpec = Field(default=DrillSpec(), description="How its drills see that it is there.")

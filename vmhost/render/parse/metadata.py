@@ -28,6 +28,12 @@ def parse_metadata(xml: str | Node) -> GuestMetadata | None:
     return None if element is None else _metadata(element)
 
 
+def parse_drill(xml: str | Node) -> str:
+    """Return the UUID of the guest that a domain is a drill of, or empty. :raises DamagedData: it is no XML."""
+    element = look_into(xml).find(f"metadata/{_NS}drill")
+    return "" if element is None else element.get("guest", "")
+
+
 def _metadata(element: Node) -> GuestMetadata:
     applied, state = _child(element, "applied"), _child(element, "state")
     return GuestMetadata(

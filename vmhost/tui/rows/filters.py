@@ -53,6 +53,6 @@ def _labelled(labels: Mapping[str, str], key: str, value: str | None) -> bool:
 
 def _haystack(domain: ObservedDomain) -> str:
     metadata = domain.metadata
-    site = metadata.site if metadata else "foreign"
+    site = metadata.site if metadata else "drill" if domain.drill else "foreign"
     addresses = " ".join(nic.address for nic in metadata.identity.nics) if metadata else ""
     return f"{domain.name}\n{domain.raw.state}\n{site}\n{addresses}".lower()

@@ -65,7 +65,8 @@ def _overview(picture: Picture, domain: ObservedDomain, signs: Signs) -> Iterato
     yield _fact("labels", ", ".join(f"{key}={value}" for key, value in labels_of(domain).items()) or "-")
     yield _fact("uuid", domain.uuid)
     if metadata is None:
-        yield _fact("site", "none: it is foreign, so vmhost shows it and changes nothing", Tone.DIM)
+        what = "a drill of a backup, which goes by itself" if domain.drill else "foreign, so vmhost shows it only"
+        yield _fact("site", f"none: it is {what}", Tone.DIM)
         return
     yield _fact("site", metadata.site)
     by = f" by command '{metadata.command}'" if metadata.command else ""

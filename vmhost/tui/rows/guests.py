@@ -85,7 +85,8 @@ def flags_of(picture: Picture, domain: ObservedDomain) -> tuple[str, ...]:
         ("drift", domain.uuid in picture.edited),
         ("pending", bool(metadata and metadata.pending)),
         ("saved", domain.raw.managed_save),
-        ("foreign", metadata is None),
+        ("foreign", domain.foreign),
+        ("drill", bool(domain.drill)),
         ("newer", bool(metadata and not metadata.readable)),
         ("protected", bool(metadata and metadata.protect)),
     )

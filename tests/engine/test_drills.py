@@ -1,0 +1,174 @@
+"""Drills on a fake host: what is booted, what is told of it, and that nothing stays, whatever fails or is killed."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from copy import deepcopy
+
+import pytest
+
+from tests.engine.scenes import WEB, site, strict
+from tests.engine.test_sweep import faults
+from vmhost.model.errors import DrillFailed, NoCapacity, NotFound, Refused, VmhostError
+from vmhost.model.events import Event, StepDone, StepStarted
+from vmhost.ops.apply import recover_host
+from vmhost.ops.drills import raise_failures
+from vmhost.ops.host import Host
+from vmhost.testing import FakeHost, FaultyPorts, SimulatedKill
+
+SILENT = WEB + "    ready: {by: none}\n"
+
+
+def made(guests: str = WEB) -> FakeHost:
+    """A host whose guests have a point each."""
+    fake = FakeHost(seed=5)
+    fake.add_image("debian-12")
+    host = Host(ports=fake.ports)
+    host.apply(host.plan(site(guests)))
+    fake.machine.advance(60)  # by then it is up, whoever waited for it
+    for result in host.backups.run():
+        assert result.error is None
+    return fake
+
+
+@pytest.fixture
+def fake() -> FakeHost:
+    return made()
+
+
+@pytest.fixture
+def host(fake: FakeHost) -> Host:
+    return Host(ports=fake.ports)
+
+
+def test_a_point_comes_back_and_nothing_stays(host: Host, fake: FakeHost) -> None:
+    before = strict(fake.state())
+    events: list[Event] = []
+    (result,) = host.backups.drills.run(["web-01"], on_event=events.append)
+    assert result.error is None
+    assert result.drill is not None
+    assert result.drill.failed == ""
+    assert 0 < result.drill.rto < 60
+    assert any("login:" in line for line in result.drill.console)
+    assert host.backups.drills.history() == (result.drill,)
+    assert strict(fake.state()) == before
+    assert any(isinstance(event, StepDone) and "SSH with its own host key" in event.why for event in events)
+    raise_failures([result])
+
+
+def test_the_plan_changes_nothing_of_the_guest_and_says_what_it_is(host: Host, fake: FakeHost) -> None:
+    proposal = host.backups.drills.plan("web-01")
+    text = str(proposal)
+    assert "network lan that leads nowhere" in text
+    assert "PRIVATE" not in text
+    mine = fake.domain("web-01").uuid
+    assert not any(getattr(item.do, "uuid", "") == mine for item in (*proposal.plan.steps, *proposal.plan.after))
+    # whatever is made has an end of its own
+    undone = [item.undo for item in proposal.plan.steps]
+    assert {str(undo) for undo in undone} == {str(item.do) for item in proposal.plan.after[1:]}
+
+
+def test_while_it_runs_it_is_neither_a_foreign_guest_nor_one_of_the_site(host: Host, fake: FakeHost) -> None:
+    seen: list[tuple[str, tuple[str, ...], str, bool]] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, StepStarted) and "wait for SSH" in event.why:
+            rows = {row.name: row for row in host.guests()}
+            (name,) = rows.keys() - {"web-01"}
+            seen.append((name, rows[name].flags, rows[name].site, rows[name].autostart))
+            assert "web-01" in str(host.backups.nightly.status(objective=1e9))
+            assert name not in str(host.backups.nightly.status(objective=1e9))
+            assert host.plan(site(WEB)).empty
+
+    host.backups.drills.run(["web-01"], on_event=look)
+    ((name, flags, owner, autostart),) = seen
+    assert name.startswith("vmhost-drill-")
+    assert (flags, owner, autostart) == (("drill",), "", False)
+
+
+def test_a_point_that_does_not_boot_fails_with_the_guests_words(host: Host, fake: FakeHost) -> None:
+    before = strict(fake.state())
+    (stored,) = fake.world.repositories[next(iter(fake.world.repositories))].points.values()
+    stored.systems.clear()
+    (result,) = host.backups.drills.run(["web-01"])
+    assert result.drill is not None
+    assert "not ready after" in result.drill.failed
+    assert result.drill.console == ("No bootable device.",)
+    assert result.drill.rto == -1
+    with pytest.raises(DrillFailed, match="not ready") as caught:
+        raise_failures([result])
+    assert caught.value.details == ("No bootable device.",)
+    assert strict(fake.state()) == before
+
+
+def test_a_damaged_point_is_not_booted(host: Host, fake: FakeHost) -> None:
+    (stored,) = fake.world.repositories[next(iter(fake.world.repositories))].points.values()
+    stored.files["root.qcow2"] += "x"
+    (result,) = host.backups.drills.run(["web-01"])
+    with pytest.raises(DrillFailed, match="damaged"):
+        raise_failures([result])
+    assert result.drill is not None
+    assert "damaged" in result.drill.failed
+    (result,) = host.backups.drills.run(["web-01"])
+    assert isinstance(result.error, NotFound), "by now it is known to be damaged"
+
+
+def test_words_on_the_console_are_enough() -> None:
+    words = made(SILENT + "    backup: {drill: {says: 'login:'}}\n")
+    (result,) = Host(ports=words.ports).backups.drills.run(["web-01"])
+    assert result.error is None
+    deaf = made(SILENT)
+    with pytest.raises(Refused, match="by what to see"):
+        Host(ports=deaf.ports).backups.drills.plan("web-01")
+
+
+def test_it_takes_no_memory_that_others_were_promised(host: Host, fake: FakeHost) -> None:
+    fake.world.memory = 1 << 30
+    with pytest.raises(NoCapacity, match="promised to nobody"):
+        host.backups.drills.plan("web-01")
+
+
+def test_the_longest_ago_comes_first_within_the_budget() -> None:
+    fake = made(WEB + WEB.replace("web-01", "db-01"))
+    host = Host(ports=fake.ports)
+    host.backups.drills.run(["db-01"])
+    results = host.backups.drills.oldest_first(budget=3600)
+    assert [result.name for result in results] == ["web-01", "db-01"]
+    took = results[0].drill.rto if results[0].drill else 0
+    short = host.backups.drills.oldest_first(budget=took * 1.5)
+    assert [bool(result.drill) for result in short] == [True, False]
+    assert "no time" in short[1].skipped
+
+
+def test_which_point(host: Host, fake: FakeHost) -> None:
+    host.apply(host.backups.plan("web-01"))
+    first, second = (point.id for point in host.backups.list("web-01"))
+
+    def drilled(**how: str) -> str:
+        (result,) = host.backups.drills.run(["web-01"], **how)  # type: ignore[arg-type]
+        assert result.drill is not None
+        return result.drill.point
+
+    assert (drilled(), drilled(pick="oldest"), drilled(point=first)) == (second, first, first)
+    assert {drilled(pick="random") for _ in range(12)} == {first, second}
+
+
+def test_whatever_fails_or_is_killed_nothing_stays() -> None:
+    begun = made().world
+
+    def again() -> FakeHost:
+        return FakeHost(seed=6, world=deepcopy(begun))
+
+    calls = FaultyPorts(again().ports)
+    before, host = strict(again().state()), Host(ports=calls.ports)
+    host.apply(host.backups.drills.plan("web-01"))
+    for plan in faults(calls.calls):
+        fake = again()
+        faulty = FaultyPorts(fake.ports, plan)
+        victim = Host(ports=faulty.ports)
+        with suppress(VmhostError, SimulatedKill):
+            victim.apply(victim.backups.drills.plan("web-01"))
+        fake.die()
+        recover_host(fake.ports)
+        where = f"call {plan.at} of {len(calls.calls)} {plan.place}, {'fault' if plan.error else 'kill'}"
+        assert strict(fake.state()) == before, where

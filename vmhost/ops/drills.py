@@ -1,0 +1,229 @@
+"""Drills: points of guests booted in a network that leads nowhere, looked at, and taken away to the last file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from vmhost.engine.observe import observe
+from vmhost.model.drills import DrillRecord, SeeDrill
+from vmhost.model.errors import ApplyError, DrillFailed, GuestError, PartlyDone, VmhostError
+from vmhost.model.events import Event, StepDone, StepStarted
+from vmhost.model.plan import Plan
+from vmhost.model.reservations import iso
+from vmhost.ops import outcomes
+from vmhost.ops.apply import apply_proposal
+from vmhost.ops.backups import QEMU_SOCKETS, observe_privileged
+from vmhost.ops.hostfile import host_spec
+from vmhost.ops.proposals import Proposal
+from vmhost.plan.choose import Pick, pick_point
+from vmhost.plan.drill import DrillRequest, plan_drill
+from vmhost.plan.turnofdrills import turns
+
+if TYPE_CHECKING:
+    from vmhost.model.observed import Observed
+    from vmhost.model.points import Point
+    from vmhost.ops.host import Host
+    from vmhost.ports import Ports
+
+TAIL = 12
+"""Lines of the console that a drill keeps."""
+
+NICS = 8
+"""Forwarded ports that are drawn for a drill: one for each NIC on QEMU's user network."""
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DrillResult:
+    """What became of one guest: its drill, the error that kept it from one or ended it, or why it had no turn."""
+
+    name: str
+    drill: DrillRecord | None = None
+    skipped: str = ""
+    error: VmhostError | None = field(default=None, compare=False)
+
+
+class Drills:
+    """The drills of one host."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+
+    @property
+    def _ports(self) -> Ports:
+        return self._host.ports
+
+    def history(self) -> tuple[DrillRecord, ...]:
+        """Return what became of earlier drills, the oldest first."""
+        return self._ports.history.drills()
+
+    def plan(self, name: str, *, point: str = "", pick: Pick = "newest", repository: str | None = None) -> Proposal:
+        """Return what would be done to drill a point of a guest, which may be gone; nothing is changed.
+
+        :param point: its id or time, or how these begin; empty: the one that ``pick`` says.
+        :raises NotFound: no such point; :raises NoCapacity: there is no memory for it; :raises Refused: nobody knows by
+            what to see that the guest is there.
+        """
+        return self._propose(self._point(name, point, pick, repository))
+
+    def run(
+        self,
+        names: Sequence[str],
+        *,
+        point: str = "",
+        pick: Pick = "newest",
+        repository: str | None = None,
+        on_event: Listener | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> tuple[DrillResult, ...]:
+        """Drill a point of each guest, one after another; one that fails does not stop the others.
+
+        The point is read back first, then booted from an overlay; nothing in the repository is written.
+        """
+        return tuple(self._one(name, point, pick, repository, on_event, cancelled) for name in dict.fromkeys(names))
+
+    def oldest_first(
+        self,
+        *,
+        budget: float,
+        pick: Pick = "newest",
+        repository: str | None = None,
+        on_event: Listener | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> tuple[DrillResult, ...]:
+        """Drill the guests of vmhost that have points: first those that never were, then the longest ago.
+
+        :param budget: seconds; a drill that would not end within them, by how long the guest's last one took, is left
+            for another time.
+        """
+        points = self._host.backups.list(repository=repository)
+        living = {row.uuid: row.name for row in self._host.guests() if row.site}
+        guests = {uuid: name for uuid, name in living.items() if any(point.ref.guest == uuid for point in points)}
+        clock = self._ports.clock
+        end = clock.monotonic() + budget
+
+        def drilled() -> Iterator[DrillResult]:
+            for turn in turns(guests, self.history()):
+                left = end - clock.monotonic()
+                if left <= 0 or turn.seconds > left:
+                    yield DrillResult(turn.name, skipped="there was no time left for it")
+                elif cancelled is not None and cancelled():
+                    yield DrillResult(turn.name, skipped="cancelled")
+                else:
+                    yield self._one(turn.name, "", pick, repository, on_event, cancelled)
+
+        return tuple(drilled())
+
+    def _one(
+        self,
+        name: str,
+        point: str,
+        pick: Pick,
+        repository: str | None,
+        on_event: Listener | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> DrillResult:
+        try:
+            chosen = self._point(name, point, pick, repository)
+            proposal = self._propose(chosen)
+            return self._drill(chosen, proposal, on_event, cancelled)
+        except VmhostError as error:
+            return DrillResult(name, error=error)
+
+    def _drill(
+        self,
+        point: Point,
+        proposal: Proposal,
+        on_event: Listener | None,
+        cancelled: Callable[[], bool] | None,
+    ) -> DrillResult:
+        ports = self._ports
+        watch = _Watch(ports, proposal.plan, on_event)
+        try:
+            (found,) = self._host.backups.verify_points((point,), point.name, on_event=on_event, cancelled=cancelled)
+            if found.damages:
+                raise DrillFailed(f"the point is damaged: {found.damages[0]}")
+            apply_proposal(ports, proposal, on_event=watch.tell, cancelled=cancelled)
+        except (DrillFailed, GuestError, ApplyError, PartlyDone) as error:
+            said = tuple(getattr(error, "details", ())) or watch.console
+            drill = self._note(point, watch, error.message, said)
+            if isinstance(error, ApplyError) and error.leftovers:
+                return DrillResult(point.name, drill, error=error)
+            hint = f"vmhost backup verify {point.name}"
+            failed = DrillFailed(
+                f"the drill of {point.id} failed: {error.message}", subject=point.name, hint=hint, details=said
+            )
+            failed.__cause__ = error
+            return DrillResult(point.name, drill, error=failed)
+        return DrillResult(point.name, self._note(point, watch, "", watch.console))
+
+    def _note(self, point: Point, watch: _Watch, failed: str, console: tuple[str, ...]) -> DrillRecord:
+        now = self._ports.clock.now()
+        age = max(0.0, now - datetime.fromisoformat(point.taken).timestamp())
+        record = DrillRecord(
+            *(point.ref.guest, point.name, point.id, iso(watch.began), -1.0 if failed else watch.seconds, age),
+            failed=failed,
+            console=console,
+        )
+        self._ports.history.drilled(record)
+        return record
+
+    def _point(self, name: str, point: str, pick: Pick, repository: str | None) -> Point:
+        backups = self._host.backups
+        points = backups.list(name, repository=repository)
+        if point:
+            return backups.choose(points, point, name, repository)
+        living = next((row.uuid for row in self._host.guests() if name in (row.name, row.uuid)), "")
+        its = [one for one in points if one.ref.guest == living] or list(points)
+        host = backups.repository(repository).host
+        return pick_point(its, pick, name, host=host, chance=self._ports.entropy.uuid())
+
+    def _propose(self, point: Point) -> Proposal:
+        ports = self._ports
+        xml = ports.repositories.read(point.ref, "domain.xml")
+        uuid, taken = ports.entropy.uuid(), frozenset[int]()
+        for _ in range(NICS):
+            taken |= {ports.entropy.port(taken)}
+        sockets = str(QEMU_SOCKETS if observe_privileged(ports) else ports.layout.runtime)
+        places = (str(ports.layout.disks), str(ports.layout.logs), sockets)
+        host, forwards = host_spec(ports), tuple(sorted(taken))
+
+        def again(observed: Observed) -> Plan:
+            return plan_drill(DrillRequest(point, xml, observed, host, uuid, forwards, *places))
+
+        return Proposal(f"drill {point.name}", again(observe(ports)), again)
+
+
+class _Watch:
+    """Sees when a drill began and when its guest was there, and what that had said by then."""
+
+    def __init__(self, ports: Ports, plan: Plan, on_event: Listener | None) -> None:
+        self._ports, self._listener = ports, on_event
+        self._see, self._why = next((item.do, item.why) for item in plan.after if isinstance(item.do, SeeDrill))
+        self._start = ports.clock.monotonic()
+        self.began = ports.clock.now()
+        self.seconds = -1.0
+        self.console: tuple[str, ...] = ()
+
+    def tell(self, event: Event) -> None:
+        """Take note of an event and pass it on."""
+        if isinstance(event, StepStarted) and event.number == 1:
+            self._start = self._ports.clock.monotonic()
+        if isinstance(event, StepDone) and event.why == self._why:
+            self.seconds = self._ports.clock.monotonic() - self._start
+            self.console = self._ports.signals.console_tail(self._see.ready.serial_log, TAIL)
+        if self._listener is not None:
+            self._listener(event)
+
+
+def raise_failures(results: Sequence[DrillResult]) -> None:
+    """Return when all went well.
+
+    :raises VmhostError: the only failure; :raises Cancelled: some were cancelled; :raises PartlyDone: some failed.
+    """
+    text = "did not come back in a drill"
+    outcomes.raise_failures(results, failed=text, cancelled="were not drilled", hint="vmhost nightly status")

@@ -1,0 +1,28 @@
+"""Whose drill is next: who never had one, then who had it the longest ago."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from vmhost.model.drills import DrillRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A guest that is to be drilled; ``seconds`` is how long it took the last time, 0 when nobody knows."""
+
+    name: str
+    seconds: float = 0.0
+
+
+def last_drills(drills: Iterable[DrillRecord]) -> dict[str, DrillRecord]:
+    """Return the last drill of each guest, by UUID; ``drills`` are in order of time."""
+    return {drill.guest: drill for drill in drills}
+
+
+def turns(guests: Mapping[str, str], drills: Iterable[DrillRecord]) -> tuple[Turn, ...]:
+    """Return the guests, given as names by UUID, in the order in which they are to be drilled."""
+    last = last_drills(drills)
+    order = sorted(guests, key=lambda uuid: (last[uuid].started if uuid in last else "", guests[uuid]))
+    return tuple(Turn(guests[uuid], max(0.0, last[uuid].rto) if uuid in last else 0.0) for uuid in order)
