@@ -178,3 +178,28 @@ def test_without_a_neighbour_the_agent_is_asked() -> None:
     found = address_of(step.identity, replace(fake.ports, links=Silent()))  # type: ignore[arg-type]
     assert found is not None
     assert found.source == "guest agent"
+
+
+LINK = '{"return": [{"hardware-address": "MAC", "ip-addresses": [%s]}]}'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["7", "[]", '{"return": 7}', '{"return": [7]}', LINK % "", LINK % "{}", LINK % '{"ip-address": "x"}', "[" * 9999],
+)
+def test_an_agent_that_talks_nonsense_of_its_links_tells_no_address(answer: str) -> None:
+    fake, step, _ = started(DHCP)
+    fake.advance(60)
+    (nic,) = step.identity.nics
+
+    class Nonsense:
+        """No neighbours, and an agent that says anything."""
+
+        def neighbours(self) -> tuple[()]:
+            return ()
+
+        def agent(self, *_: object) -> str:
+            return answer.replace("MAC", nic.mac)
+
+    ports = replace(fake.ports, links=Nonsense(), hypervisor=Nonsense())  # type: ignore[arg-type]
+    assert address_of(step.identity, ports) is None

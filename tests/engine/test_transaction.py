@@ -11,6 +11,7 @@ import pytest
 
 from tests.engine.scenes import BIGGER, HARM, OTHER, WEB, site, strict
 from vmhost.cli.diagnostics import exit_code
+from vmhost.engine import transaction
 from vmhost.engine.context import Context
 from vmhost.engine.record import Record
 from vmhost.engine.transaction import Transaction
@@ -27,7 +28,7 @@ from vmhost.model.errors import (
 from vmhost.model.events import Event, StepDone, StepFailed, StepStarted, Undone
 from vmhost.model.permit import Permit
 from vmhost.model.plan import Change, Plan, Planned
-from vmhost.model.steps import CreateVolume, DeleteVolume, EnsurePool
+from vmhost.model.steps import CreateVolume, DeleteVolume, EnsurePool, Step
 from vmhost.ops.apply import recover_host
 from vmhost.ops.host import Host
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts
@@ -278,3 +279,27 @@ def test_no_journal_is_left_and_none_is_written_for_nothing() -> None:
     jobs = len(host.jobs())
     outcome = host.apply(host.plan(site(WEB)))
     assert (outcome.done, len(host.jobs()), json.dumps(fake.state()["journals"])) == ((), jobs, "{}")
+
+
+def test_whatever_one_undo_meets_the_others_have_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = fake_host()
+    before = fake.state()
+    calls: list[str] = []
+
+    def undo(step: Step, context: Context) -> None:
+        calls.append(type(step).__name__)
+        if isinstance(step, DeleteVolume):
+            raise KeyError("nonsense")
+        engine_undo(step, context)
+
+    engine_undo = transaction.undo
+    monkeypatch.setattr(transaction, "undo", undo)
+    plan = FaultPlan(0, error=driver_error, only=lambda port, method: (port, method) == ("hypervisor", "start"))
+    host = Host(ports=FaultyPorts(fake.ports, plan).ports)
+    with pytest.raises(ApplyError) as caught:
+        host.apply(host.plan(site(WEB)))
+    assert len(caught.value.leftovers) == calls.count("DeleteVolume") > 0
+    monkeypatch.undo()
+    host = Host(ports=fake.ports)
+    host.recover()
+    assert strict(fake.state()) == strict(before)

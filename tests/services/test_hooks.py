@@ -237,3 +237,40 @@ def test_a_script_runs_them_by_itself_and_a_failure_keeps_nobody(stage: Stage) -
     stage.shop.fake.behave("web-01", ssh=False)
     stage.shop.services.close()
     assert {type(result.error) for result in stage.shop.services.hooks("web-01", "pre_freeze")} == {Unreachable}
+
+
+def test_a_guest_that_was_thawed_in_vain_is_thawed_by_whoever_recovers(stage: Stage) -> None:
+    fake = stage.shop.fake
+    fake.behave("web-01", freezes="dies", dead_man=False)
+    faulty = FaultyPorts(fake.ports, FaultPlan(0, only=lambda _, method: method == "set_metadata"))
+    host = Host(ports=faulty.ports)
+    with pytest.raises(SimulatedKill):
+        host.apply(host.snapshots.plan_create("web-01", "one"))
+    assert stage.frozen
+    fake.die()
+    fake.behave("web-01", freezes="", dead_man=False)  # the agent is back
+    recover_host(fake.ports)
+    assert (stage.frozen, stage.paused, fake.ports.journals.any_open()) == (0, set(), False)
+
+
+def test_while_nobody_thaws_it_no_service_is_told_to_go_on(stage: Stage) -> None:
+    fake = stage.shop.fake
+    fake.behave("web-01", freezes="dies", dead_man=False)
+    faulty = FaultyPorts(fake.ports, FaultPlan(0, only=lambda _, method: method == "snapshot_disks"))
+    host = Host(ports=faulty.ports)
+    with pytest.raises(SimulatedKill):
+        host.apply(host.snapshots.plan_create("web-01", "one"))
+    fake.die()
+    recover_host(fake.ports)
+    assert stage.frozen
+    assert stage.heard == ["pause app", "pause nginx"]
+    assert fake.ports.journals.any_open(), "the next command tries it again"
+    fake.behave("web-01", freezes="", dead_man=False)
+    recover_host(fake.ports)
+    assert (stage.frozen, stage.paused, fake.ports.journals.any_open()) == (0, set(), False)
+
+
+def test_a_service_that_a_person_stopped_is_left_alone(stage: Stage) -> None:
+    stage.shop.services.act(["nginx"], "stop")
+    stage.take()
+    assert stage.heard == ["pause app", "resume app"]

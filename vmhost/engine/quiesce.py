@@ -93,6 +93,7 @@ def _thaw_step(uuid: str, name: str, context: Context, *, must: bool) -> str:
     if reached is not None and not reached.open:
         return ""
     thawed = _thaw(uuid, name, context, PATIENCE if must else ASK * 2)
+    context.quiesced[uuid] = replace(reached or Quiesced(Level.CRASH), open=thawed is None)
     if thawed is None and must:
         _mark(uuid, context, frozen=True)
         raise _frozen(name)
@@ -114,12 +115,12 @@ def _see_thawed(uuid: str, name: str, context: Context) -> str:
     if reached is not None and not reached.open:
         return ""
     with suppress(Absent):  # a guest that ended is no longer frozen
-        if _thaw(uuid, name, context, PATIENCE) is None:
+        thawed = _thaw(uuid, name, context, PATIENCE)
+        context.quiesced[uuid] = replace(reached or Quiesced(Level.CRASH), open=thawed is None)
+        if thawed is None:
             _mark(uuid, context, frozen=True)
             raise _frozen(name)
         _mark(uuid, context, frozen=False)
-    if reached is not None:
-        context.quiesced[uuid] = replace(reached, open=False)
     return ""
 
 
@@ -158,7 +159,8 @@ def _thaw_by_ssh(uuid: str, context: Context) -> bool:
     try:
         if domain.metadata is None or ports.keys.public(domain.metadata.site) is None:
             return False
-        session = ports.shell.connect(ssh_target(domain, ports), deadline=ports.clock.monotonic() + SSH)
+        target = replace(ssh_target(domain, ports), use_agent=False)  # a person's key agent may never answer
+        session = ports.shell.connect(target, deadline=ports.clock.monotonic() + SSH)
         try:
             return session.run(THAW_ARGV, timeout=SSH, sudo=True).exit_code == 0
         finally:

@@ -6,6 +6,7 @@ import ipaddress
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from vmhost.model.errors import DriverError
 from vmhost.model.identity import GuestIdentity
@@ -48,8 +49,12 @@ def address_of(identity: GuestIdentity, ports: Ports) -> Target | None:
 def _ask_agent(uuid: str, ways: Mapping[str, Via | None], ports: Ports) -> Target | None:
     try:
         answer = json.loads(ports.hypervisor.agent(uuid, '{"execute": "guest-network-get-interfaces"}', AGENT_TIMEOUT))
-    except (DriverError, ValueError):
-        return None
+        return _told_by_agent(answer, ways)
+    except (DriverError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None  # whoever is root in the guest says what it likes
+
+
+def _told_by_agent(answer: Any, ways: Mapping[str, Via | None]) -> Target | None:
     for link in answer.get("return", ()):
         mac = str(link.get("hardware-address", "")).lower()
         if mac not in ways:

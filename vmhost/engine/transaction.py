@@ -150,11 +150,17 @@ class Transaction:
         self._begun = numbers[-1]
 
     def _finished(self, number: int, item: Planned, told: str, seconds: float) -> None:
-        self._record.done(number)
+        if not self._in_vain(item.do):
+            self._record.done(number)
         if told:
             self.verdicts[item.subject] = told
         self.done.append(item.why)
         self._context.on_event(StepDone(number + 1, self._total, item.subject, item.why, seconds))
+
+    def _in_vain(self, step: Step) -> bool:
+        """Whether it is a thaw that nobody could do yet: whoever recovers has to try it again."""
+        reached = self._context.quiesced.get(step.uuid) if isinstance(step, Thaw) else None
+        return reached is not None and reached.open
 
     def _commit(self) -> None:
         """Pass the commit point, unless somebody cancelled during the last step."""
@@ -242,7 +248,7 @@ def undo_steps(
             continue
         try:
             undo(item.undo, context)
-        except (VmhostError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever one undo meets, the others have their turn
             leftovers.append(f"{leftover(item.undo)}    # {error}")
             context.on_event(Undone(item.subject, item.why, str(error)))
             if isinstance(item.undo, HOLDS_DISKS):

@@ -76,7 +76,8 @@ def after_thaw(uuid: str, context: Context, *, must: bool) -> None:
 
 
 def _with_hooks(domain: ObservedDomain) -> Iterator[ServiceState]:
-    services = domain.metadata.services if domain.metadata else ()
+    # What a person stopped is not started by us.
+    services = [service for service in domain.metadata.services if not service.stopped] if domain.metadata else []
     states = (state_of(service) for service in sorted(services, key=lambda service: service.name))
     return (state for state in states if state is not None)
 
@@ -98,9 +99,9 @@ def _each(
             check()
             try:
                 run_hook(lines, domain.name, state, when)
-            except Absent:
-                raise
             except VmhostError as error:
+                if isinstance(error, Absent) and not parsed(ports.hypervisor.domain(domain.uuid)).active:
+                    raise
                 failed[state.name] = error.message
                 context.on_event(Notice(domain.name, error.message))
     return failed
