@@ -41,6 +41,7 @@ ELSEWHERE: dict[type[BaseModel], dict[str, str]] = {
             "threads",
             "pins",
             "emulator",
+            "iothreads",
             "request",
             "limit",
             "vcpu_limit",
