@@ -186,3 +186,14 @@ def test_limits_of_a_disk_hold_at_once_and_at_the_next_boot(backend: Backend) ->
 
 def limits(xml: str) -> DiskLimits:
     return next(disk.limits for disk in parse_domain(xml).disks if disk.target == "vdc")
+
+
+def test_what_the_kernel_does_otherwise_is_named() -> None:
+    held = Held(7, iothreads=((1, frozenset({0})),), locked=0)
+    found = list(differences(Tuning(iothreads=2, io=((1, "1"), (2, "1")), locked=True), held))
+    assert found == [
+        "I/O thread 1 may run on 0, should be 1",
+        "QEMU has no I/O thread 2",
+        "its memory is not locked",
+    ]
+    assert list(differences(Tuning(locked=True), replace(held, locked=64 << 20))) == []

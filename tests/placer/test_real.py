@@ -139,7 +139,9 @@ def test_io_threads_run_where_the_rest_of_qemu_does_and_move_with_it(placed_host
     placed_host.apply(placed_host.plan(site_now))
     assert threads(disky)["IO iothread2"] == "0"
 
-    proposal = placed_host.plan(parse_site(f"{HEAD}, guests: {{{(site % 1).replace('iothreads: 2', 'iothreads: 3')}}}}}"))
+    proposal = placed_host.plan(
+        parse_site(f"{HEAD}, guests: {{{(site % 1).replace('iothreads: 2', 'iothreads: 3')}}}}}")
+    )
     assert "next boot" in str(proposal)
 
 

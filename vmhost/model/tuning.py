@@ -47,9 +47,9 @@ FREE: Final = Tuning()
 class Held:
     """What the kernel says of a running guest; None and -1: it does not say.
 
-    ``vcpus``, ``iothreads`` and ``emulator`` are the pCPUs that its threads may run on. Quotas are microseconds in a :data:`PERIOD`,
-    0 for none; ``memory_limit``, ``resident`` and ``locked`` are bytes, ``memory_limit`` 0 for none; ``shares`` are the
-    kernel's own number. ``cells`` is how many bytes lie in each NUMA cell.
+    ``vcpus``, ``iothreads`` and ``emulator`` are the pCPUs that its threads may run on. Quotas are microseconds in a
+    :data:`PERIOD`, 0 for none; ``memory_limit``, ``resident`` and ``locked`` are bytes, ``memory_limit`` 0 for none;
+    ``shares`` are the kernel's own number. ``cells`` is how many bytes lie in each NUMA cell.
     ``waits`` are (vCPU, nanoseconds that it ran, nanoseconds that it was ready and no pCPU was free).
     """
 

@@ -23,10 +23,7 @@ from vmhost.plan.running import NOTHING, Running, live_facts, running_of
 from vmhost.render.parse.tuning import parse_tuning
 from vmhost.render.tuning import with_tuning
 
-
-_AT_ONCE: Final = (
-    *("emulator", "shares", "limit", "vcpu_limit", "emulator_limit", "hard_limit", "swap_limit"),
-)
+_AT_ONCE: Final = ("emulator", "shares", "limit", "vcpu_limit", "emulator_limit", "hard_limit", "swap_limit")
 """What of a tuning changes while a guest runs, beside its pins."""
 
 
