@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from lxml import etree
@@ -63,13 +63,19 @@ def _held(number: int, xml: str, online: frozenset[int]) -> Held:
         memory_limit=tuning.hard_limit,
         resident=facts.memory,
         locked=facts.memory if tuning.locked else 0,
-        cells=((0, facts.memory),),
+        cells=tuple(_lies(tuning.cells, facts.memory)),
     )
 
 
 def _io(tuning: Tuning, online: frozenset[int]) -> tuple[tuple[int, frozenset[int]], ...]:
     pins = dict(tuning.io)
     return tuple((thread, _allowed(pins.get(thread, ""), online)) for thread in range(1, tuning.iothreads + 1))
+
+
+def _lies(cells: str, memory: int) -> Iterator[tuple[int, int]]:
+    """Yield how much lies in each of the cells that it comes from, in equal parts; in the first one of any."""
+    chosen = sorted(parse_cpuset(cells)) if cells else [0]
+    yield from ((cell, memory // len(chosen)) for cell in chosen)
 
 
 def _allowed(text: str, online: frozenset[int]) -> frozenset[int]:
