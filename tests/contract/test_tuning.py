@@ -81,6 +81,24 @@ def test_quotas_hold_and_are_let_go(backend: Backend, running: str) -> None:
         check(backend, running, tuning)
 
 
+def test_io_threads_are_pinned_and_let_go(backend: Backend) -> None:
+    uuid = backend.new_uuid()
+    xml = backend.domain_xml(f"io-{uuid[:8]}", uuid).replace("<vcpu", "<iothreads>2</iothreads><vcpu")
+    backend.hypervisor.define(xml)
+    backend.hypervisor.start(uuid)
+    both = Tuning(iothreads=2, io=((1, "1"), (2, "0")))
+    with backend.can("pin I/O threads") as possible:
+        backend.hypervisor.tune(uuid, both)
+    if not possible or backend.name == "test":
+        return  # the test driver takes such pins and forgets them
+    assert now(backend, uuid) == both
+    check(backend, uuid, both)
+    backend.hypervisor.tune(uuid, replace(both, io=((2, "1"),)))
+    check(backend, uuid, replace(both, io=((2, "1"),)))
+    found = held(backend, uuid)
+    assert found is None or len(dict(found.iothreads)[1]) > 1, "the first may run anywhere again"
+
+
 def test_only_what_runs_is_held(backend: Backend) -> None:
     domain = backend.defined()
     for call in (
@@ -168,3 +186,14 @@ def test_limits_of_a_disk_hold_at_once_and_at_the_next_boot(backend: Backend) ->
 
 def limits(xml: str) -> DiskLimits:
     return next(disk.limits for disk in parse_domain(xml).disks if disk.target == "vdc")
+
+
+def test_what_the_kernel_does_otherwise_is_named() -> None:
+    held = Held(7, iothreads=((1, frozenset({0})),), locked=0)
+    found = list(differences(Tuning(iothreads=2, io=((1, "1"), (2, "1")), locked=True), held))
+    assert found == [
+        "I/O thread 1 may run on 0, should be 1",
+        "QEMU has no I/O thread 2",
+        "its memory is not locked",
+    ]
+    assert list(differences(Tuning(locked=True), replace(held, locked=64 << 20))) == []

@@ -226,3 +226,43 @@ def test_units_say_what_is_kept_only_if_they_are_told_to(capsys: pytest.CaptureF
     assert capsys.readouterr().out.endswith("nightly run\n\n")
     assert main.run(["nightly", "units", "--cron", "--keep", "last=3"]) == 0
     assert capsys.readouterr().out.endswith("nightly run --keep last=3\n\n")
+
+
+def test_the_night_does_what_is_due_and_drills() -> None:
+    fake = FakeHost(seed=8)
+    fake.add_image("debian-12")
+    host = Host(ports=fake.ports)
+    wish = "    backup: {every: 12h, full: 3d, drill: {every: 2d}}\n"
+    host.apply(host.plan(site(WEB + wish)))
+    told = []
+    for _ in range(8):
+        night = host.backups.nightly.run()
+        raise_failures(night)
+        (guest,) = night.guests
+        told.append((guest.kind, bool(guest.drilled)))
+        fake.advance(8 * 3600)
+    nothing, more = ("", False), ("incremental", False)
+    assert told == [("full", True), nothing, more, nothing, more, nothing, ("incremental", True), nothing]
+    assert "no point is due" in str(guest)
+    assert host.backups.nightly.run(["web-01"]).guests[0].kind == "incremental", "who is named has a turn in any case"
+
+
+def test_a_drill_that_fails_is_told_and_is_no_protection() -> None:
+    fake = FakeHost(seed=8)
+    fake.add_image("debian-12")
+    host = Host(ports=fake.ports)
+    host.apply(host.plan(site(WEB + "    ready: {timeout: 60}\n    backup: {drill: {every: 2d}}\n")))
+    host.backups.nightly.run()
+    fake.advance(2 * 86_400)
+    for _, volume in fake.world.volumes():
+        if volume.system:
+            volume.system.host_key = "ssh-ed25519 AAAAOTHER"
+    night = host.backups.nightly.run()
+    with pytest.raises(PartlyDone, match="1 of 1"):
+        raise_failures(night)
+    (guest,) = night.guests
+    assert (guest.failed, guest.verified) == ("drill", True)
+    assert "another host key" in guest.error
+    (one,) = host.backups.nightly.status(objective=86_400)
+    assert one.problem.startswith("its last drill failed: ")
+    assert one.drilled < night.started

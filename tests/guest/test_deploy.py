@@ -283,6 +283,36 @@ def _holds(path: str, text: bytes) -> bool:
     return run(["grep", "-qaF", text.decode(), path], timeout=120, check=False).code == 0
 
 
+BEATING = "    heartbeat: {interval: 2s, timeout: 2s, misses: 3, restart: true, shutdown: 5s}\n"
+
+
+@pytest.mark.full  # a boot
+def test_a_guest_whose_kernel_panicked_is_noticed_and_restarted(shop: Shop) -> None:
+    text = Path(shop.write()).read_text()
+    shop.path.write_text(text.replace("  web-01:\n", f"  web-01:\n{BEATING}"))
+    done = vmhost("apply", str(shop.path), "--yes", timeout=120)
+    assert "note heartbeat" in done.stderr.decode()
+    with subprocess.Popen([VMHOST, "watch"], stderr=subprocess.PIPE, text=True) as watch:
+        assert watch.stderr is not None
+        told = [watch.stderr.readline()]
+        try:
+            while "answers" not in told[-1]:
+                if "watching" in told[-1]:
+                    # nobody hears the end of this command
+                    panic = "sleep 10; echo 0 >/proc/sys/kernel/panic; echo c >/proc/sysrq-trigger"
+                    inside("systemd-run", "-q", "--no-block", "sh", "-c", panic)
+                told.append(watch.stderr.readline())
+                assert told[-1], told
+        finally:
+            watch.terminate()
+        told += watch.stderr.readlines()
+    text = "".join(told)
+    assert re.search(r"web-01: does not answer: 3 misses: agent: .*; ssh: ", text)
+    assert "web-01: restarted by powering it off (try 1 of 3)" in text
+    assert re.search(r"web-01: answers again after \d+\.\d s and 1 try", text)
+    vmhost("apply", shop.write(), "--yes", timeout=120)
+
+
 def test_a_failing_canary_is_taken_back(shop: Shop) -> None:
     site = shop.write(page="fourth", more="return 503;")
     failed = vmhost("service", "roll", "nginx", site, "--rollback-on-failure", "--yes", check=False, timeout=240)

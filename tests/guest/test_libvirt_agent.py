@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+import vmhost as library
 from tests.contract.backends import eventually
-from tests.guest.conftest import Booted
+from tests.guest.conftest import Booted, vmhost
 from tests.labfixture import InLab
+from vmhost.drivers.kernel import LinuxKernel
 from vmhost.drivers.libvirt import LibvirtHypervisor, connect
 from vmhost.model.errors import DriverError
 from vmhost.ports import DomainEvent
@@ -35,6 +37,21 @@ def test_it_answers(hypervisor: LibvirtHypervisor, uuid: str) -> None:
     assert json.loads(hypervisor.agent(uuid, PING, 10.0)) == {"return": {}}
     told = json.loads(hypervisor.agent(uuid, '{"execute": "guest-get-osinfo"}', 10.0))
     assert told["return"]["id"] == "debian"
+
+
+def test_it_tells_the_time_that_was_stolen_from_it_and_the_host_how_long_it_waited(
+    hypervisor: LibvirtHypervisor, uuid: str
+) -> None:
+    del hypervisor
+    with library.connect() as host:
+        told = host.guest("web-01").stolen
+    words = vmhost("guest", "exec", "web-01", "--", "head", "-n1", "/proc/stat").text.split()[1:9]
+    times = [int(word) for word in words]
+    assert told is not None
+    assert sum(times) > 0
+    assert abs(told - times[7] / sum(times)) < 0.01, "an emulated guest is told of none"
+    waits = LinuxKernel().held()[uuid].waits
+    assert [vcpu for vcpu, ran, _ in waits if ran > 0] == [0]
 
 
 @pytest.mark.parametrize("command", ['{"execute": "guest-no-such-command"}', "not JSON"])

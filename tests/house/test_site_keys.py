@@ -36,6 +36,7 @@ SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "guests.NAME.backup": (spec.BackupSpec,),
     "guests.NAME.backup.drill": (spec.DrillSpec,),
     "guests.NAME.backup.keep": (spec.KeepSpec,),
+    "guests.NAME.heartbeat": (spec.HeartbeatSpec,),
     "guests.NAME.cloud_init": (spec.CloudInitSpec,),
     "guests.NAME.cloud_init.users[]": (spec.UserSpec,),
     "guests.NAME.cloud_init.files[]": (spec.FileSpec,),
@@ -123,7 +124,9 @@ def _spelled(default: Any) -> set[str]:
         return {f"`{str(default).lower()}`"}
     if isinstance(default, float):
         return {
-            f"`{text}`" for text in ("5s", "10s", "30s", "90s", "5m", "10m", "1h") if parse_duration(text) == default
+            f"`{text}`"
+            for text in ("5s", "10s", "30s", "1m", "90s", "5m", "10m", "30m", "1h")
+            if parse_duration(text) == default
         }
     return {"`[]`"} if default == () else {f"`{default}`"}
 

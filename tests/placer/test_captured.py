@@ -39,7 +39,7 @@ def host_of(name: str) -> Host:
 
 
 def test_every_machine_is_there_and_says_how_it_was_made() -> None:
-    assert NAMES == ["asymmetric", "offline-and-isolated", "one-socket", "two-sockets"]
+    assert NAMES == ["asymmetric", "eight-cells", "offline-and-isolated", "one-socket", "two-sockets"]
     for name in NAMES:
         head = (CAPTURED / f"{name}.txt").read_text().splitlines()[:4]
         assert head[0].startswith(f"# Made by scripts/captured-hosts {name}")
@@ -61,6 +61,15 @@ def test_two_sockets_with_threads_and_hugepages() -> None:
     assert found.in_cells([1]) == frozenset(range(12, 24))
     assert found.cells[0].distances == ((0, 10), (1, 21))
     assert [cell.pages_of(MIB2) for cell in found.cells] == [Pages(MIB2, 64, 64), Pages(MIB2, 32, 32)]
+
+
+def test_eight_cells_in_two_sockets_with_their_distances() -> None:
+    found = topology("eight-cells")
+    assert [cell.cpus for cell in found.cells] == [(cpu, cpu + 1) for cpu in range(0, 16, 2)]
+    assert [cpu.socket for cpu in found.cpus] == [0] * 8 + [1] * 8
+    assert len(found.cores()) == 8
+    assert found.cells[3].distances == tuple((cell, (12, 32)[cell > 3] if cell != 3 else 10) for cell in range(8))
+    assert [cell.id for cell in found.cells if cell.pages_of(MIB2).free] == [2, 5]
 
 
 def test_offline_and_isolated_pcpus() -> None:

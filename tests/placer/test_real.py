@@ -11,6 +11,7 @@ from threading import Event
 from time import monotonic
 
 import pytest
+from lxml.etree import fromstring
 
 from tests.labfixture import InLab
 from vmhost.drivers.kernel import LinuxKernel
@@ -109,6 +110,39 @@ def test_a_guest_is_pinned_limited_and_moved_while_it_runs(placed_host: Host, la
     apply(host, "web: {cpus: {count: 2}}, db: {cpus: {count: 1}}")
     assert threads(db)["CPU 0/TCG"] == threads(web)["CPU 0/TCG"] == "0-1"
     assert quota(web, "") == quota(db, "vcpu0") == -1
+
+
+def test_io_threads_run_where_the_rest_of_qemu_does_and_move_with_it(placed_host: Host, lab: InLab) -> None:
+    site = (
+        "disky: {cpus: {count: 1, policy: dedicated, pins: {0: %d}, iothreads: 2},"
+        " disks: [{size: 8M}, {size: 8M}, {size: 8M}]}"
+    )
+    apply(placed_host, site % 0)
+    disky = held(placed_host, "disky")
+    assert {name: cpus for name, cpus in threads(disky).items() if name.startswith("IO iothread")} == {
+        "IO iothread1": "1",
+        "IO iothread2": "1",
+    }
+    assert (threads(disky)["CPU 0/TCG"], threads(disky)["qemu-system-x86"]) == ("0", "1")
+    told = json.loads(lab.virsh("qemu-monitor-command", "disky", '{"execute": "query-iothreads"}').text)
+    assert sorted(one["id"] for one in told["return"]) == ["iothread1", "iothread2"]
+    drivers = fromstring(lab.virsh("dumpxml", "disky").text).findall("devices/disk/driver")
+    assert [driver.get("iothread") for driver in drivers] == ["1", "2", "1", None], "the seed is read once"
+
+    apply(placed_host, site % 1)
+    assert held(placed_host, "disky").pid == disky.pid
+    assert (threads(disky)["CPU 0/TCG"], threads(disky)["IO iothread2"]) == ("1", "0")
+
+    lab.virsh("iothreadpin", "disky", "2", "1", "--live")
+    site_now = parse_site(f"{HEAD}, guests: {{{site % 1}}}}}")
+    assert [one.field for one in placed_host.drift(site_now)] == ["cpus.iothreads.pins"]
+    placed_host.apply(placed_host.plan(site_now))
+    assert threads(disky)["IO iothread2"] == "0"
+
+    proposal = placed_host.plan(
+        parse_site(f"{HEAD}, guests: {{{(site % 1).replace('iothreads: 2', 'iothreads: 3')}}}}}")
+    )
+    assert "next boot" in str(proposal)
 
 
 def used(pid: int) -> float:

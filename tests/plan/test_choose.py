@@ -9,7 +9,7 @@ import pytest
 from vmhost.model.errors import NotFound, Refused
 from vmhost.model.points import Point, PointRef
 from vmhost.plan.choose import find_point, newest, whole
-from vmhost.plan.protection import protection
+from vmhost.plan.protection import Ward, protection
 
 NOW = 1_795_219_200.0  # 2026-11-21T00:00:00Z
 
@@ -78,7 +78,7 @@ def test_damaged_points_and_what_lies_on_them_protect_nobody() -> None:
     assert whole(points) == [first]
 
     def told(some: list[Point]) -> tuple[str, str]:
-        (one,) = protection([("web", "new")], some, NOW, 26 * 3600, "here")
+        (one,) = protection([Ward("web", "new")], some, NOW, 26 * 3600, "here")
         return one.newest, one.problem
 
     assert told(points) == (first.id, "its newest point is 50 h old, 26 h are the most")

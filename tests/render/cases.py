@@ -207,6 +207,10 @@ CASES: dict[str, Case] = {
             cell_mode="strict",
         ),
     ),
+    "iothreads": Case(
+        guest(cpus={"count": 2, "policy": "dedicated"}, disks=[{"id": name, "size": GIB} for name in "abc"]),
+        tuning=Tuning(pins=((0, "4"), (1, "6")), emulator="7", iothreads=2, io=((1, "7"), (2, "7"))),
+    ),
     "hostile": Case(
         guest(name="a.b_c-9", labels={"note": HOSTILE, "other": "]]><!-- -->"}, protect=True),
         disks="/srv/a <b> & 'c' \"d\" {{ e }}",

@@ -33,6 +33,7 @@ ELSEWHERE: dict[type[BaseModel], dict[str, str]] = {
         "labels": "the metadata",
         "ready": "a step",
         "backup": "the metadata",
+        "heartbeat": "the watch",
     },
     CpuSpec: dict.fromkeys(
         (
@@ -41,6 +42,7 @@ ELSEWHERE: dict[type[BaseModel], dict[str, str]] = {
             "threads",
             "pins",
             "emulator",
+            "iothreads",
             "request",
             "limit",
             "vcpu_limit",

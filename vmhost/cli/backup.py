@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,10 +18,11 @@ from vmhost.model.text import sanitize
 from vmhost.model.units import format_size
 
 if TYPE_CHECKING:
+    from vmhost.model.drills import DrillRecord
     from vmhost.model.points import Point
     from vmhost.ops.backups import BackupResult, Verified
 
-COLUMNS = ("GUEST", "POINT", "TAKEN", "KIND", "LEVEL", "SIZE", "DISKS", "VERIFIED", "WHY")
+COLUMNS = ("GUEST", "POINT", "TAKEN", "KIND", "LEVEL", "SIZE", "DISKS", "VERIFIED", "DRILLED", "WHY")
 
 
 def repository_option(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -102,13 +103,15 @@ def list_(ctx: click.Context, guest: str, repository: str | None, output: str) -
     with open_host(ctx) as host:
         points = host.backups.list(guest, repository=repository)
         damaged = host.backups.damaged(repository=repository)
-    show(output, "PointList", points, COLUMNS, _cells, lambda point: point.id)
+        drilled = {(drill.guest, drill.point): drill for drill in host.backups.drills.history()}
+    show(output, "PointList", points, COLUMNS, lambda point: _cells(point, drilled), lambda point: point.id)
     for damage in damaged:
         unlisted = "not listed, since it is " if damage.guest else ""
         diagnostics.say(sanitize(f"vmhost: {unlisted}damaged: {damage}"))
 
 
-def _cells(point: Point) -> tuple[str, ...]:
+def _cells(point: Point, drilled: Mapping[tuple[str, str], DrillRecord]) -> tuple[str, ...]:
+    drill = drilled.get((point.ref.guest, point.id))
     return (
         point.name,
         point.id,
@@ -118,6 +121,7 @@ def _cells(point: Point) -> tuple[str, ...]:
         format_size(point.size),
         ",".join(disk.id for disk in point.disks),
         ("DAMAGED" if point.damaged else point.verified or "never") + (", pinned" if point.pinned else ""),
+        ("FAILED " if drill.failed else "") + drill.started if drill else "never",
         point.because or f"since {point.parent}",
     )
 

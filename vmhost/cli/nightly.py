@@ -17,7 +17,7 @@ from vmhost.model.text import sanitize
 if TYPE_CHECKING:
     from vmhost.model.nightly import Protection
 
-COLUMNS = ("GUEST", "PROBLEM", "NEWEST", "AGE", "KIND", "LEVEL", "POINTS")
+COLUMNS = ("GUEST", "PROBLEM", "NEWEST", "AGE", "KIND", "LEVEL", "POINTS", "DRILLED")
 
 keep_option = click.option(
     "--keep", "rules", metavar="RULES", help="What stays: daily=7,weekly=4,within=48h, ...; as its site says."
@@ -27,7 +27,7 @@ repository_option = click.option("--repository", metavar="DIRECTORY", help="Anot
 
 @click.group()
 def nightly() -> None:
-    """The night's work: every guest gets a point that is read back, and old points go."""
+    """The night's work: every guest gets a point that is read back, old points go, and drills that are due are done."""
 
 
 @nightly.command()
@@ -45,7 +45,7 @@ def run(
     textfile: str | None,
     output: str,
 ) -> int:
-    """Do the night's work now, for GUEST or all guests. Exits with 11 when something failed with any of them."""
+    """Do the night's work now: for GUEST, or what is due of all guests. Exits with 11 when any of them failed."""
     from vmhost.ops.nightly import check_metrics, raise_failures, write_metrics
     from vmhost.ops.prune import parse_keep
 
@@ -73,7 +73,11 @@ def run(
 
 @nightly.command()
 @click.option(
-    "--rpo", type=click.IntRange(1, 24 * 366), default=26, show_default=True, help="Hours a point may be old."
+    "--rpo",
+    type=click.IntRange(1, 24 * 366),
+    default=26,
+    show_default=True,
+    help="Hours a point may be old where its site does not say.",
 )
 @repository_option
 @format_option
@@ -88,7 +92,7 @@ def status(ctx: click.Context, rpo: int, repository: str | None, output: str) ->
 
 def _cells(one: Protection) -> tuple[str, ...]:
     age = f"{one.age / 3600:.1f} h" if one.age >= 0 else "-"
-    cells = (one.name, one.problem, one.newest, age, one.kind, one.level, str(one.points))
+    cells = (one.name, one.problem, one.newest, age, one.kind, one.level, str(one.points), one.drilled or "never")
     return tuple(cell or "-" for cell in cells)
 
 

@@ -29,6 +29,7 @@ _CARRIED: Final = ("statistics/rx_bytes", "statistics/tx_bytes", "speed")
 _CLUSTERS: Final = "cpu/cpu*/topology/cluster_cpus_list"
 _UUID: Final = re.compile(rb"\0-uuid\0([0-9a-f-]{36})\0")
 _VCPU: Final = re.compile(r"CPU (\d+)/(?:KVM|TCG)")
+_IOTHREAD: Final = re.compile(r"IO iothread(\d+)")
 _NO_LIMIT: Final = 1 << 62
 
 
@@ -126,27 +127,39 @@ def _guests(proc: Path) -> Iterator[tuple[str, Path]]:
 
 def _held(process: Path, mounts: tuple[_Mount, ...]) -> Held:
     status = _status(process)
-    vcpus: dict[int, Path] = {}
+    vcpus, iothreads = dict[int, Path](), dict[int, Path]()
     for task in (process / "task").iterdir():
-        if name := _VCPU.fullmatch((task / "comm").read_text().strip()):
-            vcpus[int(name[1])] = task
+        named = (task / "comm").read_text().strip()
+        for pattern, found in ((_VCPU, vcpus), (_IOTHREAD, iothreads)):
+            if number := pattern.fullmatch(named):
+                found[int(number[1])] = task
     emulator = _group(process, mounts, "cpu")
     vcpu = _group(next(iter(vcpus.values())), mounts, "cpu") if vcpus else None
     memory = _group(process, mounts, "memory")
     whole = emulator.parent if emulator is not None and emulator.name == "emulator" else emulator
     return Held(
         pid=int(process.name),
-        vcpus=tuple((number, _allowed(_status(task))) for number, task in sorted(vcpus.items())),
+        vcpus=_threads(vcpus),
+        iothreads=_threads(iothreads),
         emulator=_allowed(status),
         limit=_quota(whole),
         vcpu_limit=_quota(vcpu),
         emulator_limit=_quota(emulator),
         shares=_shares(whole),
         memory_limit=_memory(memory.parent if memory is not None and memory.name == "emulator" else memory),
-        resident=int(status.get("VmRSS", "0 kB").split()[0]) * 1024,
+        resident=_bytes(status, "VmRSS"),
+        locked=_bytes(status, "VmLck"),
         cells=tuple(_cells(process)),
         waits=tuple((number, *_waited(task)) for number, task in sorted(vcpus.items())),
     )
+
+
+def _threads(found: Mapping[int, Path]) -> tuple[tuple[int, frozenset[int]], ...]:
+    return tuple((number, _allowed(_status(task))) for number, task in sorted(found.items()))
+
+
+def _bytes(status: Mapping[str, str], key: str) -> int:
+    return int(status.get(key, "0 kB").split()[0]) * 1024
 
 
 def _waited(task: Path) -> tuple[int, int]:

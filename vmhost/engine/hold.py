@@ -64,6 +64,12 @@ def differences(tuning: Tuning, held: Held) -> Iterator[str]:
     pins = dict(tuning.pins)
     for vcpu, allowed in held.vcpus:
         yield from _place(f"vCPU {vcpu}", pins.get(vcpu, ""), allowed)
+    io, threads = dict(tuning.io), dict(held.iothreads)
+    for thread in range(1, tuning.iothreads + 1):
+        if thread in threads:
+            yield from _place(f"I/O thread {thread}", io.get(thread, ""), threads[thread])
+        else:
+            yield f"QEMU has no I/O thread {thread}"
     if held.emulator is not None:
         yield from _place("QEMU", tuning.emulator, held.emulator)
     for what, wanted, have in (
@@ -73,6 +79,8 @@ def differences(tuning: Tuning, held: Held) -> Iterator[str]:
     ):
         if have >= 0 and wanted != have:
             yield f"{what} is {have or 'none'} us, should be {wanted or 'none'}"
+    if tuning.locked and held.locked == 0:
+        yield "its memory is not locked"
     if held.memory_limit >= 0 and tuning.hard_limit and tuning.hard_limit != held.memory_limit:
         have_limit = format_size(held.memory_limit) if held.memory_limit else "none"
         yield f"the limit of memory is {have_limit}, should be {format_size(tuning.hard_limit)}"

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class GuestNight:
     """One guest's night: its new point, whether that was read back whole, how many old points went, and what failed.
 
-    ``failed`` is the step that did (``backup``, ``verify``, ``prune``) or empty, ``error`` says why.
+    ``drilled`` is what a drill told, if one was due; ``failed`` is the step that did (``backup``, ``verify``,
+    ``prune``, ``drill``) or empty, ``error`` says why.
     """
 
     name: str
@@ -21,12 +22,16 @@ class GuestNight:
     seconds: float = 0.0
     failed: str = ""
     error: str = ""
+    drilled: str = ""
 
     def __str__(self) -> str:
         if self.failed:
             return f"{self.name}: {self.failed} FAILED: {self.error}"
+        tail = f"; drill: {self.drilled}" if self.drilled else ""
+        if not self.point:
+            return f"{self.name}: no point is due{tail}"
         went = f", {self.pruned} old point{'' if self.pruned == 1 else 's'} deleted" if self.pruned else ""
-        return f"{self.name}: {self.kind} point {self.point}, verified{went}, in {self.seconds:.1f} s"
+        return f"{self.name}: {self.kind} point {self.point}, verified{went}, in {self.seconds:.1f} s{tail}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,8 @@ class Night:
 class Protection:
     """How a guest is protected: its newest point, and how old that is in seconds, -1: it has none.
 
-    ``problem`` is why it counts as unprotected, or empty.
+    ``problem`` is why it counts as unprotected, or empty. ``verified`` and ``drilled`` are when a point of it was last
+    found whole and when it last came back in a drill (ISO 8601), empty: never.
     """
 
     name: str
@@ -58,3 +64,5 @@ class Protection:
     kind: str
     level: str
     problem: str = ""
+    verified: str = ""
+    drilled: str = ""

@@ -14,11 +14,13 @@ LEAST_QUOTA: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What a domain's ``cputune``, ``memtune``, ``numatune`` and ``memoryBacking`` say. The default: nothing at all.
+    """What a domain's ``cputune``, ``memtune``, ``numatune``, ``memoryBacking`` and ``iothreads`` say. The default:
+    nothing at all.
 
     ``pins`` are (vCPU, pCPUs) and ``emulator`` pCPUs, written as ``0-3,8``; empty: anywhere. Quotas are microseconds
     in a :data:`PERIOD`: ``limit`` of the whole guest, ``vcpu_limit`` of each vCPU, ``emulator_limit`` of the rest of
     QEMU; 0: none. ``shares`` 0: as any other. ``hard_limit``, ``swap_limit`` and ``page`` are bytes, 0 for none.
+    ``iothreads`` counts the threads that its disks are spread over, ``io`` are (I/O thread from 1, pCPUs).
     """
 
     pins: tuple[tuple[int, str], ...] = ()
@@ -33,6 +35,8 @@ class Tuning:
     locked: bool = False
     cells: str = ""
     cell_mode: str = ""
+    iothreads: int = 0
+    io: tuple[tuple[int, str], ...] = ()
 
 
 FREE: Final = Tuning()
@@ -43,9 +47,9 @@ FREE: Final = Tuning()
 class Held:
     """What the kernel says of a running guest; None and -1: it does not say.
 
-    ``vcpus`` and ``emulator`` are the pCPUs that its threads may run on. Quotas are microseconds in a :data:`PERIOD`,
-    0 for none; ``memory_limit`` and ``resident`` are bytes, ``memory_limit`` 0 for none; ``shares`` are the kernel's
-    own number. ``cells`` is how many bytes lie in each NUMA cell.
+    ``vcpus``, ``iothreads`` and ``emulator`` are the pCPUs that its threads may run on. Quotas are microseconds in a
+    :data:`PERIOD`, 0 for none; ``memory_limit``, ``resident`` and ``locked`` are bytes, ``memory_limit`` 0 for none;
+    ``shares`` are the kernel's own number. ``cells`` is how many bytes lie in each NUMA cell.
     ``waits`` are (vCPU, nanoseconds that it ran, nanoseconds that it was ready and no pCPU was free).
     """
 
@@ -58,5 +62,7 @@ class Held:
     shares: int = -1
     memory_limit: int = -1
     resident: int = 0
+    locked: int = -1
     cells: tuple[tuple[int, int], ...] = ()
     waits: tuple[tuple[int, int, int], ...] = ()
+    iothreads: tuple[tuple[int, frozenset[int]], ...] = ()

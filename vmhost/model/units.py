@@ -16,6 +16,7 @@ _SIZE = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,9})?)\s*([A-Za-z]{0,3})")
 _MAC = re.compile(r"([0-9a-f]{2}:){5}[0-9a-f]{2}")
 _POWERS: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 _DURATIONS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+_AGES: Final = {"": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 _RATES: Final = {"k": 10**3, "m": 10**6, "g": 10**9}
 LARGEST_SIZE: Final = 1 << 60
 
@@ -121,6 +122,20 @@ def parse_duration(text: str | int | float) -> float:
     seconds = float(match.group(1)) * _DURATIONS[match.group(2)]
     if not 0 < seconds <= 86400:
         raise ValueError(f"{shown(str(text))} is out of range: a duration is more than 0 and at most 24h")
+    return seconds
+
+
+def parse_age(text: str | int | float) -> float:
+    """Return seconds for ``90m``, ``26h``, ``7d`` or ``4w``; a number is seconds.
+
+    :raises ValueError: for anything else, below a minute and above ten years.
+    """
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*([mhdw]?)", str(text).strip())
+    if isinstance(text, bool) or match is None or (isinstance(text, str) and not match.group(2)):
+        raise ValueError(f"{shown(str(text))} is not an age: write for example 90m, 26h, 7d or 4w")
+    seconds = float(match.group(1)) * _AGES[match.group(2)]
+    if not 60 <= seconds <= 3653 * 86400:
+        raise ValueError(f"{shown(str(text))} is out of range: an age is 1m to 3653d")
     return seconds
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from vmhost.engine.services.carry import do
 from vmhost.model.errors import Conflict, Unreachable, VmhostError
@@ -16,6 +17,7 @@ from vmhost.model.events import Event, Notice
 from vmhost.model.guestops import ActOnUnit, GuestCommand
 from vmhost.model.services import Health, UnitFact
 from vmhost.model.text import sanitize
+from vmhost.ops.heartbeat import HeartWatch, hearts
 from vmhost.ops.jobs import Job
 from vmhost.ops.services import Found, Services
 from vmhost.plan.healing import Act, Care, Case, Pulse, beat, care_for, health_of
@@ -27,6 +29,17 @@ if TYPE_CHECKING:
     from vmhost.model.spec.service import ServiceState
 
 Listener = Callable[[Event], None]
+
+
+class Watching(Protocol):
+    """Something that is looked after in a thread of its own: turned again and again, until it is ended."""
+
+    def turn(self) -> float: ...
+
+    def end(self) -> None: ...
+
+
+W = TypeVar("W", bound=Watching)
 
 REFRESH: Final = 60.0
 """Seconds after which services are looked for anew although nobody told of a change."""
@@ -83,6 +96,9 @@ class GuestWatch:
             ward.starts_anew(now)
             wards[item.deployed.name] = ward
         self.wards = wards
+
+    def end(self) -> None:
+        """Nothing is under way that could not end by itself."""
 
     def turn(self) -> float:
         """Look by every probe that is due, act, and return the seconds until the next look."""
@@ -193,7 +209,7 @@ class GuestWatch:
 
 
 class Healer:
-    """Watches all services of a host; :meth:`run` ends after :meth:`stop`."""
+    """Watches all services and heartbeats of a host; :meth:`run` ends after :meth:`stop`."""
 
     def __init__(self, ports: Ports, services: Services, tell: Listener) -> None:
         self._ports = ports
@@ -201,7 +217,9 @@ class Healer:
         self._tell = tell
         self._ended = threading.Event()
         self._news = threading.Event()
-        self._watches: dict[str, _Thread] = {}
+        self._watches: dict[str, _Thread[GuestWatch]] = {}
+        self._hearts: dict[str, _Thread[HeartWatch]] = {}
+        self._alone = threading.Lock()
 
     def stop(self) -> None:
         """Let :meth:`run` end; from any thread."""
@@ -221,17 +239,18 @@ class Healer:
                 self._news.wait(REFRESH)
         finally:
             unsubscribe()
-            for watch in self._watches.values():
-                watch.end()
-            for watch in self._watches.values():
-                watch.join(PARTING / len(self._watches))
+            threads: tuple[_Thread[Any], ...] = (*self._watches.values(), *self._hearts.values())
+            for thread in threads:
+                thread.end()
+            for thread in threads:
+                thread.join(PARTING / len(threads))
 
     def _on_domain(self, event: DomainEvent) -> None:
         if event.kind in _MATTERS:
             self._news.set()
 
     def _refresh(self) -> None:
-        """Have a watch for every guest that runs and has services, and none for the others."""
+        """Have a watch for every guest that runs and has services or a heartbeat, and none for the others."""
         found: dict[str, list[Found]] = {}
         for item in self._services.find():
             if item.domain.active:
@@ -240,34 +259,51 @@ class Healer:
             self._watches.pop(guest).end()
             self._services.lines.drop(guest)
         for guest, items in found.items():
-            thread = self._watches.get(guest)
-            if thread is None or not thread.is_alive():
-                watch = thread.watch if thread else GuestWatch(self._ports, self._services, guest, self._tell)
-                self._watches[guest] = thread = _Thread(watch, guest, self._tell)
-            thread.give(tuple(items))
+            watch = self._thread(self._watches, guest, partial(GuestWatch, self._ports, self._services))
+            watch.give(partial(watch.watch.take, tuple(items)))
+        beating = {heart.domain.name: heart for heart in hearts(self._ports)}
+        for guest in self._hearts.keys() - beating.keys():
+            self._hearts.pop(guest).end()
+        for guest, heart in beating.items():
+            beats = self._thread(self._hearts, guest, partial(HeartWatch, self._ports, self._alone))
+            beats.give(partial(beats.watch.take, heart))
+
+    def _thread(self, threads: dict[str, _Thread[W]], guest: str, make: Callable[[str, Listener], W]) -> _Thread[W]:
+        """Return a guest's thread, which is alive or about to be; one that died has left its watch behind."""
+        thread = threads.get(guest)
+        if thread is None or thread.died:
+            watch = thread.watch if thread else make(guest, self._tell)
+            threads[guest] = thread = _Thread(watch, guest, self._tell)
+        return thread
 
 
-class _Thread(threading.Thread):
+class _Thread(threading.Thread, Generic[W]):
     """Turns a guest's watch. What nobody foresaw in one guest is told, and ends neither its watch nor the others'."""
 
-    def __init__(self, watch: GuestWatch, guest: str, tell: Listener) -> None:
+    def __init__(self, watch: W, guest: str, tell: Listener) -> None:
         super().__init__(name=f"watch-{guest}", daemon=True)
         self.watch = watch
         self._guest = guest
         self._tell = tell
         self._woken = threading.Event()
         self._ended = False
-        self._given: tuple[Found, ...] | None = None
+        self._given: Callable[[], None] | None = None
 
-    def give(self, found: tuple[Found, ...]) -> None:
-        """Tell what is to be watched from now on."""
-        self._given = found
+    @property
+    def died(self) -> bool:
+        """Whether it was started and is no longer alive."""
+        return self.ident is not None and not self.is_alive()
+
+    def give(self, take: Callable[[], None]) -> None:
+        """Let the watch take what it is to watch from now on, before its next turn."""
+        self._given = take
         self._woken.set()
         if not self.is_alive():
             self.start()
 
     def end(self) -> None:
         self._ended = True
+        self.watch.end()
         self._woken.set()
 
     def run(self) -> None:
@@ -279,7 +315,7 @@ class _Thread(threading.Thread):
         given, self._given = self._given, None
         try:
             if given is not None:
-                self.watch.take(given)
+                given()
             return self.watch.turn()
         except Exception as error:  # noqa: BLE001 - what a guest says may surprise us; the watch goes on
             text = f"unforeseen {type(error).__name__}: {sanitize(str(error))[:200]}; looking again in {REFRESH:.0f} s"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.util import find_spec
 from shlex import quote
@@ -12,18 +12,25 @@ from typing import TYPE_CHECKING, Final
 
 from vmhost.drivers.command import CommandFailed
 from vmhost.drivers.command import run as run_program
+from vmhost.engine.observe import observe_domains
 from vmhost.model.errors import Absent, Cancelled, Conflict, PartlyDone, UsageError, VmhostError
 from vmhost.model.events import Event, Notice
 from vmhost.model.nightly import GuestNight, Night, Protection
 from vmhost.model.reservations import iso
 from vmhost.ops.jobs import Job
-from vmhost.plan.protection import protection
+from vmhost.plan.applied import applied_spec
+from vmhost.plan.due import Due, due
+from vmhost.plan.protection import NO_WISH, Ward, protection
+from vmhost.plan.turnofdrills import last_drills
 from vmhost.render.nightunits import TIMER, cron_line, units
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from vmhost.model.observed import ObservedDomain
+    from vmhost.model.points import Point
     from vmhost.model.retention import Keep
+    from vmhost.model.spec import BackupSpec
     from vmhost.ops.host import Host
 
 OPERATION: Final = "nightly"
@@ -45,9 +52,10 @@ class Nightly:
         on_event: Listener | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> Night:
-        """Take a point of each guest, read it back, and let old ones go, whatever becomes of the other guests.
+        """Do what is due of each guest: a point, which is read back, old ones go, a drill; one that fails stops nobody.
 
-        :param names: empty: all guests of vmhost.
+        :param names: guests that get a point in any case; empty: all guests of vmhost, each if one is due by what its
+            site says (``backup: {every: 4h}``).
         :param keep: None: what each guest's site says (``backup: {keep: ...}``); without that all its points stay.
         :raises Conflict: another night is at work.
         """
@@ -61,7 +69,7 @@ class Nightly:
                 for name in chosen:
                     if job.cancelled():
                         raise Cancelled("cancelled", hint="vmhost nightly status")
-                    guest, error = self._guest(name, keep, repository, job)
+                    guest, error = self._guest(name, self._due(name, bool(names), repository), keep, repository, job)
                     done.append(guest)
                     job.tell(Notice(name, str(guest).removeprefix(f"{name}: ")))
                     if isinstance(error, Cancelled):
@@ -73,37 +81,41 @@ class Nightly:
     def status(self, *, objective: float, repository: str | None = None) -> tuple[Protection, ...]:
         """Return how the guests of vmhost are protected, the worst first.
 
-        :param objective: seconds that a guest's newest point may be old.
+        :param objective: seconds that a guest's newest point may be old, where its site says nothing else.
         """
-        guests = [(row.name, row.uuid) for row in self._host.guests() if row.site]
+        ports = self._host.ports
+        domains = (domain for domain in observe_domains(ports.hypervisor) if domain.metadata)
+        wards = [Ward(domain.name, domain.uuid, _wish(domain)) for domain in domains]
         points, place = self._host.backups.list(repository=repository), self._host.backups.repository(repository)
-        return tuple(protection(guests, points, self._host.ports.clock.now(), objective, place.host))
+        return tuple(protection(wards, points, ports.clock.now(), objective, place.host, ports.history.drills()))
+
+    def _due(self, name: str, asked: bool, repository: str | None) -> Due:
+        """Return what is due of a guest; one that was asked for by name gets a point in any case."""
+        ports = self._host.ports
+        domain = next((one for one in observe_domains(ports.hypervisor) if name in (one.name, one.uuid)), None)
+        if domain is None:
+            return Due()
+        place = self._host.backups.repository(repository)
+        points = ports.repositories.points(place.path, domain.uuid) if place.known else ()
+        last = last_drills(ports.history.drills()).get(domain.uuid)
+        found = due(_wish(domain), points, last, ports.clock.now(), place.host)
+        return replace(found, point=found.point or found.full or asked)
 
     def _guest(
-        self, name: str, keep: Keep | None, repository: str | None, job: Job
+        self, name: str, owed: Due, keep: Keep | None, repository: str | None, job: Job
     ) -> tuple[GuestNight, VmhostError | None]:
         """Return what became of a guest, and the error that kept it from more."""
-        clock, backups = self._host.ports.clock, self._host.backups
-        began, step, done = clock.monotonic(), "backup", GuestNight(name)
-        try:
-            (result,) = backups.run([name], repository=repository, on_event=job.tell, cancelled=job.cancelled)
-            if result.error is not None or result.point is None:
-                raise result.error or VmhostError("there is no new point")
-            point = result.point
-            done = GuestNight(name, point.id, point.kind, point.size)
-            step = "verify"
-            (found,) = backups.verify_points((point,), name, cancelled=job.cancelled)
-            if found.damages:
-                raise VmhostError(f"the new point is damaged: {found.damages[0]}")
-            done = GuestNight(name, point.id, point.kind, point.size, verified=True)
-            step = "prune"
-            pruning = backups.plan_prune([point.ref.guest], keep, repository=repository)
-            self._host.apply(pruning, on_event=job.tell, cancelled=job.cancelled)
-            count = len(pruning.plan.after)
-        except VmhostError as error:
-            text, seconds = error.message, clock.monotonic() - began
-            return replace(done, seconds=seconds, failed=step, error=text), error
-        return replace(done, pruned=count, seconds=clock.monotonic() - began), None
+        clock, turn = self._host.ports.clock, _Turn(self._host, GuestNight(name), owed, keep, repository, job)
+        began = clock.monotonic()
+        steps = [("backup", turn.back_up), ("verify", turn.verify), ("prune", turn.prune)] if owed.point else []
+        steps += [("drill", turn.drill)] if owed.drill else []
+        for step, act in steps:
+            try:
+                act()
+            except VmhostError as error:
+                text, seconds = error.message, clock.monotonic() - began
+                return replace(turn.done, seconds=seconds, failed=step, error=text), error
+        return replace(turn.done, seconds=clock.monotonic() - began), None
 
     def _refuse_overlap(self, mine: str) -> None:
         """:raises Conflict: a night that began before this one is still at work."""
@@ -111,6 +123,57 @@ class Nightly:
         first = min(nights, key=lambda job: (job.started, job.id), default=None)
         if first is not None and first.id != mine:
             raise Conflict("another night is at work", subject=first.id, hint=f"vmhost job show {first.id}")
+
+
+@dataclass
+class _Turn:
+    """One guest's turn: what it is owed, and what of that is done."""
+
+    host: Host
+    done: GuestNight
+    owed: Due
+    keep: Keep | None
+    repository: str | None
+    job: Job
+    point: Point | None = None
+
+    def back_up(self) -> None:
+        job, name = self.job, self.done.name
+        (result,) = self.host.backups.run(
+            [name], full=self.owed.full, repository=self.repository, on_event=job.tell, cancelled=job.cancelled
+        )
+        if result.error is not None or result.point is None:
+            raise result.error or VmhostError("there is no new point")
+        self.point = result.point
+        self.done = GuestNight(name, self.point.id, self.point.kind, self.point.size)
+
+    def verify(self) -> None:
+        assert self.point is not None
+        (found,) = self.host.backups.verify_points((self.point,), self.done.name, cancelled=self.job.cancelled)
+        if found.damages:
+            raise VmhostError(f"the new point is damaged: {found.damages[0]}")
+        self.done = replace(self.done, verified=True)
+
+    def prune(self) -> None:
+        assert self.point is not None
+        pruning = self.host.backups.plan_prune([self.point.ref.guest], self.keep, repository=self.repository)
+        self.host.apply(pruning, on_event=self.job.tell, cancelled=self.job.cancelled)
+        self.done = replace(self.done, pruned=len(pruning.plan.after))
+
+    def drill(self) -> None:
+        (result,) = self.host.backups.drills.run(
+            [self.done.name], repository=self.repository, on_event=self.job.tell, cancelled=self.job.cancelled
+        )
+        if result.error is not None or result.drill is None:
+            raise result.error or VmhostError("there was no drill")
+        text = f"{result.drill.point} came back after {result.drill.rto:.1f} s"
+        self.done = replace(self.done, drilled=text)
+
+
+def _wish(domain: ObservedDomain) -> BackupSpec:
+    """Return what a guest's site says of its protection."""
+    spec = applied_spec(domain)
+    return spec.backup if spec and spec.backup else NO_WISH
 
 
 def timer_texts(argv: Sequence[str], at: str, on_failure: str = "", *, cron: bool = False) -> Mapping[str, str]:
@@ -167,7 +230,7 @@ def write_metrics(night: Night, path: Path) -> None:
     ended = Gauge("vmhost_nightly_end_timestamp_seconds", "When the last night ended", registry=registry)
     ended.set(datetime.fromisoformat(night.ended).timestamp())
     texts = {
-        "success": ("1: the guest has a new, verified point of the last night", lambda g: float(not g.failed)),
+        "success": ("1: what was due of the guest in the last night was done", lambda g: float(not g.failed)),
         "duration_seconds": ("How long the guest took", lambda g: g.seconds),
         "point_bytes": ("Size of the guest's new point", lambda g: float(g.size)),
         "pruned_points": ("Points of the guest that were deleted", lambda g: float(g.pruned)),
@@ -175,6 +238,8 @@ def write_metrics(night: Night, path: Path) -> None:
     for name, (text, value) in texts.items():
         gauge = Gauge(f"vmhost_nightly_{name}", text, ["guest"], registry=registry)
         for guest in night.guests:
+            if name == "point_bytes" and not guest.point:
+                continue  # none was due, or none was taken
             gauge.labels(guest.name).set(value(guest))  # type: ignore[no-untyped-call]
     try:
         write_to_textfile(str(path), registry)

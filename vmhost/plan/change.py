@@ -36,7 +36,7 @@ from vmhost.render.metadata import metadata_xml
 from vmhost.render.seed import SeedDocuments, render_seed, scrubbed
 
 STOP_TIMEOUT = 180.0
-NOTED = frozenset({"protect", "labels", "backup", "ready", FIRST_BOOT})
+NOTED = frozenset({"protect", "labels", "backup", "heartbeat", "ready", FIRST_BOOT})
 
 
 def plan_change(pair: Pair, request: Request) -> Parts | list[Refusal]:

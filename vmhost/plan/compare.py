@@ -238,6 +238,7 @@ def _settings(pair: Pair) -> Iterator[Delta]:
         yield from _delta(pair, "protect", on[spec.protect], on[old.protect], Change.LIVE, None)
         yield from _delta(pair, "labels", _labels(spec), _labels(old), Change.LIVE, None)
         yield from _delta(pair, "backup", _kept(spec), _kept(old), Change.LIVE, None)
+        yield from _delta(pair, "heartbeat", _beats(spec), _beats(old), Change.LIVE, None)
         yield from _parts(pair, "ready", spec.ready, old.ready)
         yield from _parts(pair, FIRST_BOOT, spec.cloud_init, old.cloud_init)
 
@@ -249,6 +250,13 @@ def _labels(spec: GuestSpec) -> str:
 def _kept(spec: GuestSpec) -> str:
     keep = spec.backup.keep.model_dump(exclude_defaults=True) if spec.backup else {}
     return ", ".join(f"{count} {rule}" for rule, count in keep.items())
+
+
+def _beats(spec: GuestSpec) -> str:
+    if spec.heartbeat is None:
+        return ""
+    given = spec.heartbeat.model_dump(exclude_defaults=True)
+    return ", ".join(f"{key} {_told(value)}" for key, value in given.items()) or "as usual"
 
 
 def _parts(pair: Pair, name: str, want: BaseModel, have: BaseModel) -> Iterator[Delta]:
@@ -272,4 +280,6 @@ def _told(value: object) -> str:
         return "on" if value else "off"
     if isinstance(value, float):
         return f"{value:g} s"
+    if isinstance(value, int):
+        return str(value)
     return value if isinstance(value, str) else "" if value is None else "given"

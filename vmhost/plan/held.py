@@ -24,6 +24,7 @@ from vmhost.render.parse.units import int_of, size_of
 _LIVE: Final = (
     ("cpus.pins", "pins"),
     ("cpus.emulator", "emulator"),
+    ("cpus.iothreads.pins", "io"),
     ("cpus.shares", "shares"),
     ("cpus.limit", "limit"),
     ("cpus.vcpu_limit", "vcpu_limit"),
@@ -32,6 +33,7 @@ _LIVE: Final = (
     ("memory.swap_limit", "swap_limit"),
 )
 _AT_BOOT: Final = (
+    ("cpus.iothreads", "iothreads"),
     ("memory.hugepages", "page"),
     ("memory.locked", "locked"),
     ("memory.cells", "cells"),
@@ -156,7 +158,7 @@ def held_differences(
 def told(tuning: Tuning, name: str) -> str:
     """Return a field of a tuning as people write it."""
     value = getattr(tuning, name)
-    if name == "pins":
+    if name in ("pins", "io"):
         return " ".join(f"{vcpu}={cpus}" for vcpu, cpus in value)
     if name in _QUOTAS:
         return f"{value / PERIOD:g}" if value else ""

@@ -15,7 +15,9 @@ BASE: Final = 96 * MIB
 PER_VCPU: Final = 8 * MIB
 """Stack and state of a vCPU's thread."""
 PER_DISK: Final = 8 * MIB
-"""Queues, caches of qcow2 tables and the I/O thread's share."""
+"""Queues and caches of qcow2 tables."""
+PER_IOTHREAD: Final = 8 * MIB
+"""Stack and event loop of an I/O thread, and the part of the heap that it has for itself."""
 PER_NIC: Final = 4 * MIB
 """Queues of a NIC; vhost's are the kernel's."""
 TRANSLATED: Final = 160 * MIB
@@ -30,7 +32,8 @@ def overhead(spec: GuestSpec, *, kvm: bool, now: Running = NOTHING) -> int:
     vcpus = max(spec.cpus.max or spec.cpus.count, now.vcpus)
     tables = 0 if spec.memory.hugepages else memory // PAGE_TABLES
     devices = (len(spec.disks) + 1) * PER_DISK + len(spec.nics) * PER_NIC
-    return whole(BASE + vcpus * PER_VCPU + devices + tables + (0 if kvm else TRANSLATED))
+    threads = vcpus * PER_VCPU + (spec.cpus.iothreads or 0) * PER_IOTHREAD
+    return whole(BASE + threads + devices + tables + (0 if kvm else TRANSLATED))
 
 
 def overhead_of(memory: int, vcpus: int, devices: int, *, kvm: bool, pages: bool = False) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Note, Planned
@@ -21,6 +22,9 @@ from vmhost.plan.request import NoCapacity, Refusal
 from vmhost.plan.running import NOTHING, Running, live_facts, running_of
 from vmhost.render.parse.tuning import parse_tuning
 from vmhost.render.tuning import with_tuning
+
+_AT_ONCE: Final = ("emulator", "shares", "limit", "vcpu_limit", "emulator_limit", "hard_limit", "swap_limit")
+"""What of a tuning changes while a guest runs, beside its pins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +113,10 @@ def tuning_of(spec: GuestSpec, seat: Seat, ledger: Ledger, now: Running = NOTHIN
     floating = range(max(_held_vcpus(cpus), now.vcpus))
     pins = {vcpu: floor for vcpu in floating if vcpu not in own and floor}
     pins |= {vcpu: str(cpu) for vcpu, cpu in own.items()}
+    emulator, iothreads = _emulator(seat, ledger, floor), cpus.iothreads or 0
     return Tuning(
         pins=tuple(sorted(pins.items())),
-        emulator=_emulator(seat, ledger, floor),
+        emulator=emulator,
         shares=cpus.shares or 0,
         limit=quota(cpus.limit),
         vcpu_limit=quota(cpus.vcpu_limit),
@@ -122,6 +127,8 @@ def tuning_of(spec: GuestSpec, seat: Seat, ledger: Ledger, now: Running = NOTHIN
         locked=bool(memory.locked),
         cells=format_cpuset(seat.cells),
         cell_mode=_mode(spec, seat),
+        iothreads=iothreads,
+        io=tuple((thread, emulator) for thread in range(1, iothreads + 1) if emulator),
     )
 
 
@@ -162,7 +169,8 @@ def normal(tuning: Tuning, online: frozenset[int]) -> Tuning:
     """Return a tuning without pins that hold nothing, since they name every pCPU that is online."""
     pins = tuple((vcpu, text) for vcpu, text in tuning.pins if not parse_cpuset(text) >= online)
     emulator = "" if tuning.emulator and parse_cpuset(tuning.emulator) >= online else tuning.emulator
-    return replace(tuning, pins=pins, emulator=emulator)
+    io = tuple((thread, text) for thread, text in tuning.io if not parse_cpuset(text) >= online)
+    return replace(tuning, pins=pins, emulator=emulator, io=io)
 
 
 def live_tuning(domain: ObservedDomain) -> Tuning:
@@ -178,10 +186,14 @@ def live_tuning(domain: ObservedDomain) -> Tuning:
 
 
 def on_live(tuning: Tuning, domain: ObservedDomain, vcpus: int = 0) -> Tuning:
-    """Return what of a tuning can be so while the guest runs: pins of its present vCPUs; pages and locks stay."""
+    """Return what of a tuning can be so while the guest runs: pins of its present threads; pages and locks stay."""
     now, count = live_tuning(domain), vcpus or live_facts(domain.raw.live_xml).vcpus
-    pins = tuple((vcpu, text) for vcpu, text in tuning.pins if vcpu < count)
-    return replace(tuning, pins=pins, page=now.page, locked=now.locked, cells=now.cells, cell_mode=now.cell_mode)
+    return replace(
+        now,
+        pins=tuple((vcpu, text) for vcpu, text in tuning.pins if vcpu < count),
+        io=tuple((thread, text) for thread, text in tuning.io if thread <= now.iothreads),
+        **{name: getattr(tuning, name) for name in _AT_ONCE},
+    )
 
 
 def retune_steps(
@@ -258,7 +270,7 @@ def beside(domain: ObservedDomain, spec: GuestSpec, claim: Claim, ledger: Ledger
     cells = parse_cpuset(have.cells) if have.cells and have.cell_mode == "strict" else frozenset()
     seat = Seat(claim.seat, extra, claim.exclusive, tuple(sorted(cells)))
     wanted = tuning_of(spec, seat, ledger, running_of(domain))
-    return replace(have, pins=wanted.pins, emulator=wanted.emulator)
+    return replace(have, pins=wanted.pins, emulator=wanted.emulator, io=wanted.io)
 
 
 def _float_words(tuning: Tuning) -> str:

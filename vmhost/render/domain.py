@@ -115,7 +115,7 @@ def _values(spec: GuestSpec, identity: GuestIdentity, context: DomainContext) ->
         "arch": host.architecture or "x86_64",
         "machine": "q35",
         "emulator": host.emulator,
-        "disks": tuple(disk_view(disk, index) for index, disk in enumerate(context.disks)),
+        "disks": tuple(disk_view(disk, index, context.tuning.iothreads) for index, disk in enumerate(context.disks)),
         "seed": {"path": context.seed, "target": SEED_TARGET, "serial": "seed"},
         "nics": nics,
         "user_nics": _user_nics(identity, context),

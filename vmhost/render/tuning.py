@@ -8,7 +8,9 @@ from lxml import etree
 
 from vmhost.model.tuning import PERIOD, Tuning
 from vmhost.render.document import child, drop, read, write
+from vmhost.render.parse.domain import DISK_ALIAS, alias_of
 from vmhost.render.parse.tuning import parse_tuning
+from vmhost.render.views import iothread_of
 
 _KIB: Final = 1024
 _QUOTAS: Final = (("global_", "limit"), ("", "vcpu_limit"), ("emulator_", "emulator_limit"))
@@ -34,6 +36,8 @@ def with_tuning(xml: str, tuning: Tuning) -> str:
         _memtune(root, tuning)
         _backing(root, tuning)
         _numatune(root, tuning)
+        _text(root, "iothreads", tuning.iothreads)
+    _spread_disks(root, tuning.iothreads)
     return write(root)
 
 
@@ -42,6 +46,7 @@ def tuning_elements(tuning: Tuning) -> tuple[str, ...]:
     root = etree.Element("domain")
     for build in (_memtune, _backing, _cputune, _numatune):
         build(root, tuning)
+    _text(root, "iothreads", tuning.iothreads)
     return tuple(etree.tostring(element, encoding="unicode") for element in root)
 
 
@@ -52,14 +57,26 @@ def _cputune(root: etree._Element, tuning: Tuning) -> None:
         quota = getattr(tuning, name)
         _text(place, f"{kind}period", PERIOD if quota else 0)
         _text(place, f"{kind}quota", quota)
-    for pin in (*place.findall("vcpupin"), *place.findall("emulatorpin")):
+    for pin in (*place.findall("vcpupin"), *place.findall("emulatorpin"), *place.findall("iothreadpin")):
         drop(pin)
     for vcpu, cpus in tuning.pins:
         etree.SubElement(place, "vcpupin", vcpu=str(vcpu), cpuset=cpus)
     if tuning.emulator:
         etree.SubElement(place, "emulatorpin", cpuset=tuning.emulator)
+    for thread, cpus in tuning.io:
+        etree.SubElement(place, "iothreadpin", iothread=str(thread), cpuset=cpus)
     _ordered(place, _ORDER)
     _drop_empty(place)
+
+
+def _spread_disks(root: etree._Element, iothreads: int) -> None:
+    """Spread our disks over the I/O threads, one after another; what others attached stays where it is."""
+    disks = (disk for disk in root.findall("devices/disk") if alias_of(disk).startswith(DISK_ALIAS))
+    for index, disk in enumerate(disks):
+        driver = child(disk, "driver")
+        driver.attrib.pop("iothread", None)
+        if thread := iothread_of(index, iothreads):
+            driver.set("iothread", str(thread))
 
 
 def _memtune(root: etree._Element, tuning: Tuning) -> None:

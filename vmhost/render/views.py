@@ -40,7 +40,9 @@ class DiskPath:
 
 @dataclass(frozen=True, slots=True)
 class DiskView:
-    """A disk as templates see it; ``boot`` is its place in the boot order, 0 for none; ``limits``: ``<iotune>``."""
+    """A disk as templates see it; ``boot`` is its place in the boot order, 0 for none; ``limits``: ``<iotune>``;
+    ``iothread`` 0: QEMU's main thread.
+    """
 
     id: str
     path: str
@@ -50,6 +52,7 @@ class DiskView:
     serial: str
     boot: int = 0
     limits: tuple[tuple[str, int], ...] = ()
+    iothread: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +81,24 @@ class UserNicView:
     mtu: int = 0
 
 
-def disk_view(disk: DiskPath, index: int) -> DiskView:
+def disk_view(disk: DiskPath, index: int, iothreads: int = 0) -> DiskView:
     """Return disk number ``index`` (from 0) as templates see it; the first one is booted from."""
-    boot = 1 if index == 0 else 0
-    limits = tuple((name, value) for name, value in disk.limits.named if value)
     return DiskView(
-        disk.id, disk.path, disk.format, disk.direct, target_name(index), disk_serial(disk.id), boot, limits
+        id=disk.id,
+        path=disk.path,
+        format=disk.format,
+        direct=disk.direct,
+        target=target_name(index),
+        serial=disk_serial(disk.id),
+        boot=1 if index == 0 else 0,
+        limits=tuple((name, value) for name, value in disk.limits.named if value),
+        iothread=iothread_of(index, iothreads),
     )
+
+
+def iothread_of(index: int, iothreads: int) -> int:
+    """Return the I/O thread, from 1, of disk number ``index`` of a guest with so many; 0 without any."""
+    return 1 + index % iothreads if iothreads else 0
 
 
 def nic_view(nic: NicIdentity, network: NetworkSpec) -> NicView:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from lxml import etree
@@ -20,7 +20,7 @@ from vmhost.testing.xml import ensure, ordered, read, write
 
 _ORDER: Final = (
     *("shares", "period", "quota", "global_period", "global_quota", "emulator_period", "emulator_quota"),
-    *("vcpupin", "emulatorpin"),
+    *("vcpupin", "emulatorpin", "iothreadpin"),
 )
 
 
@@ -55,14 +55,27 @@ def _held(number: int, xml: str, online: frozenset[int]) -> Held:
         pid=1000 + number,
         vcpus=tuple((vcpu, _allowed(pins.get(vcpu, ""), online)) for vcpu in range(facts.vcpus)),
         emulator=_allowed(tuning.emulator, online),
+        iothreads=_io(tuning, online),
         limit=tuning.limit,
         vcpu_limit=tuning.vcpu_limit,
         emulator_limit=tuning.emulator_limit,
         shares=tuning.shares or 1024,
         memory_limit=tuning.hard_limit,
         resident=facts.memory,
-        cells=((0, facts.memory),),
+        locked=facts.memory if tuning.locked else 0,
+        cells=tuple(_lies(tuning.cells, facts.memory)),
     )
+
+
+def _io(tuning: Tuning, online: frozenset[int]) -> tuple[tuple[int, frozenset[int]], ...]:
+    pins = dict(tuning.io)
+    return tuple((thread, _allowed(pins.get(thread, ""), online)) for thread in range(1, tuning.iothreads + 1))
+
+
+def _lies(cells: str, memory: int) -> Iterator[tuple[int, int]]:
+    """Yield how much lies in each of the cells that it comes from, in equal parts; in the first one of any."""
+    chosen = sorted(parse_cpuset(cells)) if cells else [0]
+    yield from ((cell, memory // len(chosen)) for cell in chosen)
 
 
 def _allowed(text: str, online: frozenset[int]) -> frozenset[int]:
@@ -72,7 +85,7 @@ def _allowed(text: str, online: frozenset[int]) -> frozenset[int]:
 def check_pins(world: World, name: str, tuning: Tuning) -> None:
     """Refuse what the kernel refuses: pins on CPUs that are not there. :raises DriverError: with libvirt's words."""
     online = online_of(world)
-    for text in (*(cpus for _, cpus in tuning.pins), tuning.emulator):
+    for text in (*(cpus for _, cpus in (*tuning.pins, *tuning.io)), tuning.emulator):
         if text and not parse_cpuset(text) & online:
             raise DriverError(f"cannot set CPU affinity on process: Invalid argument ({text})", subject=name)
 
@@ -85,7 +98,7 @@ def tuned(xml: str, tuning: Tuning, online: frozenset[int]) -> str:
     for kind, quota in (("global_", tuning.limit), ("", tuning.vcpu_limit), ("emulator_", tuning.emulator_limit)):
         _number(place, f"{kind}period", PERIOD if quota else 0)
         _number(place, f"{kind}quota", quota)
-    for old in (*place.findall("vcpupin"), *place.findall("emulatorpin")):
+    for old in (*place.findall("vcpupin"), *place.findall("emulatorpin"), *place.findall("iothreadpin")):
         place.remove(old)
     count = parse_domain(root).vcpus
     for vcpu, cpus in tuning.pins:
@@ -93,6 +106,8 @@ def tuned(xml: str, tuning: Tuning, online: frozenset[int]) -> str:
             etree.SubElement(place, "vcpupin", vcpu=str(vcpu), cpuset=cpus)
     if tuning.emulator:
         etree.SubElement(place, "emulatorpin", cpuset=tuning.emulator)
+    for thread, cpus in tuning.io:
+        etree.SubElement(place, "iothreadpin", iothread=str(thread), cpuset=cpus)
     ordered(place, _ORDER)
     if len(place) == 0:
         root.remove(place)

@@ -35,6 +35,11 @@ def tune(domain: Domain, tuning: Tuning, cpus: int) -> None:
     emulator = cpu_map(tuning.emulator, cpus)
     if tuple(domain.emulatorPinInfo(_LIVE)) != emulator:
         domain.pinEmulator(emulator, _LIVE)
+    io = dict(tuning.io)
+    for thread, allowed in domain.ioThreadInfo(_LIVE) if tuning.iothreads else ():
+        wanted = cpu_map(io.get(thread, ""), cpus)
+        if tuple(allowed) != wanted:
+            domain.pinIOThread(thread, wanted, _LIVE)
 
 
 def cpu_map(text: str, cpus: int) -> tuple[bool, ...]:

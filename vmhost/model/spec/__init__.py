@@ -11,6 +11,7 @@ from vmhost.model.spec.guest import (
     NicSpec,
     ReadySpec,
 )
+from vmhost.model.spec.heartbeat import HeartbeatSpec
 from vmhost.model.spec.network import BridgeSpec, JumpSpec, NetworkSpec, RouteSpec
 from vmhost.model.spec.protection import BackupSpec, DrillSpec, KeepSpec
 from vmhost.model.spec.resources import CpuSpec, MemoryInput, MemorySpec
@@ -46,6 +47,7 @@ __all__ = [
     "FileSpec",
     "GuestInput",
     "GuestSpec",
+    "HeartbeatSpec",
     "HooksSpec",
     "HostSpec",
     "HttpSpec",

@@ -69,6 +69,12 @@ def _as_seconds(value: Any) -> float:
     return units.parse_duration(value)
 
 
+def _as_age(value: Any) -> float:
+    if not isinstance(value, (int, float, str)) or isinstance(value, bool):
+        raise ValueError(f"{units.shown(value)} is not an age: write for example 90m, 26h, 7d or 4w")
+    return units.parse_age(value)
+
+
 def _between(low: int, high: int) -> Callable[[int], int]:
     """Return a check of a size in bytes, which rounds it up to whole MiB: libvirt and qcow2 would do so anyway."""
 
@@ -110,6 +116,7 @@ def _as_rate(value: Any) -> int:
 _RATE_SCHEMA = {"type": "string", "examples": ["10Mbit", "2.5Gbit", "500kbit"]}
 _SIZE_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "examples": ["512M", "4G"]}]}
 _TIME_SCHEMA = {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "examples": ["90s", "5m"]}]}
+_AGE_SCHEMA = {"anyOf": [{"type": "number", "minimum": 60}, {"type": "string", "examples": ["26h", "7d", "4w"]}]}
 
 Flag = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, Field(strict=True)]
@@ -125,6 +132,7 @@ HostMemory = Annotated[Size, AfterValidator(_between(units.MIB, 16 << 40))]
 GuestMemory = Annotated[Size, AfterValidator(_between(64 * units.MIB, 16 << 40))]
 ByteRate = Annotated[Size, AfterValidator(_between(4096, 1 << 40))]
 DiskSize = Annotated[Size, AfterValidator(_between(units.MIB, 1 << 50))]
+Age = Annotated[float, BeforeValidator(_as_age), WithJsonSchema(_AGE_SCHEMA)]
 Seconds = Annotated[float, BeforeValidator(_as_seconds), WithJsonSchema(_TIME_SCHEMA)]
 Rate = Annotated[
     int, BeforeValidator(_as_rate), PlainSerializer(units.format_rate, return_type=str), WithJsonSchema(_RATE_SCHEMA)

@@ -22,6 +22,7 @@ from vmhost.model.spec.base import (
     empty_if_absent,
 )
 from vmhost.model.spec.cloudinit import CloudInitSpec
+from vmhost.model.spec.heartbeat import HeartbeatSpec
 from vmhost.model.spec.protection import BackupSpec
 from vmhost.model.spec.resources import Cpus, CpuSpec, Memory, MemoryWritten
 from vmhost.model.vlans import format_vids, parse_vids
@@ -157,6 +158,7 @@ class GuestInput(Model):
     labels: Labels | None = Field(default=None, description="Words of one's own.")
     ready: ReadySpec | None = Field(default=None, description="When it counts as ready.")
     backup: BackupSpec | None = Field(default=None, description="Its backups.")
+    heartbeat: HeartbeatSpec | None = Field(default=None, description="Whether it answers, and what then.")
 
 
 GuestEntry = Annotated[GuestInput, BeforeValidator(empty_if_absent, json_schema_input_type=GuestInput | None)]
@@ -179,6 +181,7 @@ class GuestSpec(Model):
     labels: Labels = {}
     ready: ReadySpec = ReadySpec()
     backup: BackupSpec | None = None
+    heartbeat: HeartbeatSpec | None = None
 
     @property
     def root(self) -> DiskSpec:

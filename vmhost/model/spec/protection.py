@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from vmhost.model.retention import Keep
-from vmhost.model.spec.base import Count, Line, Model
+from vmhost.model.spec.base import Age, Count, Line, Model
 
 Several = Annotated[Count, Field(ge=0, le=10_000)]
 
@@ -29,8 +29,9 @@ class KeepSpec(Model):
 
 
 class DrillSpec(Model):
-    """How a drill sees that the guest is there, beside what ``ready`` says."""
+    """When a guest is drilled, and how a drill sees that it is there, beside what ``ready`` says."""
 
+    every: Age | None = Field(default=None, description="A drill is due when the last one is so old.")
     says: Line | None = Field(default=None, description="Words that its serial console says once it is there.")
 
 
@@ -38,4 +39,16 @@ class BackupSpec(Model):
     """A guest's backups."""
 
     keep: KeepSpec = Field(default=KeepSpec(), description="Which points stay; without it all of them.")
-    drill: DrillSpec = Field(default=DrillSpec(), description="How its drills see that it is there.")
+    every: Age | None = Field(
+        default=None, description="A point is due when the newest is so old; without it every time."
+    )
+    full: Age | None = Field(
+        default=None, description="A full one is due when the newest full one is so old; without it when one has to be."
+    )
+    rpo: Age | None = Field(
+        default=None, description="The objective: its newest point is never older; without it nightly status --rpo."
+    )
+    verified: Age | None = Field(
+        default=None, description="The objective: a point of it was found whole no longer ago than that."
+    )
+    drill: DrillSpec = Field(default=DrillSpec(), description="When it is drilled, and how that sees that it is there.")

@@ -14,6 +14,9 @@ MOST_VCPUS: Final = 255
 """More need an interrupt remapping IOMMU (``eim``; https://libvirt.org/formatdomain.html#iommu-devices), which the
 templates do not have."""
 
+MOST_IOTHREADS: Final = 16
+"""As many as a guest can have disks to spread over them that are worth it; libvirt itself knows no bound."""
+
 LEAST_CPUS: Final = 0.01
 """The smallest part of a pCPU that libvirt can limit a guest to: a quota of 1,000 microseconds in 100,000."""
 
@@ -62,6 +65,9 @@ class CpuSpec(Model):
     )
     emulator: Literal["shared", "own"] | None = Field(
         default=None, description="Where the rest of QEMU runs: with the host, or on a pCPU of its own."
+    )
+    iothreads: Annotated[Count, Field(ge=1, le=MOST_IOTHREADS)] | None = Field(
+        default=None, description="Threads of QEMU that its disks are spread over; absent: QEMU's main one does it all."
     )
     request: Share | None = Field(default=None, description="pCPUs that it is sure to get.")
     limit: Share | None = Field(default=None, description="pCPUs that the whole guest may use at most.")

@@ -6,6 +6,7 @@ https://libvirt.org/formatdomain.html#cpu-tuning, #memory-tuning, #numa-node-tun
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from vmhost.model.tuning import FREE, PERIOD, Tuning
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _UNLIMITED: Final = 1 << 62
 """libvirt's word for no limit is 9007199254740988 KiB, or nothing at all."""
-_SAID: Final = re.compile(r"<(?:cputune|memtune|numatune|memoryBacking)\b|<vcpu [^>]*cpuset=")
+_SAID: Final = re.compile(r"<(?:cputune|memtune|numatune|memoryBacking|iothreads)\b|<vcpu [^>]*cpuset=")
 
 
 def parse_tuning(xml: str | Node) -> Tuning:
@@ -44,6 +45,8 @@ def parse_tuning(xml: str | Node) -> Tuning:
         locked=root.find("memoryBacking/locked") is not None,
         cells="" if memory is None else _cpus(memory.get("nodeset", "")),
         cell_mode="" if memory is None else memory.get("mode", "strict"),
+        iothreads=int_of(root.findtext("iothreads")),
+        io=tuple(sorted(_io_pins(root))),
     )
 
 
@@ -66,6 +69,11 @@ def _pins(root: Node) -> tuple[tuple[int, str], ...]:
     if rest:
         found = {**dict.fromkeys(range(int_of(root.findtext("vcpu")) or 1), rest), **found}
     return tuple(sorted(found.items()))
+
+
+def _io_pins(root: Node) -> Iterator[tuple[int, str]]:
+    for pin in root.findall("cputune/iothreadpin"):
+        yield int_of(pin.get("iothread")), _cpus(pin.get("cpuset", ""))
 
 
 def _attribute(root: Node, path: str, name: str) -> str:

@@ -1,0 +1,62 @@
+"""A guest that does not answer any more: whether its silence means anything, and the plan that restarts it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from vmhost.model.domains import DomainState
+from vmhost.model.observed import Observed, ObservedDomain
+from vmhost.model.plan import Change, Plan, Planned
+from vmhost.model.spec.heartbeat import HeartbeatSpec
+from vmhost.model.steps import PowerOff, ShutDown, StartDomain
+from vmhost.plan.applied import applied_spec
+from vmhost.plan.found import find_ours
+from vmhost.plan.request import Protected
+from vmhost.plan.tuning import check_start
+from vmhost.render.document import read
+from vmhost.render.parse.snapshots import parse_snapshots
+from vmhost.render.parse.tuning import parse_tuning
+
+_RUNS: Final = frozenset({DomainState.RUNNING, DomainState.BLOCKED})
+
+
+def heartbeat_of(domain: ObservedDomain) -> HeartbeatSpec | None:
+    """Return how a guest wants to be looked at, or None: not at all, or it does not run, or is in its first boot."""
+    if not domain.active or domain.metadata is None or domain.metadata.pending:
+        return None
+    spec = applied_spec(domain)
+    return spec.heartbeat if spec else None
+
+
+def run_of(domain: ObservedDomain) -> str:
+    """Return what this run of a guest is known by: libvirt's number of it."""
+    return read(domain.raw.live_xml).get("id", "") if domain.raw.live_xml else ""
+
+
+def silent_by_right(domain: ObservedDomain) -> bool:
+    """Whether a guest cannot be expected to answer: it is paused, comes in from another host, or is frozen."""
+    return domain.raw.state not in _RUNS or bool(parse_snapshots(domain.raw.xml).frozen)
+
+
+def plan_revival(name: str, observed: Observed, *, cause: str, shutdown: float, power_off: bool) -> Plan:
+    """Return the plan that restarts a guest which does not answer.
+
+    :param shutdown: seconds that it has to shut down. :param power_off: do not ask it, since it did not hear.
+    :raises NotFound: it is gone; :raises Refused: it is not ours; :raises Protected: it is protected, and would be
+        powered off.
+    """
+    domain = find_ours(name, observed)
+    uuid = domain.uuid
+    if power_off and domain.metadata and domain.metadata.protect:
+        hint = f"vmhost guest console {name}"
+        raise Protected("it is protected, so it is not powered off", subject=name, hint=hint)
+    stop = PowerOff(uuid, name) if power_off else ShutDown(uuid, name, shutdown)
+    words = "power off" if power_off else "shut down"
+    start = StartDomain(uuid, name)
+    back = ShutDown(uuid, name, shutdown)
+    steps = [
+        Planned(stop, start, Change.NEEDS_STOP, name, f"{name}: {words}, since it does not answer: {cause}"),
+        Planned(start, back, Change.NEEDS_STOP, name, f"{name}: start"),
+        *check_start(uuid, name, parse_tuning(domain.raw.xml), observed),
+    ]
+    return Plan(domain.metadata.site if domain.metadata else "", tuple(steps))
