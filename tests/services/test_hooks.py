@@ -9,11 +9,15 @@ from typing import Literal
 import pytest
 
 from tests.services.shop import NGINX, Shop
+from vmhost.engine.services.hooks import run_hook
 from vmhost.model.errors import DriverError, GuestError, Unreachable, VmhostError
 from vmhost.model.events import Event, Notice
+from vmhost.model.guestops import GuestCommand
+from vmhost.model.shell import CommandResult
 from vmhost.ops.apply import recover_host
 from vmhost.ops.host import Host
 from vmhost.ops.proposals import Proposal
+from vmhost.render.service import state_of
 from vmhost.testing import FaultPlan, FaultyPorts, SimulatedKill
 from vmhost.testing.commands import Inside, Ran
 from vmhost.testing.faults import Call, driver_error
@@ -274,3 +278,23 @@ def test_a_service_that_a_person_stopped_is_left_alone(stage: Stage) -> None:
     stage.shop.services.act(["nginx"], "stop")
     stage.take()
     assert stage.heard == ["pause app", "resume app"]
+
+
+def test_the_guest_itself_ends_a_hook_and_never_runs_two_of_a_service_at_once(stage: Stage) -> None:
+    asked: list[tuple[str, ...]] = []
+    metadata = next(one.metadata for one in stage.host.observe().domains if one.name == "web-01")
+    assert metadata is not None
+    state = next(state for one in metadata.services if (state := state_of(one)) and state.name == "nginx")
+
+    class Recording:
+        """Lines that note what is run, and say that its time was up."""
+
+        def run(self, guest: str, command: GuestCommand) -> CommandResult:
+            asked.append(command.argv)
+            assert command.timeout > 2 * 30, "we wait for the lock, and for the hook"
+            return CommandResult(command.argv, 124, None, b"", b"", truncated=False, seconds=30.0)
+
+    with pytest.raises(DriverError, match="pre_freeze of nginx had not ended after 30 s"):
+        run_hook(Recording(), "web-01", state, "pre_freeze")  # type: ignore[arg-type]
+    lock = "/run/vmhost-nginx.hook"
+    assert asked == [("flock", "-o", "-w", "32", lock, "timeout", "-k", "2", "30", "hook", "nginx", "pause")]

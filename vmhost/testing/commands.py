@@ -80,8 +80,14 @@ PROGRAMS: Final[dict[str, Program]] = {
 }
 
 
+_AROUND: Final = {"flock": 5, "timeout": 4}
+"""Words that go before a command that is run under a lock or a time limit, as vmhost writes them."""
+
+
 def run(programs: dict[str, Program], inside: Inside, argv: Sequence[str], data: bytes) -> Ran:
-    """Run a program of the table, or say what a shell says of an unknown one."""
+    """Run a program of the table, or say what a shell says of an unknown one; time limits and locks are not kept."""
+    argv = argv[_AROUND.get(argv[0], 0) :]
+    argv = argv[_AROUND.get(argv[0], 0) :]
     program = programs.get(argv[0]) or programs.get(argv[0].rpartition("/")[2])
     if program is None:
         return Ran(stderr=f"sh: 1: {argv[0]}: not found\n".encode(), exit_code=127)

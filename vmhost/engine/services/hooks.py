@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
 Hook = Literal["pre_freeze", "post_thaw"]
 
+TIMED_OUT: Final = 124
+"""What coreutils' timeout ends with when its time was up."""
+
+GRACE: Final = 2.0
+"""Seconds that a hook has between the signal that asks it to end and the one that ends it."""
+
 LAST_WORDS: Final = 300
 """Characters that are told of what a failed hook said."""
 
@@ -31,12 +37,26 @@ def run_hook(lines: Lines, guest: str, state: ServiceState, when: Hook) -> None:
     argv = getattr(state.hooks, when)
     if argv is None:
         return
-    result = lines.run(guest, GuestCommand(argv, timeout=state.hooks.timeout))
+    result = lines.run(guest, _bounded(state, argv))
+    if result.exit_code == TIMED_OUT:
+        text = f"{when} of {state.name} had not ended after {state.hooks.timeout:g} s"
+        raise DriverError(text, subject=guest, hint=f"vmhost service status {state.name}")
     if result.exit_code != 0:
         said = sanitize(result.stderr.decode("utf-8", "replace").strip().replace("\n", " / "))[-LAST_WORDS:]
         how = result.exit_code if result.exit_code is not None else f"signal {result.signal}"
         text = f"{when} of {state.name} ended with {how}: {said or 'it said nothing'}"
         raise DriverError(text, subject=guest, hint=f"vmhost service status {state.name}")
+
+
+def _bounded(state: ServiceState, argv: tuple[str, ...]) -> GuestCommand:
+    """Return a hook that the guest itself ends in time, and that never runs beside the other of its service.
+
+    So one that we no longer hear of, since we were killed or the line broke, takes no hold after the service was let
+    go on. ``-o`` keeps the lock from what the hook leaves running.
+    """
+    limit, lock = state.hooks.timeout, f"/run/vmhost-{state.name}.hook"
+    first = ("flock", "-o", "-w", f"{limit + GRACE:g}", lock, "timeout", "-k", f"{GRACE:g}", f"{limit:g}")
+    return GuestCommand((*first, *argv), timeout=2 * (limit + GRACE) + GRACE)
 
 
 def before_freeze(uuid: str, context: Context) -> None:
