@@ -9,12 +9,13 @@ import pytest
 
 from tests.engine.scenes import WEB, site, strict
 from tests.engine.test_sweep import faults
-from vmhost.model.errors import DrillFailed, NoCapacity, NotFound, Refused, VmhostError
+from vmhost.model.errors import ApplyError, DrillFailed, NoCapacity, NotFound, Refused, VmhostError
 from vmhost.model.events import Event, StepDone, StepStarted
 from vmhost.ops.apply import recover_host
 from vmhost.ops.drills import raise_failures
 from vmhost.ops.host import Host
-from vmhost.testing import FakeHost, FaultyPorts, SimulatedKill
+from vmhost.testing import FakeHost, FaultPlan, FaultyPorts, SimulatedKill
+from vmhost.testing.faults import driver_error
 
 SILENT = WEB + "    ready: {by: none}\n"
 
@@ -151,6 +152,15 @@ def test_which_point(host: Host, fake: FakeHost) -> None:
 
     assert (drilled(), drilled(pick="oldest"), drilled(point=first)) == (second, first, first)
     assert {drilled(pick="random") for _ in range(12)} == {first, second}
+
+
+def test_a_host_that_cannot_drill_says_nothing_about_the_point(fake: FakeHost) -> None:
+    plan = FaultPlan(0, error=driver_error, only=lambda port, called: (port, called) == ("hypervisor", "start"))
+    host = Host(ports=FaultyPorts(fake.ports, plan).ports)
+    (result,) = host.backups.drills.run(["web-01"])
+    with pytest.raises(ApplyError, match="start it"):
+        raise_failures([result])
+    assert host.backups.drills.history() == ()
 
 
 def test_whatever_fails_or_is_killed_nothing_stays() -> None:

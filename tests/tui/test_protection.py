@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.tui.stage import Stage, on_stage
@@ -130,3 +132,7 @@ def test_what_is_damaged_pinned_and_verified_is_told() -> None:
     )
     assert (cells["state"].text, cells["age"].text, cells["points"].text) == ("✓ protected", "1h", "2")
     assert cells["verified"].text == "2026-01-02T01:00:00Z"
+    assert cells["drilled"].text == "never"
+    drilled = replace(row, drilled="2026-01-03T01:00:00Z")
+    told = protection_cells(drilled, found.points_of("uuid"), COLUMNS, UNICODE)
+    assert "2026-01-03T01:00:00Z" in [cell.text for cell in told]

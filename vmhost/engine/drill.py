@@ -8,6 +8,7 @@ from typing import assert_never
 
 from vmhost.engine.await_guest import await_guest, await_words
 from vmhost.engine.context import Context
+from vmhost.engine.services.drilled import await_services
 from vmhost.model.drills import DrillStep, EndDrill, LayDrill, LiftDrill, SeeDrill
 from vmhost.model.errors import Absent
 
@@ -26,6 +27,7 @@ def execute_drill(step: DrillStep, context: Context) -> str:
             if says:
                 await_words(ready, says, context)
             await_guest(ready, context)
+            await_services(step, context)
         case EndDrill(uuid, _, serial_log):
             with suppress(Absent):
                 context.ports.hypervisor.power_off(uuid)

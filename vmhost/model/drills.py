@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from vmhost.model.awaitguest import AwaitGuest
 from vmhost.model.points import PointRef
+from vmhost.model.services import DeployedService
 
 DRILL: Final = "vmhost-drill-"
 """What the names of domains that drills run begin with; the domain's UUID follows."""
@@ -62,10 +63,13 @@ class LiftDrill:
 
 @dataclass(frozen=True, slots=True)
 class SeeDrill:
-    """Wait until a drilled guest is there, by what it says on its console (``says``) and as ``ready`` asks for."""
+    """Wait until a drilled guest is there, by what it ``says`` on its console and as ``ready`` asks for, and then until
+    its ``services`` are good by their probes.
+    """
 
     ready: AwaitGuest
     says: str = ""
+    services: tuple[DeployedService, ...] = ()
     kind: Literal["see-drill"] = "see-drill"
 
     @property

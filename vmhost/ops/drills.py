@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vmhost.engine.observe import observe
 from vmhost.model.drills import DrillRecord, SeeDrill
-from vmhost.model.errors import ApplyError, DrillFailed, GuestError, PartlyDone, VmhostError
+from vmhost.model.errors import DrillFailed, GuestError, VmhostError
 from vmhost.model.events import Event, StepDone, StepStarted
 from vmhost.model.plan import Plan
 from vmhost.model.reservations import iso
@@ -141,6 +141,7 @@ class Drills:
         on_event: Listener | None,
         cancelled: Callable[[], bool] | None,
     ) -> DrillResult:
+        """Drill a point. :raises ApplyError: this host could not, which says nothing about the point."""
         ports = self._ports
         watch = _Watch(ports, proposal.plan, on_event)
         try:
@@ -148,11 +149,9 @@ class Drills:
             if found.damages:
                 raise DrillFailed(f"the point is damaged: {found.damages[0]}")
             apply_proposal(ports, proposal, on_event=watch.tell, cancelled=cancelled)
-        except (DrillFailed, GuestError, ApplyError, PartlyDone) as error:
-            said = tuple(getattr(error, "details", ())) or watch.console
+        except (DrillFailed, GuestError) as error:
+            said = error.details or watch.console
             drill = self._note(point, watch, error.message, said)
-            if isinstance(error, ApplyError) and error.leftovers:
-                return DrillResult(point.name, drill, error=error)
             hint = f"vmhost backup verify {point.name}"
             failed = DrillFailed(
                 f"the drill of {point.id} failed: {error.message}", subject=point.name, hint=hint, details=said

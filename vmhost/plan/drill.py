@@ -34,7 +34,8 @@ class DrillRequest:
     """Everything that a plan of a drill rests on.
 
     ``xml`` is the definition that the point holds; ``uuid`` and ``ports`` (one for each of its NICs) were drawn for
-    this drill. ``disks``, ``logs`` and ``sockets`` are directories that QEMU may use.
+    this drill. ``disks`` (for a guest whose own directory is gone), ``logs`` and ``sockets`` are directories that QEMU
+    may use.
     """
 
     point: Point
@@ -131,6 +132,7 @@ _ENDS: Mapping[str, str] = {
 def _looks(see: SeeDrill, guest: str) -> Planned:
     wanted = [f"until it says {see.says!r}"] if see.says else []
     wanted += {"ssh": ["for SSH with its own host key"], "agent": ["for its agent"]}.get(see.ready.by, [])
+    wanted += [f"for the probes of {service.name}" for service in see.services]
     return Planned(see, None, Change.LIVE, guest, f"{guest}: wait {' and '.join(wanted)}")
 
 
@@ -178,19 +180,25 @@ def _beside(address: str) -> str:
 
 
 def _files(request: DrillRequest) -> DrillFiles:
-    short = request.uuid[:8]
+    short, directory = request.uuid[:8], _directory(request)
     disks = tuple(
         DrillDisk(
             disk.file,
-            f"{request.disks}/{request.uuid}-{disk.id}.qcow2",
+            f"{directory}/{request.uuid}-{disk.id}.qcow2",
             f"{request.sockets}/{DRILL}{short}-{index}.sock",
             disk.capacity,
         )
         for index, disk in enumerate(request.point.disks)
     )
-    nvram = f"{request.disks}/{request.uuid}-nvram.fd" if request.point.nvram else ""
+    nvram = f"{directory}/{request.uuid}-nvram.fd" if request.point.nvram else ""
     seeded = any(disk.alias == SEED_ALIAS for disk in parse_domain(request.xml).disks)
-    return DrillFiles(disks, nvram, f"{request.disks}/{request.uuid}-seed.iso" if seeded else "")
+    return DrillFiles(disks, nvram, f"{directory}/{request.uuid}-seed.iso" if seeded else "")
+
+
+def _directory(request: DrillRequest) -> str:
+    """Return where the overlays go: where the guest's own disks are, if that still is a pool, since it has room."""
+    own = request.point.disks[0].source.rpartition("/")[0]
+    return own if any(pool.path == own for pool in request.observed.pools) else request.disks
 
 
 def _see(request: DrillRequest, metadata: GuestMetadata, spec: GuestSpec, nics: tuple[_Nic, ...]) -> SeeDrill:
@@ -208,7 +216,8 @@ def _see(request: DrillRequest, metadata: GuestMetadata, spec: GuestSpec, nics: 
         tuple(nic.identity for nic in nics),
     )
     timeout, user = spec.ready.timeout, spec.cloud_init.user
-    return SeeDrill(AwaitGuest(identity, by, False, timeout, user, request.point.site, _log(request)), says or "")
+    ready = AwaitGuest(identity, by, False, timeout, user, request.point.site, _log(request))
+    return SeeDrill(ready, says or "", tuple(service for service in metadata.services if not service.stopped))
 
 
 def _domain(request: DrillRequest, nics: tuple[_Nic, ...], files: DrillFiles, ledger: Ledger) -> DrillDomain:

@@ -21,6 +21,7 @@ COLUMNS: Final = (
     Column("level", "LEVEL", 11, rank=3),
     Column("verified", "VERIFIED", 20, rank=4),
     Column("points", "POINTS", 6, rank=6, right=True),
+    Column("drilled", "DRILLED", 20, rank=7),
     Column("why", "WHY", 20, rank=2, grows=1, widest=80),
 )
 
@@ -56,6 +57,7 @@ def protection_cells(
         "level": Cell(row.level or "-"),
         "verified": Cell(verified) if verified else Cell("never", Tone.WARN),
         "points": Cell(str(row.points)),
+        "drilled": Cell(row.drilled) if row.drilled else Cell("never", Tone.DIM),
         "why": cell(row.problem, Tone.DIM),
     }
     return tuple(cells[column.id] for column in columns)
