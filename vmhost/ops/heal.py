@@ -268,12 +268,17 @@ class Healer:
         for guest, items in found.items():
             watch = self._thread(self._watches, guest, partial(GuestWatch, self._ports, self._services))
             watch.give(partial(watch.watch.take, tuple(items)))
+        busy = self._restarting()
         beating = {heart.domain.name: heart for heart in hearts(self._ports)}
-        for guest in self._hearts.keys() - beating.keys():
+        # one that its own watch is restarting does not run for a moment, and is watched on
+        for guest in self._hearts.keys() - beating.keys() - busy - self._restarting():
             self._hearts.pop(guest).end()
         for guest, heart in beating.items():
             beats = self._thread(self._hearts, guest, partial(HeartWatch, self._ports, self._alone))
             beats.give(partial(beats.watch.take, heart))
+
+    def _restarting(self) -> set[str]:
+        return {guest for guest, thread in self._hearts.items() if thread.watch.restarting}
 
     def _thread(self, threads: dict[str, _Thread[W]], guest: str, make: Callable[[str, Listener], W]) -> _Thread[W]:
         """Return a guest's thread, which is alive or about to be; one that died has left its watch behind."""
