@@ -252,7 +252,9 @@ def test_killed_it_is_healed_by_the_watch_within_its_policy(shop: Shop) -> None:
             watch.terminate()
         told += watch.stderr.readlines()
     (act,) = [line for line in told if "restarted" in line]
-    assert "web-01: nginx restarted (try 1 of 3): unit: nginx.service is failed (failed, signal)" in act
+    assert re.search(
+        r"web-01: nginx restarted \(try 1 of 3\): .*unit: nginx\.service is failed \(failed, signal\)", act
+    )
     assert any(re.search(r"web-01: nginx is well again after \d+\.\d s and 1 try", line) for line in told)
     kept = json.loads(vmhost("service", "check", "nginx", "--history", "-o", "json").stdout)["data"]
     assert {one["probe"] for one in kept} == {"unit", "page", "inside", "config", "agent"}
@@ -432,15 +434,15 @@ def test_a_group_of_guests_is_rolled_and_a_second_batch_that_fails_takes_all_bac
     how = ("--canary", "1", "--batch", "1", "--max-unavailable", "1", "--yes")
     told = vmhost("service", "roll", "nginx", _group(shop, page="second"), *how, timeout=240).stderr.decode()
     assert _pages() == ("db-01: second", "web-01: second")
-    assert told.rindex("db-01: nginx: ") < told.index("web-01: nginx: "), "the canary is done before the other begins"
+    assert told.rindex("web-01: nginx: ") < told.index("db-01: nginx: "), "the canary is done before the other begins"
 
-    bad = {"page": "third", "more": "{% if guest.name == 'web-01' %}return 503;{% endif %}"}
+    bad = {"page": "third", "more": "{% if guest.name == 'db-01' %}return 503;{% endif %}"}
     failed = vmhost("service", "roll", "nginx", _group(shop, **bad), *how, check=False, timeout=240)
     told = failed.stderr.decode()
     assert failed.code == 11, told
-    assert "web-01" in told
+    assert "batch 2 of 2: db-01" in told
     assert "status 503, not 200" in told
-    assert page(OTHER) == "db-01: third", "the first batch was good, and stays until it is taken back"
+    assert page() == "web-01: third", "the first batch was good, and stays until it is taken back"
     vmhost("service", "roll", "nginx", "--back", "--yes", timeout=240)
     assert _pages() == ("db-01: second", "web-01: second")
 
