@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
     from vmhost.model.image import ImageRecord
     from vmhost.model.observed import RawDomain
     from vmhost.model.outcome import JobRecord
+    from vmhost.model.services import KeptLook
     from vmhost.model.stats import DomainStats
     from vmhost.model.tuning import Tuning
     from vmhost.netports import Keeper
@@ -356,6 +357,12 @@ class History(Protocol):
 
     def drills(self) -> tuple[DrillRecord, ...]:
         """All drills that are kept, the oldest first."""
+
+    def looked(self, looks: Sequence[KeptLook]) -> None:
+        """Keep looks of probes; the newest of each probe are kept."""
+
+    def looks(self) -> tuple[KeptLook, ...]:
+        """All looks that are kept, probe by probe, the oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from vmhost.model.errors import DriverError
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
 
-HOST, GUEST = "10.77.0.1", "10.77.0.11"
+HOST, GUEST, OTHER = "10.77.0.1", "10.77.0.11", "10.77.0.2"
 CANARY = 'canary-5b1f "$0" \\c77e2'
 PART = "canary-5b1f"
 ENVIRONMENT = "EnvironmentFile=/etc/vmhost/env/nginx.env"
@@ -132,14 +132,14 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NGINX_TOKEN", CANARY)
 
 
-def inside(*words: str, stdin: bytes = b"", check: bool = True) -> str:
+def inside(*words: str, stdin: bytes = b"", check: bool = True, guest: str = "web-01") -> str:
     """Run a command in the guest as root, by another way than the services take."""
-    done = vmhost("guest", "exec", "web-01", "--sudo", "--", *words, stdin=stdin, check=check)
+    done = vmhost("guest", "exec", guest, "--sudo", "--", *words, stdin=stdin, check=check)
     return done.text
 
 
-def page() -> str:
-    with urllib.request.urlopen(f"http://{GUEST}/", timeout=20) as answer:
+def page(address: str = GUEST) -> str:
+    with urllib.request.urlopen(f"http://{address}/", timeout=20) as answer:
         return f"{answer.headers['X-Guest']}: {answer.read().decode().strip()}"
 
 
@@ -252,8 +252,16 @@ def test_killed_it_is_healed_by_the_watch_within_its_policy(shop: Shop) -> None:
             watch.terminate()
         told += watch.stderr.readlines()
     (act,) = [line for line in told if "restarted" in line]
-    assert "web-01: nginx restarted (try 1 of 3): unit: nginx.service is failed (failed, signal)" in act
+    assert re.search(
+        r"web-01: nginx restarted \(try 1 of 3\): .*unit: nginx\.service is failed \(failed, signal\)", act
+    )
     assert any(re.search(r"web-01: nginx is well again after \d+\.\d s and 1 try", line) for line in told)
+    kept = json.loads(vmhost("service", "check", "nginx", "--history", "-o", "json").stdout)["data"]
+    assert {one["probe"] for one in kept} == {"unit", "page", "inside", "config", "agent"}
+    (unit,) = (one for one in kept if one["probe"] == "unit")
+    assert unit["bad"] >= 1
+    assert "nginx.service is failed" in unit["text"]
+    assert 0 < unit["median"] <= unit["tail"] <= unit["most"]
     assert page() == "web-01: it works"
 
 
@@ -402,3 +410,48 @@ def test_taken_out_nothing_of_it_is_left_but_what_others_may_use(shop: Shop) -> 
     with pytest.raises(urllib.error.URLError):
         page()
     del shop
+
+
+def _group(shop: Shop, **how: str) -> str:
+    """The site with the service in both guests."""
+    path = Path(shop.write(**how))
+    path.write_text(path.read_text().replace("guests: [web-01]", "guests: [web-01, db-01]"))
+    return str(path)
+
+
+def _pages() -> tuple[str, str]:
+    return page(OTHER), page()
+
+
+@pytest.mark.full  # installs in a second guest
+def test_a_group_of_guests_is_rolled_and_a_second_batch_that_fails_takes_all_back(shop: Shop) -> None:
+    """Last of all, since another guest is changed."""
+    script = "rm -f /etc/apt/sources.list.d/* && cat > /etc/apt/sources.list"
+    inside("sh", "-c", script, stdin=inside("cat", "/etc/apt/sources.list").encode(), guest="db-01")
+    vmhost("service", "deploy", _group(shop), "--yes", timeout=500)
+    assert _pages() == ("db-01: it works", "web-01: it works")
+
+    how = ("--canary", "1", "--batch", "1", "--max-unavailable", "1", "--yes")
+    told = vmhost("service", "roll", "nginx", _group(shop, page="second"), *how, timeout=240).stderr.decode()
+    assert _pages() == ("db-01: second", "web-01: second")
+    assert told.rindex("web-01: nginx: ") < told.index("db-01: nginx: "), "the canary is done before the other begins"
+
+    bad = {"page": "third", "more": "{% if guest.name == 'db-01' %}return 503;{% endif %}"}
+    failed = vmhost("service", "roll", "nginx", _group(shop, **bad), *how, check=False, timeout=240)
+    told = failed.stderr.decode()
+    assert failed.code == 11, told
+    assert "batch 2 of 2: db-01" in told
+    assert "status 503, not 200" in told
+    assert page() == "web-01: third", "the first batch was good, and stays until it is taken back"
+    vmhost("service", "roll", "nginx", "--back", "--yes", timeout=240)
+    assert _pages() == ("db-01: second", "web-01: second")
+
+    failed = vmhost(
+        "service", "roll", "nginx", _group(shop, **bad), *how, "--rollback-on-failure", check=False, timeout=240
+    )
+    assert failed.code == 6, failed.stderr.decode()
+    assert _pages() == ("db-01: second", "web-01: second")
+    assert [(row["guest"], row["health"], row["drift"], row["roll"]) for row in rows()] == [
+        ("db-01", "up", [], ""),
+        ("web-01", "up", [], ""),
+    ]

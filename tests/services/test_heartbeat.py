@@ -287,6 +287,7 @@ def test_only_guests_that_want_it_and_run_are_watched() -> None:
 
 
 def test_the_watch_of_a_host_restarts_one_that_hangs() -> None:
+    """Also when it looks for guests anew at the very moment at which that one is off."""
     ward = Ward(BEATING.replace("misses: 3", "misses: 3, interval: 1s"), speed=1.0)
     told: list[str] = []
     over = threading.Event()
@@ -294,18 +295,26 @@ def test_the_watch_of_a_host_restarts_one_that_hangs() -> None:
     def hear(event: Event) -> None:
         assert isinstance(event, Notice)
         told.append(f"{event.subject}: {event.text}")
-        if "restarted by" in event.text:
+        if "answers again" in event.text:
             over.set()
 
+    def look_anew(port: str, method: str) -> bool:
+        if (port, method) == ("hypervisor", "start") and not ward.fake.domain("web-01").state.active:
+            healer._refresh()
+            ward.fake.behave("web-01", boot_seconds=1)
+        return False
+
+    ports = FaultyPorts(ward.fake.ports, FaultPlan(only=look_anew)).ports
+    healer = Host(ports=ports).services.watch(hear)
     ward.hangs()
-    healer = ward.host.services.watch(hear)
     thread = threading.Thread(target=healer.run)
     thread.start()
     over.wait(50)
     healer.stop()
     thread.join(20)
     assert not thread.is_alive()
-    assert any(text.startswith("web-01: restarted by powering it off") for text in told), told
+    assert any(text.startswith("web-01: restarted by powering it off (try 1 of 2)") for text in told), told
+    assert any("answers again" in text and text.endswith(" and 1 try") for text in told), told
 
 
 def test_a_change_of_it_is_noted_with_the_guest_and_touches_nothing_else(ward: Ward) -> None:

@@ -15,15 +15,17 @@ from vmhost.cli.common import consent, interruptible, open_host, settle, tell, y
 from vmhost.cli.output import DOCUMENTS, emit, format_option, names, show, table
 from vmhost.cli.serviceroll import roll
 from vmhost.model.errors import UsageError
+from vmhost.model.reservations import iso
 from vmhost.model.text import sanitize
 from vmhost.model.units import parse_duration
 
 if TYPE_CHECKING:
-    from vmhost.model.services import Look, ServiceRow
+    from vmhost.model.services import Look, ProbeHistory, ServiceRow
     from vmhost.ops.host import Host
     from vmhost.ops.servicedeploy import Deployment
     from vmhost.ops.services import ActionResult, Verb
 
+HISTORY = ("SERVICE", "GUEST", "PROBE", "LOOKS", "BAD", "MEDIAN", "95TH", "MOST", "SINCE", "LAST BAD")
 COLUMNS = ("SERVICE", "GUEST", "VERSION", "ENV", "UNIT", "STATE", "HEALTH", "DRIFT", "SINCE")
 
 
@@ -113,11 +115,18 @@ def _ms(seconds: float) -> str:
 @NAMES
 @guest_option
 @click.option("--count", default=1, show_default=True, type=click.IntRange(1, 1000), help="How often to look.")
+@click.option("--history", is_flag=True, help="Show what vmhost watch has seen, and ask no guest.")
 @format_option
 @click.pass_context
-def check(ctx: click.Context, names: tuple[str, ...], guests: tuple[str, ...], count: int, output: str) -> int:
+def check(
+    ctx: click.Context, names: tuple[str, ...], guests: tuple[str, ...], count: int, history: bool, output: str
+) -> int:
     """Look at services by their probes, and exit with 7 when one is not well."""
     with open_host(ctx) as host:
+        if history:
+            found = host.services.history(names, guests=guests)
+            show(output, "ServiceHistory", found, HISTORY, _remembered, lambda one: one.service)
+            return 0
         rows = host.services.check(names, guests=guests, count=count)
     if output in DOCUMENTS:
         emit(output, "ServiceCheck", rows)
@@ -127,6 +136,12 @@ def check(ctx: click.Context, names: tuple[str, ...], guests: tuple[str, ...], c
         columns = ("SERVICE", "GUEST", "PROBE", "RESULT", "LEAST", "MEDIAN", "MOST", "DETAIL")
         table(columns, [cells for row in rows for cells in _checked(row)])
     return diagnostics.PENDING if any(_unwell(row) for row in rows) else 0
+
+
+def _remembered(one: ProbeHistory) -> tuple[str, ...]:
+    times = ("-" if seconds is None else _ms(seconds) for seconds in (one.median, one.tail, one.most))
+    last = "-" if one.last_bad is None else f"{iso(one.last_bad)}: {one.text}"
+    return (one.service, one.guest, one.probe, str(one.looks), str(one.bad), *times, iso(one.since), last)
 
 
 def _unwell(row: ServiceRow) -> bool:

@@ -45,7 +45,8 @@ def watch(ctx: click.Context, unit: bool) -> int:
     """Keep the ports of running guests in their VLANs, and their services well.
 
     What others change at a port is put back at once, and told; a port that was moved to another bridge is told and
-    stays there. Services are looked at by their probes, and restarted by their policies. Ends with Ctrl-C or SIGTERM.
+    stays there. Services are looked at by their probes, and restarted by their policies; guests that want it by their
+    heartbeat. Ends with Ctrl-C or SIGTERM.
     """
     if unit:
         sys.stdout.write(UNIT.format(command=quote(str(Path(sys.argv[0]).resolve()))))

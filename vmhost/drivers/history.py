@@ -16,10 +16,12 @@ from dataclasses import replace
 from typing import Any, Final, get_args
 
 from vmhost.drivers.database import Database, T, Work
+from vmhost.drivers.lookhistory import LookHistory
 from vmhost.drivers.processes import birth_of, process_is_alive
 from vmhost.model.drills import DrillRecord
 from vmhost.model.errors import Absent, AlreadyThere, DriverError
 from vmhost.model.outcome import JobRecord, JobState
+from vmhost.model.services import KeptLook
 from vmhost.ports import Layout
 
 KEPT_JOBS: Final = 1000
@@ -77,6 +79,7 @@ class SqliteHistory:
     def __init__(self, layout: Layout, *, jobs: int = KEPT_JOBS, lines: int = KEPT_LINES) -> None:
         self._database = Database(layout.state / "history.sqlite3", schema=_SCHEMA, version=1)
         self._drills = Database(layout.state / "drills.sqlite3", schema=_DRILLS, version=1)
+        self._looks = LookHistory(layout.state / "looks.sqlite3")
         self._kept_jobs = jobs
         self._kept_lines = lines
 
@@ -195,10 +198,19 @@ class SqliteHistory:
 
         return self._drills.read(read) or ()
 
+    def looked(self, looks: Sequence[KeptLook]) -> None:
+        """Keep looks of probes."""
+        self._looks.add(looks)
+
+    def looks(self) -> tuple[KeptLook, ...]:
+        """Return all looks that are kept. :raises DriverError: they cannot be read."""
+        return self._looks.read()
+
     def close(self) -> None:
         """Close the files; the next call opens them again."""
         self._database.close()
         self._drills.close()
+        self._looks.close()
 
     def _change(self, statement: str, values: Sequence[object]) -> None:
         def change(database: sqlite3.Connection) -> None:

@@ -103,6 +103,42 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptLook:
+    """A look of the watch as it is kept: ``guest`` is a UUID, ``text`` is kept of bad ones only."""
+
+    guest: str
+    service: str
+    probe: str
+    at: float
+    good: bool
+    seconds: float
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeHistory:
+    """What the looks of a probe that are kept come to.
+
+    ``since`` is the first of them (epoch). ``median``, ``tail`` (95 of 100 took no longer) and ``most`` are seconds of
+    good looks, None without any. ``last_bad`` and ``text`` are of the last bad one. ``latest`` are all of them, the
+    newest last, None for bad ones.
+    """
+
+    service: str
+    guest: str
+    probe: str
+    looks: int
+    bad: int
+    since: float
+    median: float | None
+    tail: float | None
+    most: float | None
+    last_bad: float | None = None
+    text: str = ""
+    latest: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceDrift:
     """Something of a service that is not as it was deployed."""
 

@@ -15,7 +15,7 @@ from vmhost.engine.services.carry import do
 from vmhost.model.errors import Conflict, Unreachable, VmhostError
 from vmhost.model.events import Event, Notice
 from vmhost.model.guestops import ActOnUnit, GuestCommand
-from vmhost.model.services import Health, UnitFact
+from vmhost.model.services import Health, KeptLook, Look, UnitFact
 from vmhost.model.text import sanitize
 from vmhost.ops.heartbeat import HeartWatch, hearts
 from vmhost.ops.jobs import Job
@@ -102,17 +102,23 @@ class GuestWatch:
 
     def turn(self) -> float:
         """Look by every probe that is due, act, and return the seconds until the next look."""
+        kept: list[KeptLook] = []
         for ward in tuple(self.wards.values()):
             now = self._ports.clock.monotonic()
             due = [name for name, at in ward.due.items() if at <= now]
             for name in due:
-                self._look(ward, name)
+                look = self._look(ward, name)
+                text = "" if look.good else look.text
+                key = (ward.item.domain.uuid, ward.item.deployed.name, name)
+                kept.append(KeptLook(*key, look.at, look.good, look.seconds, text))
             if due:
                 self._judge(ward)
+        if kept:
+            self._ports.history.looked(kept)
         times = [at for ward in self.wards.values() for at in ward.due.values()]
         return max(0.0, min(times, default=self._ports.clock.monotonic() + REFRESH) - self._ports.clock.monotonic())
 
-    def _look(self, ward: Ward, name: str) -> None:
+    def _look(self, ward: Ward, name: str) -> Look:
         probe = ward.state.probes[name]
         began = self._ports.clock.monotonic()
         look = self._services.looker(ward.item).look(name, probe, ward.state)
@@ -121,6 +127,7 @@ class GuestWatch:
         if ward.pulses[name].bad == 1 and ward.care.down_since is None:
             ward.first_bad = began
         ward.due[name] = began + probe.interval
+        return look
 
     def _judge(self, ward: Ward) -> None:
         """Tell what changed, and do what the policy says."""
@@ -261,12 +268,17 @@ class Healer:
         for guest, items in found.items():
             watch = self._thread(self._watches, guest, partial(GuestWatch, self._ports, self._services))
             watch.give(partial(watch.watch.take, tuple(items)))
+        busy = self._restarting()
         beating = {heart.domain.name: heart for heart in hearts(self._ports)}
-        for guest in self._hearts.keys() - beating.keys():
+        # one that its own watch is restarting does not run for a moment, and is watched on
+        for guest in self._hearts.keys() - beating.keys() - busy - self._restarting():
             self._hearts.pop(guest).end()
         for guest, heart in beating.items():
             beats = self._thread(self._hearts, guest, partial(HeartWatch, self._ports, self._alone))
             beats.give(partial(beats.watch.take, heart))
+
+    def _restarting(self) -> set[str]:
+        return {guest for guest, thread in self._hearts.items() if thread.watch.restarting}
 
     def _thread(self, threads: dict[str, _Thread[W]], guest: str, make: Callable[[str, Listener], W]) -> _Thread[W]:
         """Return a guest's thread, which is alive or about to be; one that died has left its watch behind."""

@@ -66,6 +66,7 @@ class HeartWatch:
         self._tell = tell
         self._alone = alone
         self._over = threading.Event()
+        self.restarting = False
         self._heart: Heart | None = None
         self._run = ""
         self._since = self._due = self._first_bad = 0.0
@@ -175,6 +176,7 @@ class HeartWatch:
             self._care = untried
             return
         told = f"try {number} of {heart.spec.tries}"
+        self.restarting = True
         try:
             how = self._revive(heart, cause)
         except (Conflict, Cancelled):
@@ -184,6 +186,7 @@ class HeartWatch:
         else:
             self._say(f"restarted by {how} ({told}): {cause}")
         finally:
+            self.restarting = False
             self._alone.release()
         self._due = self._ports.clock.monotonic() + heart.spec.interval
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vmhost.engine.services.hooks import Hook
     from vmhost.model.events import Event
     from vmhost.model.observed import ObservedDomain
-    from vmhost.model.services import Rolling
+    from vmhost.model.services import ProbeHistory, Rolling
     from vmhost.model.spec import Site
     from vmhost.ops.heal import Healer
     from vmhost.ops.host import Host
@@ -104,6 +104,19 @@ class Services:
             return _row_of(item, looks=looks, health=_health(looks))
 
         return self._over(self.find(names, guests), rows)
+
+    def history(self, names: Sequence[str] = (), *, guests: Sequence[str] = ()) -> tuple[ProbeHistory, ...]:
+        """Return what the looks of ``vmhost watch`` come to that are kept, probe by probe; no guest is asked.
+
+        :param names: of services; empty: all. :param guests: only in these.
+        :raises NotFound: there is no service of such a name; :raises DriverError: the history cannot be read.
+        """
+        from vmhost.plan.latency import histories
+
+        there = {(item.guest, item.deployed.name): item.domain.uuid for item in self.find(names, guests)}
+        called = {uuid: guest for (guest, _), uuid in there.items()}
+        found = histories(self._host.ports.history.looks(), called)
+        return tuple(one for one in found if (one.guest, one.service) in there)
 
     def act(
         self, names: Sequence[str], verb: Verb, *, guests: Sequence[str] = (), on_event: Listener | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -11,6 +11,7 @@ from typing import Any, get_args
 from vmhost.model.drills import DrillRecord
 from vmhost.model.errors import Absent, AlreadyThere, DamagedData
 from vmhost.model.outcome import JobRecord, JobState
+from vmhost.model.services import KeptLook
 from vmhost.ports import KeyPair, OpenJournal
 from vmhost.testing.machine import Machine
 from vmhost.testing.world import Job, Journal, SiteKey
@@ -125,6 +126,14 @@ class FakeHistory:
     def drills(self) -> tuple[DrillRecord, ...]:
         with self._machine.at_work() as world:
             return tuple(world.drills)
+
+    def looked(self, looks: Sequence[KeptLook]) -> None:
+        with self._machine.at_work(changing=True) as world:
+            world.looks.extend(looks)
+
+    def looks(self) -> tuple[KeptLook, ...]:
+        with self._machine.at_work() as world:
+            return tuple(sorted(world.looks, key=lambda look: (look.guest, look.service, look.probe)))
 
     def interrupt(self) -> None:
         """Mark what runs as interrupted: its process died."""

@@ -13,6 +13,7 @@ from vmhost.model.network import LinkManager
 from vmhost.model.observed import DomainState, Neighbour
 from vmhost.model.outcome import JobRecord
 from vmhost.model.reservations import Reservation
+from vmhost.model.services import KeptLook
 from vmhost.model.stats import LinkLoad
 
 BEGINNING: Final = 1_767_225_600.0
@@ -310,6 +311,7 @@ class World:
     repositories: dict[str, Repository] = field(default_factory=dict)
     exposed: dict[str, list[str]] = field(default_factory=dict)
     drills: list[DrillRecord] = field(default_factory=list)
+    looks: list[KeptLook] = field(default_factory=list)
 
     def behaviour(self, guest: str) -> Behaviour:
         """Return how a guest behaves; what nobody set is the default."""

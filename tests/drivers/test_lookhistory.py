@@ -1,0 +1,75 @@
+"""Looks of probes in SQLite: kept over processes, bounded, and never in the way."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from vmhost.drivers.lookhistory import KEPT_SECONDS, LookHistory
+from vmhost.model.services import KeptLook
+
+
+def look(at: float, probe: str = "web", guest: str = "uuid", *, good: bool = True, text: str = "") -> KeptLook:
+    return KeptLook(guest, "nginx", probe, at, good, 0.1, text)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "looks.sqlite3"
+
+
+def test_what_one_process_keeps_another_reads(path: Path) -> None:
+    looks = [look(1.0), look(2.0, good=False, text="status 503"), look(3.0, probe="unit")]
+    first = LookHistory(path)
+    first.add(looks)
+    assert sorted(LookHistory(path).read(), key=lambda one: one.at) == looks
+    first.close()
+    first.add([look(4.0)])
+    assert len(first.read()) == 4
+
+
+def test_nothing_was_kept_yet(path: Path) -> None:
+    assert LookHistory(path).read() == ()
+    assert not path.exists()
+
+
+def test_the_newest_of_each_probe_stay(path: Path) -> None:
+    history = LookHistory(path, kept=5)
+    history.add([look(float(number)) for number in range(12)])
+    history.add([look(100.0, probe="unit")])
+    history.add([look(12.0)])
+    assert [one.at for one in history.read() if one.probe == "web"] == [8.0, 9.0, 10.0, 11.0, 12.0]
+    assert [one.at for one in history.read() if one.probe == "unit"] == [100.0]
+
+
+def test_what_is_no_longer_looked_at_goes_in_time(path: Path) -> None:
+    history = LookHistory(path)
+    history.add([look(1.0, guest="gone"), look(2.0)])
+    history.add([look(1.5 + KEPT_SECONDS)])
+    assert [one.at for one in history.read()] == [2.0, 1.5 + KEPT_SECONDS]
+
+
+def test_several_watches_at_once_lose_nothing(path: Path) -> None:
+    def keep(guest: str) -> None:
+        history = LookHistory(path)
+        for number in range(20):
+            history.add([look(float(number), guest=guest), look(float(number), guest="both")])
+
+    threads = [threading.Thread(target=keep, args=(name,)) for name in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kept = LookHistory(path).read()
+    assert {name: sum(one.guest == name for one in kept) for name in ("a", "b", "c", "both")} == {
+        **dict.fromkeys("abc", 20),
+        "both": 60,
+    }
+
+
+def test_a_file_that_cannot_be_written_stops_nothing(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path.mkdir()
+    LookHistory(path).add([look(1.0)])
+    assert "history of probes" in caplog.text
