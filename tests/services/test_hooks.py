@@ -298,3 +298,13 @@ def test_the_guest_itself_ends_a_hook_and_never_runs_two_of_a_service_at_once(st
         run_hook(Recording(), "web-01", state, "pre_freeze")  # type: ignore[arg-type]
     lock = "/run/vmhost-nginx.hook"
     assert asked == [("flock", "-o", "-w", "32", lock, "timeout", "-k", "2", "30", "hook", "nginx", "pause")]
+
+
+def test_a_service_that_does_not_go_on_costs_no_point_and_no_night(stage: Stage) -> None:
+    stage.refuses = {("app", "resume")}
+    (result,) = stage.host.backups.run(["web-01"])
+    assert isinstance(result.error, GuestError)
+    assert result.point is not None
+    (night,) = stage.host.backups.nightly.run(["web-01"]).guests
+    assert (night.failed, "app was not let go on" in night.error) == ("backup", True)
+    assert [point.id for point in stage.host.backups.list("web-01") if point.verified] == [night.point]

@@ -91,6 +91,8 @@ def _tell_result(result: BackupResult) -> None:
     what = f"full, because {point.because}" if point.kind == "full" else f"incremental since {point.parent}"
     size = format_size(point.size)
     diagnostics.say(sanitize(f"{point.name}: {point.id}: {what}; {size} in {result.seconds:.1f} s{rate}"))
+    if result.error is not None:
+        diagnostics.say(sanitize(f"{result.name}: the point is good, but {result.error}"))
 
 
 @backup.command("list")

@@ -17,6 +17,7 @@ from vmhost.model.errors import (
     Conflict,
     DamagedData,
     DriverError,
+    GuestError,
     NotFound,
     VmhostError,
 )
@@ -153,13 +154,13 @@ class Backups:
         clock = self._ports.clock
         start = clock.monotonic()
         try:
-            ref = self._take(name, full, repository, on_event, cancelled)
+            ref, late = self._take(name, full, repository, on_event, cancelled)
             found = self._ports.repositories.points(ref.repository, ref.guest)
         except VmhostError as error:
             return BackupResult(name, error=error, seconds=clock.monotonic() - start)
         point = next((point for point in found if point.ref == ref), None)
         gone = None if point else NotFound("its new point is gone", subject=ref.id, hint=f"vmhost backup list {name}")
-        return BackupResult(name, point, clock.monotonic() - start, gone)
+        return BackupResult(name, point, clock.monotonic() - start, gone or late)
 
     def _take(
         self,
@@ -168,15 +169,27 @@ class Backups:
         repository: str | None,
         on_event: Listener | None,
         cancelled: Callable[[], bool] | None,
-    ) -> PointRef:
-        """Plan a point and apply it, once more if the guest changed in between: another run may have been there."""
+    ) -> tuple[PointRef, GuestError | None]:
+        """Plan a point and apply it, once more if the guest changed in between: another run may have been there.
+
+        Return the point, and what its guest did not do afterwards: a service that did not go on costs no point.
+        """
         proposal = self.plan(name, full=full, repository=repository)
         try:
-            done = apply_proposal(self._ports, proposal, on_event=on_event, cancelled=cancelled)
+            late = self._applied(proposal, on_event, cancelled)
         except Conflict:
             proposal = self.plan(name, full=full, repository=repository)
-            done = apply_proposal(self._ports, proposal, on_event=on_event, cancelled=cancelled)
-        return next(item.do.ref for item in done.plan.steps if isinstance(item.do, PublishPoint))
+            late = self._applied(proposal, on_event, cancelled)
+        return next(item.do.ref for item in proposal.plan.steps if isinstance(item.do, PublishPoint)), late
+
+    def _applied(
+        self, proposal: Proposal, on_event: Listener | None, cancelled: Callable[[], bool] | None
+    ) -> GuestError | None:
+        try:
+            apply_proposal(self._ports, proposal, on_event=on_event, cancelled=cancelled)
+        except GuestError as error:
+            return error
+        return None
 
     def repository(self, repository: str | None = None) -> RepositoryId:
         """Return what is at the place of a repository. :raises Refused: it is not mounted, or something else."""

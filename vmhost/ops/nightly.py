@@ -115,7 +115,10 @@ class Nightly:
             except VmhostError as error:
                 text, seconds = error.message, clock.monotonic() - began
                 return replace(turn.done, seconds=seconds, failed=step, error=text), error
-        return replace(turn.done, seconds=clock.monotonic() - began), None
+        done = replace(turn.done, seconds=clock.monotonic() - began)
+        if turn.late is not None:  # the point is good, and its guest needs somebody
+            return replace(done, failed="backup", error=turn.late.message), turn.late
+        return done, None
 
     def _refuse_overlap(self, mine: str) -> None:
         """:raises Conflict: a night that began before this one is still at work."""
@@ -136,14 +139,16 @@ class _Turn:
     repository: str | None
     job: Job
     point: Point | None = None
+    late: VmhostError | None = None
 
     def back_up(self) -> None:
         job, name = self.job, self.done.name
         (result,) = self.host.backups.run(
             [name], full=self.owed.full, repository=self.repository, on_event=job.tell, cancelled=job.cancelled
         )
-        if result.error is not None or result.point is None:
+        if result.point is None:
             raise result.error or VmhostError("there is no new point")
+        self.late = result.error
         self.point = result.point
         self.done = GuestNight(name, self.point.id, self.point.kind, self.point.size)
 
