@@ -12,11 +12,14 @@ from vmhost.drivers.kernel import LinuxKernel
 from vmhost.engine.hold import differences
 from vmhost.model.disklimits import UNLIMITED, DiskLimits
 from vmhost.model.errors import Absent, AlreadyThere, DriverError
+from vmhost.model.shape import GuestCell, Shape
 from vmhost.model.tuning import FREE, Held, Tuning
 from vmhost.render.parse.domain import parse_domain
 from vmhost.render.parse.tuning import parse_tuning
 from vmhost.render.parse.units import size_of
+from vmhost.render.shape import parse_shape
 from vmhost.render.storage import volume_xml
+from vmhost.render.tuning import with_tuning
 
 PINNED = Tuning(pins=((0, "1"),), emulator="0")
 LIMITED = Tuning(limit=150_000, vcpu_limit=50_000, emulator_limit=20_000, shares=512)
@@ -97,6 +100,15 @@ def test_io_threads_are_pinned_and_let_go(backend: Backend) -> None:
     check(backend, uuid, replace(both, io=((2, "1"),)))
     found = held(backend, uuid)
     assert found is None or len(dict(found.iothreads)[1]) > 1, "the first may run anywhere again"
+
+
+def test_what_a_guest_sees_of_its_place_is_kept(backend: Backend) -> None:
+    uuid, half = backend.new_uuid(), 32 << 20
+    cells = GuestCell("0-1", half, 0, (10, 21)), GuestCell("2-3", half, 0, (21, 10))
+    shape = Shape(sockets=2, threads=2, cells=cells)
+    xml = backend.domain_xml(f"seer-{uuid[:8]}", uuid, memory=64).replace("<vcpu>1<", "<vcpu>4<")
+    backend.hypervisor.define(with_tuning(xml, Tuning(cells="0", cell_mode="strict", shape=shape)))
+    assert parse_shape(backend.hypervisor.domain(uuid).xml) == shape
 
 
 def test_only_what_runs_is_held(backend: Backend) -> None:

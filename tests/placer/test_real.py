@@ -145,6 +145,16 @@ def test_io_threads_run_where_the_rest_of_qemu_does_and_move_with_it(placed_host
     assert "next boot" in str(proposal)
 
 
+def test_a_guest_sees_the_pcpus_that_it_has(placed_host: Host, lab: InLab) -> None:
+    apply(placed_host, "seer: {cpus: {count: 2, policy: dedicated, topology: host}}")
+    cores = {cpu.id: cpu.siblings for cpu in placed_host.observe().topology.cpus}
+    told = json.loads(lab.virsh("qemu-monitor-command", "seer", '{"execute": "query-cpus-fast"}').text)
+    places = [one["props"] for one in told["return"]]
+    pins = [int(threads(held(placed_host, "seer"))[f"CPU {vcpu}/TCG"]) for vcpu in (0, 1)]
+    beside = [all(one[part] == other[part] for part in ("socket-id", "core-id")) for one, other in [places]]
+    assert beside == [cores[pins[0]] == cores[pins[1]]], "two threads of one core, if that is what it has"
+
+
 def used(pid: int) -> float:
     """The CPU time that a process has taken, in seconds."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

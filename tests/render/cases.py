@@ -14,6 +14,7 @@ from typing import Any
 
 from vmhost.model.identity import METADATA_VERSION, GuestIdentity, GuestMetadata, NicIdentity, tap_name, volume_name
 from vmhost.model.observed import ObservedHost
+from vmhost.model.shape import GuestCell, Shape
 from vmhost.model.spec import GuestSpec, NetworkSpec, NicSpec
 from vmhost.model.tuning import FREE, Tuning
 from vmhost.plan.disklimits import limits_of
@@ -210,6 +211,19 @@ CASES: dict[str, Case] = {
     "iothreads": Case(
         guest(cpus={"count": 2, "policy": "dedicated"}, disks=[{"id": name, "size": GIB} for name in "abc"]),
         tuning=Tuning(pins=((0, "4"), (1, "6")), emulator="7", iothreads=2, io=((1, "7"), (2, "7"))),
+    ),
+    "mirrored": Case(
+        guest(cpus={"count": 4, "policy": "dedicated", "topology": "host"}),
+        tuning=Tuning(
+            pins=tuple((vcpu, str(vcpu + 2)) for vcpu in range(4)),
+            cells="0-1",
+            cell_mode="strict",
+            shape=Shape(
+                sockets=2,
+                threads=2,
+                cells=(GuestCell("0-1", GIB, 0, (10, 21)), GuestCell("2-3", GIB, 1, (21, 10))),
+            ),
+        ),
     ),
     "hostile": Case(
         guest(name="a.b_c-9", labels={"note": HOSTILE, "other": "]]><!-- -->"}, protect=True),

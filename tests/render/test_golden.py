@@ -43,6 +43,7 @@ ELSEWHERE: dict[type[BaseModel], dict[str, str]] = {
             "pins",
             "emulator",
             "iothreads",
+            "topology",
             "request",
             "limit",
             "vcpu_limit",

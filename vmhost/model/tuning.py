@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from vmhost.model.shape import Shape
+
 PERIOD: Final = 100_000
 """Microseconds in which a quota is counted: the kernel's own default, and libvirt's."""
 
@@ -21,6 +23,7 @@ class Tuning:
     in a :data:`PERIOD`: ``limit`` of the whole guest, ``vcpu_limit`` of each vCPU, ``emulator_limit`` of the rest of
     QEMU; 0: none. ``shares`` 0: as any other. ``hard_limit``, ``swap_limit`` and ``page`` are bytes, 0 for none.
     ``iothreads`` counts the threads that its disks are spread over, ``io`` are (I/O thread from 1, pCPUs).
+    ``shape`` is what the guest sees of its place, None: whatever its definition says; it is read apart.
     """
 
     pins: tuple[tuple[int, str], ...] = ()
@@ -37,6 +40,7 @@ class Tuning:
     cell_mode: str = ""
     iothreads: int = 0
     io: tuple[tuple[int, str], ...] = ()
+    shape: Shape | None = None
 
 
 FREE: Final = Tuning()

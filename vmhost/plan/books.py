@@ -15,7 +15,8 @@ class Wish:
     ``threads``: ``prefer``, ``isolate`` (whole cores, the other threads empty) or ``require`` (whole cores, filled).
     ``pins`` are pCPUs of the person's choice, ``keep`` those that it has now. ``extra`` is 1 when the rest of QEMU
     wants a pCPU of its own, ``keep_extra`` the one it has. ``bound``: memory comes from ``cells`` only, or from cells
-    to be chosen when there are none. ``standing``: it is promised as much already. ``group`` names guests that
+    to be chosen when there are none. ``mirror``: the guest sees its pCPUs, so they are given in the order in which they
+    lie. ``standing``: it is promised as much already. ``group`` names guests that
     should lie apart.
     """
 
@@ -34,6 +35,7 @@ class Wish:
     page: int = 0
     cells: frozenset[int] = frozenset()
     bound: bool = False
+    mirror: bool = False
     promised: bool = True
     standing: bool = False
     group: str = ""

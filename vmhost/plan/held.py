@@ -14,12 +14,15 @@ from vmhost.model.spec import CpuSpec, MemorySpec
 from vmhost.model.steps import SetMemory, SetVcpus
 from vmhost.model.tuning import PERIOD, Tuning
 from vmhost.model.units import format_size
+from vmhost.plan.applied import applied_spec
 from vmhost.plan.running import KNOWN, live_facts
+from vmhost.plan.shape import mirrors
 from vmhost.plan.tuning import defined, live_tuning, normal, on_live, retune_steps
 from vmhost.render.parse.domain import alias_of
 from vmhost.render.parse.reading import look_into
 from vmhost.render.parse.tuning import parse_tuning
 from vmhost.render.parse.units import int_of, size_of
+from vmhost.render.shape import parse_shape
 
 _LIVE: Final = (
     ("cpus.pins", "pins"),
@@ -39,6 +42,7 @@ _AT_BOOT: Final = (
     ("memory.cells", "cells"),
     ("memory.numa", "cell_mode"),
 )
+SHAPE: Final = "cpus.topology"
 MODULE: Final = 128 << 20
 """Linux on x86-64 takes memory in blocks of so much (Documentation/admin-guide/mm/memory-hotplug.rst)."""
 _FIELDS: Final = frozenset(field for field, _ in (*_LIVE, *_AT_BOOT))
@@ -153,6 +157,10 @@ def held_differences(
     for field, name in _AT_BOOT:
         if getattr(want, name) != getattr(have, name):
             yield field, told(want, name), told(have, name), False
+    if tuning.shape is not None and tuning.shape != (shown := parse_shape(domain.raw.xml)):
+        yield SHAPE, str(tuning.shape), str(shown), False
+    if tuning.shape is None and cpus.topology is None and mirrors(applied_spec(domain)):
+        yield SHAPE, "", "host", False
 
 
 def told(tuning: Tuning, name: str) -> str:

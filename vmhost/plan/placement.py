@@ -18,6 +18,7 @@ from vmhost.plan.ledger import APART, Claim, Ledger, whole_cores
 from vmhost.plan.overhead import overhead
 from vmhost.plan.running import NOTHING, Running
 from vmhost.plan.seating import seat_for
+from vmhost.plan.shape import mirrors
 
 __all__ = ["Placed", "Seat", "Wish", "place", "wish_of"]
 
@@ -56,10 +57,15 @@ def wish_of(spec: GuestSpec, *, kvm: bool, had: Claim | None = None, extra: int 
         guest_memory=size,
         page=memory.page,
         cells=parse_cpuset(memory.cells) if memory.cells else frozenset(),
-        bound=bool(memory.page) or memory.numa == "strict" or (memory.cells is not None and memory.numa is None),
+        mirror=mirrors(spec),
+        bound=bool(memory.page) or mirrors(spec) or _strict(spec),
         promised=spec.state == "running" or spec.autostart or bool(had and had.active),
         group=spec.labels.get(APART, ""),
     )
+
+
+def _strict(spec: GuestSpec) -> bool:
+    return spec.memory.numa == "strict" or (spec.memory.cells is not None and spec.memory.numa is None)
 
 
 def place(ledger: Ledger, wishes: Sequence[Wish]) -> Placed:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 
 from vmhost.plan.compare import Delta, Pair
 from vmhost.plan.disklimits import limits_of
+from vmhost.plan.shape import mirrors
 from vmhost.plan.storage import disk_volume
 from vmhost.plan.tuning import defined
 from vmhost.render import amend
 from vmhost.render.domain import DiskPath
+from vmhost.render.shape import flat
 from vmhost.render.templates import Templates
 from vmhost.render.tuning import with_tuning
 
@@ -22,6 +24,8 @@ def amended(pair: Pair, deltas: Sequence[Delta], templates: Templates) -> str:
     xml = pair.domain.raw.xml
     fields = {delta.field for delta in deltas}
     spec = pair.spec
+    if pair.tuning is not None and (mirrors(pair.applied) or mirrors(spec)):
+        xml = flat(xml)
     if fields & {"cpus.count", "cpus.max"}:
         xml = amend.with_vcpus(xml, spec.cpus.count, spec.cpus.max or spec.cpus.count)
     if fields & {"memory.size", "memory.max"}:

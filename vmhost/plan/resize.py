@@ -20,9 +20,11 @@ from vmhost.plan.held import held_differences, live_steps, waits_for_boot
 from vmhost.plan.outside import applied_spec
 from vmhost.plan.overhead import overhead_refusals
 from vmhost.plan.request import NoCapacity, NotFound, Refusal, Refused, raise_all
+from vmhost.plan.shape import mirrors
 from vmhost.plan.tuning import aside, check_start, defined, loose_notes, place_guests
 from vmhost.render import amend
 from vmhost.render.metadata import metadata_xml
+from vmhost.render.shape import flat
 from vmhost.render.tuning import with_tuning
 
 COMMAND = "guest resize"
@@ -92,11 +94,13 @@ def _changed(old: GuestSpec, wish: Resize) -> GuestSpec:
     if wish.cpus is not None:
         given = wish.cpus.model_dump(exclude_unset=True)
         cpus = changed_cpus(old.cpus, given)
-        cpus["max"] = given.get("max") or max(cpus.get("max") or 0, cpus["count"])
+        room = 0 if cpus.get("topology") else cpus.get("max") or 0
+        cpus["max"] = given.get("max") or max(room, cpus["count"])
     if wish.memory is not None:
         given = wish.memory.model_dump(exclude_unset=True)
         memory = {**memory, **given}
-        memory["max"] = given.get("max") or max(memory.get("max") or 0, memory["size"])
+        room = 0 if mirrors(old) else memory.get("max") or 0
+        memory["max"] = given.get("max") or max(room, memory["size"])
     try:
         return old.model_copy(
             update={"cpus": CpuSpec.model_validate(cpus), "memory": MemorySpec.model_validate(memory)}
@@ -113,7 +117,7 @@ def changed_cpus(old: CpuSpec, given: Mapping[str, Any]) -> dict[str, Any]:
     """
     kept = old.model_dump(exclude_none=True)
     if given.get("policy") == "shared":
-        kept = _without(kept, "threads", "pins", "emulator", "dedicated")
+        kept = _without(kept, "threads", "pins", "emulator", "dedicated", "topology")
     elif given.get("policy") not in (None, "mixed"):
         kept = _without(kept, "dedicated", "request")
     if "pins" in kept:
@@ -162,7 +166,8 @@ def _now(domain: ObservedDomain, restart: bool) -> bool:
 def _redefine(
     new: GuestSpec, domain: ObservedDomain, why: str, tuning: Tuning, *, boot: bool, restart: bool
 ) -> Planned:
-    xml = amend.with_vcpus(domain.raw.xml, new.cpus.count, new.cpus.max or new.cpus.count)
+    old = flat(domain.raw.xml) if mirrors(new) or mirrors(applied_spec(domain)) else domain.raw.xml
+    xml = amend.with_vcpus(old, new.cpus.count, new.cpus.max or new.cpus.count)
     xml = amend.with_memory(xml, new.memory.size, new.memory.max or new.memory.size)
     xml = with_tuning(xml, defined(tuning, new.cpus))
     change = Change.NEEDS_STOP if restart else Change.NEXT_BOOT if boot else Change.LIVE

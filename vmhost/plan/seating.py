@@ -26,8 +26,15 @@ def seat_for(books: Books, wish: Wish) -> Seat | None:
             for allowed in _scopes(books, wish, cells):
                 found = choose(books, wish, allowed, fixed)
                 if found is not None and not books.objection(found.exclusive):
-                    return Seat(found.pins, found.extra, found.exclusive, tuple(sorted(cells or ())))
+                    pins = found.pins if fixed or not wish.mirror else in_line(books, found.pins)
+                    return Seat(pins, found.extra, found.exclusive, tuple(sorted(cells or ())))
     return None
+
+
+def in_line(books: Books, pins: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    """Return the same pCPUs in the order in which they lie, so that neighbours among the vCPUs are neighbours."""
+    lying = sorted((cpu for _, cpu in pins), key=lambda cpu: (books.place_of[cpu], min(books.core_of[cpu]), cpu))
+    return tuple(zip((vcpu for vcpu, _ in pins), lying, strict=True))
 
 
 def cell_sets(books: Books, wish: Wish) -> Iterator[frozenset[int] | None]:

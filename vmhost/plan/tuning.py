@@ -20,6 +20,7 @@ from vmhost.plan.ledger import Claim, Ledger, claim_of_spec, ledger_of
 from vmhost.plan.placement import place, wish_of
 from vmhost.plan.request import NoCapacity, Refusal
 from vmhost.plan.running import NOTHING, Running, live_facts, running_of
+from vmhost.plan.shape import shape_of
 from vmhost.render.parse.tuning import parse_tuning
 from vmhost.render.tuning import with_tuning
 
@@ -128,6 +129,7 @@ def tuning_of(spec: GuestSpec, seat: Seat, ledger: Ledger, now: Running = NOTHIN
         cells=format_cpuset(seat.cells),
         cell_mode=_mode(spec, seat),
         iothreads=iothreads,
+        shape=shape_of(spec, seat, ledger.topology),
         io=tuple((thread, emulator) for thread in range(1, iothreads + 1) if emulator),
     )
 

@@ -19,6 +19,7 @@ from vmhost.render.metadata import metadata_xml
 from vmhost.render.parse.domain import DISK_ALIAS, NIC_ALIAS, SEED_ALIAS, parse_domain
 from vmhost.render.parse.metadata import parse_metadata
 from vmhost.render.parse.tuning import parse_tuning
+from vmhost.render.shape import set_shape
 from vmhost.render.templates import Templates
 from vmhost.render.tuning import tuning_elements
 from vmhost.render.views import (
@@ -71,8 +72,10 @@ def render_domain(spec: GuestSpec, identity: GuestIdentity, context: DomainConte
     except DamagedData as error:
         raise _template_error(spec.name, f"the templates made no XML: {error.message}") from error
     _check_kept(root, _expected(spec, identity, context), context.metadata)
-    if parse_tuning(root) != context.tuning:
+    if parse_tuning(root) != replace(context.tuning, shape=None):
         raise _template_error(spec.name, "the templates lost or changed its pins or limits")
+    if context.tuning.shape is not None:
+        set_shape(root, context.tuning.shape)
     return write(root)
 
 

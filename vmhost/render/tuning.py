@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from lxml import etree
@@ -10,6 +11,7 @@ from vmhost.model.tuning import PERIOD, Tuning
 from vmhost.render.document import child, drop, read, write
 from vmhost.render.parse.domain import DISK_ALIAS, alias_of
 from vmhost.render.parse.tuning import parse_tuning
+from vmhost.render.shape import set_shape
 from vmhost.render.views import iothread_of
 
 _KIB: Final = 1024
@@ -28,7 +30,7 @@ def with_tuning(xml: str, tuning: Tuning) -> str:
     :raises DamagedData: it is not well-formed XML.
     """
     root = read(xml)
-    if parse_tuning(root) != tuning:
+    if parse_tuning(root) != replace(tuning, shape=None):
         vcpu = root.find("vcpu")
         if vcpu is not None:
             vcpu.attrib.pop("cpuset", None)
@@ -38,6 +40,8 @@ def with_tuning(xml: str, tuning: Tuning) -> str:
         _numatune(root, tuning)
         _text(root, "iothreads", tuning.iothreads)
     _spread_disks(root, tuning.iothreads)
+    if tuning.shape is not None:
+        set_shape(root, tuning.shape)
     return write(root)
 
 

@@ -83,6 +83,8 @@ def _path(loc: Sequence[Key], data: Any) -> tuple[Key, ...]:
 
     Left out are the names of union members, keys as such, and what is below a scalar that stands for a mapping.
     """
+    if not loc:
+        return ()  # a fault of the whole
     path: list[Key] = []
     here = data
     for key, following in pairwise(loc):

@@ -183,6 +183,12 @@ class GuestSpec(Model):
     backup: BackupSpec | None = None
     heartbeat: HeartbeatSpec | None = None
 
+    @model_validator(mode="after")
+    def _shown(self) -> GuestSpec:
+        if self.cpus.topology and ((self.memory.max or 0) > self.memory.size or self.memory.numa == "preferred"):
+            raise ValueError("cpus.topology host needs all memory from the start, and strictly of its cells")
+        return self
+
     @property
     def root(self) -> DiskSpec:
         """The disk that lies on the image."""

@@ -66,6 +66,9 @@ class CpuSpec(Model):
     emulator: Literal["shared", "own"] | None = Field(
         default=None, description="Where the rest of QEMU runs: with the host, or on a pCPU of its own."
     )
+    topology: Literal["host"] | None = Field(
+        default=None, description="What it sees of its processors: the host's sockets, dies, cores, threads and cells."
+    )
     iothreads: Annotated[Count, Field(ge=1, le=MOST_IOTHREADS)] | None = Field(
         default=None, description="Threads of QEMU that its disks are spread over; absent: QEMU's main one does it all."
     )
@@ -98,8 +101,10 @@ class CpuSpec(Model):
         if self.dedicated is not None and not _part_of(self.dedicated, self.count):
             return f"dedicated ({self.dedicated}) is not a part of its {self.count} vCPUs"
         if policy == "shared":
-            given = [key for key in ("threads", "pins", "emulator") if getattr(self, key) is not None]
+            given = [key for key in ("threads", "pins", "emulator", "topology") if getattr(self, key) is not None]
             return f"{given[0]} needs policy dedicated, isolated or mixed" if given else ""
+        if self.topology and (policy == "mixed" or (self.max or self.count) != self.count):
+            return "topology host shows the pCPUs that it has: all vCPUs need one of their own from the start"
         if policy == "isolated" and self.threads in ("prefer", "require"):
             return f"policy isolated keeps the other threads empty: threads cannot be {self.threads}"
         return self._pinned()
