@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.backup import sealed
 from tests.backup.conftest import disks_of
 from tests.backup.test_kills import assert_killed, chosen, victim
 from tests.labfixture import InLab
@@ -95,6 +96,7 @@ def test_a_point_comes_back_or_does_not_and_nothing_stays(
     assert vmhost("backup", "run", "booting", *where).code == 0
     before, points = left(lab, booting), content(repository)
     seen: list[tuple[bool, str]] = []
+    minds: list[set[str]] = []
 
     def look(event: Event) -> None:
         if isinstance(event, StepStarted) and "wait until" in event.why:
@@ -105,6 +107,10 @@ def test_a_point_comes_back_or_does_not_and_nothing_stays(
             inside = run(["ip", "netns", "exec", space, "ip", "-brief", "address"], timeout=30).text
             outside = run(["ip", "-brief", "address", "show", "dev", bridge.name], timeout=30).text
             seen.append(("10.31.0.1/24" in inside and "10.31." not in outside, lab.virsh("dumpxml", name).text))
+            ways = (space, bridge.name, "10.31.0.7", "10.31.0.1")
+            minds.append(sealed.minded(*ways))
+            with sealed.settings("all", {"rp_filter": 0}), sealed.settings(bridge.name, sealed.OPEN):
+                minds.append(sealed.minded(*ways))
 
     (result,) = connected.backups.drills.run(["booting"], repository=repository, on_event=look)
     assert result.error is None, result.error
@@ -112,6 +118,8 @@ def test_a_point_comes_back_or_does_not_and_nothing_stays(
     assert any("the disk speaks" in line for line in result.drill.console)
     ((apart, xml),) = seen
     assert apart, "it is reached from a namespace of its own, and nobody else is on its bridge"
+    everything = {"answers for 10.31.0.1", f"answers for {sealed.BEYOND}", "is delivered", "is forwarded"}
+    assert minds == [set(), everything], "the host is nobody there, but for a bridge that is opened"
     assert ":drill " in xml
     assert repository not in xml, "QEMU has no path to the repository"
     assert left(lab, booting) == before

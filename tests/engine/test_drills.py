@@ -163,6 +163,42 @@ def test_a_host_that_cannot_drill_says_nothing_about_the_point(fake: FakeHost) -
     assert host.backups.drills.history() == ()
 
 
+def test_a_guest_that_cannot_be_ended_keeps_its_disks_and_its_network(fake: FakeHost) -> None:
+    def cannot(port: str, called: str) -> bool:
+        return (port, called) == ("hypervisor", "power_off")
+
+    before, started = strict(fake.state()), []
+
+    def look(event: Event) -> None:
+        if isinstance(event, StepDone) and event.why.endswith("start it"):
+            started.append(event)
+
+    plan = FaultPlan(0, error=driver_error, lasting=True, only=cannot)
+    victim = Host(ports=FaultyPorts(fake.ports, plan).ports)
+    proposal = victim.backups.drills.plan("web-01")
+    with pytest.raises(ApplyError) as failed:
+        victim.apply(proposal, on_event=look, cancelled=lambda: bool(started))
+    told = "\n".join(failed.value.leftovers)
+    assert "what the drill reads and writes stays" in told
+    assert "the access to vd" in told
+    assert fake.world.exposed, "QEMU reads there"
+    assert fake.world.namespaces
+    recover_host(fake.ports)
+    assert strict(fake.state()) == before
+
+
+def test_a_guest_of_the_site_is_planned_while_its_drill_runs() -> None:
+    fake = made(WEB.replace("web-01", "db-01"))  # before vmhost-drill-... in the alphabet
+    host, seen = Host(ports=fake.ports), []
+
+    def look(event: Event) -> None:
+        if isinstance(event, StepStarted) and "wait for SSH" in event.why:
+            seen.append(host.plan(site(WEB.replace("web-01", "db-01"))).empty)
+
+    (result,) = host.backups.drills.run(["db-01"], on_event=look)
+    assert (result.error, seen) == (None, [True])
+
+
 def test_whatever_fails_or_is_killed_nothing_stays() -> None:
     begun = made().world
 

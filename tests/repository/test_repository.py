@@ -223,6 +223,8 @@ def _rewritten(chain: Shelf, name: str, change: Callable[[dict[str, object]], No
         lambda data: data.update(taken="0001-01-01T00:00:00Z"),
         lambda data: data.update(taken="2026-11-19T22:00:60Z"),
         lambda data: data.update(name="\ud800"),
+        lambda data: data["disks"][0].update(id="/../../../../etc/evil"),
+        lambda data: data.update(site="../../root"),
     ],
 )
 def test_a_hostile_manifest_is_damage_and_nothing_it_names_is_opened(

@@ -18,6 +18,7 @@ from zlib import crc32
 from vmhost.drivers.background import begun
 from vmhost.drivers.linkread import Socket, all_links, all_neighbours, find_link, links_of
 from vmhost.drivers.portvlans import isolate_port, set_port_vlans
+from vmhost.drivers.sealing import seal
 from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied
 from vmhost.model.netsteps import HostRoute, LinkStep, PortStep
 from vmhost.model.observed import Neighbour, ObservedLink
@@ -201,8 +202,10 @@ def passing_name(name: str) -> str:
     return f"vhnew-{crc32(name.encode()):08x}"
 
 
-def create_bridge(socket: Socket, name: str, alias: str, mtu: int, address: str, vlan_aware: bool, ipv6: bool) -> None:
-    """Create a bridge; see :meth:`Netlink.create_bridge`."""
+def create_bridge(
+    socket: Socket, name: str, alias: str, mtu: int, address: str, vlan_aware: bool, ipv6: bool, sealed: bool = False
+) -> None:
+    """Create a bridge; see :meth:`Netlink.create_bridge` and, for ``sealed``, :func:`vmhost.drivers.sealing.seal`."""
     remove_abandoned(socket, name)
     if find_link(socket, name) is not None:
         raise AlreadyThere("there is a link of that name", subject=name, hint=f"ip -details link show {name}")
@@ -215,6 +218,8 @@ def create_bridge(socket: Socket, name: str, alias: str, mtu: int, address: str,
         # Set once, the address stays; else a bridge takes that of its lowest port, and guests come and go.
         socket.link("set", index=bridge.index, IFLA_IFALIAS=alias, mtu=mtu, address=bridge.mac)
         limit_ipv6(passing, ipv6 or ":" in address)
+        if sealed:
+            seal(passing)
         if address:
             interface = ip_interface(address)
             socket.addr("add", index=bridge.index, address=str(interface.ip), prefixlen=interface.network.prefixlen)

@@ -47,8 +47,8 @@ _BY_ITSELF: Final = frozenset({1, 2, 9})  # RTPROT_REDIRECT, _KERNEL, _RA: they 
 def carry_out(socket: Socket, step: LinkStep) -> None:  # noqa: C901 - one match over the closed union of steps
     """Do one step; see ``ports.Links.carry_out``."""
     match step:
-        case CreateBridge(name, site, mtu, address, vlan_aware, ipv6):
-            create_bridge(socket, name, alias_of(site), mtu, address, vlan_aware, ipv6)
+        case CreateBridge(name, site, mtu, address, vlan_aware, ipv6, sealed):
+            create_bridge(socket, name, alias_of(site), mtu, address, vlan_aware, ipv6, sealed)
         case DeleteBridge(name, site):
             delete_bridge(socket, name, alias_of(site))
         case SetPortVlans(port, pvid, untagged, tagged):

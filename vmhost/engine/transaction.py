@@ -15,12 +15,14 @@ from vmhost.engine.leftovers import leftover
 from vmhost.engine.record import Record
 from vmhost.engine.together import outlast, side_by_side
 from vmhost.engine.waves import AT_ONCE, in_waves
+from vmhost.model.drills import EndDrill, LiftDrill
 from vmhost.model.errors import AlreadyThere, ApplyError, Cancelled, GuestError, PartlyDone, VmhostError
 from vmhost.model.events import StepDone, StepFailed, StepStarted, Undone
 from vmhost.model.plan import Plan, Planned
 from vmhost.model.snapsteps import MergeOverlays, PostThaw, Thaw
 from vmhost.model.steps import (
     AwaitGuest,
+    CloseAccess,
     DefineDomain,
     DeleteVolume,
     PowerOff,
@@ -30,8 +32,11 @@ from vmhost.model.steps import (
     UndefineDomain,
 )
 
-HOLDS_DISKS: Final = (MergeOverlays, DefineDomain, UndefineDomain, PowerOff, ShutDown)
+HOLDS_DISKS: Final = (MergeOverlays, DefineDomain, UndefineDomain, PowerOff, ShutDown, EndDrill)
 """Undos after whose failure a guest may still use the volumes that were made for it."""
+
+USED: Final = (DeleteVolume, LiftDrill, CloseAccess)
+"""Undos that would take away what such a guest uses."""
 
 
 class Transaction:
@@ -243,8 +248,8 @@ def undo_steps(
         item = steps[number]
         if item.undo is None:
             continue
-        if isinstance(item.undo, DeleteVolume) and item.subject in in_use:
-            leftovers.append(f"vmhost recover    # volume {item.undo.name} stays, it may be in use")
+        if isinstance(item.undo, USED) and item.subject in in_use:
+            leftovers.append(f"vmhost recover    # {_stays(item.undo)} stays, it may be in use")
             continue
         try:
             undo(item.undo, context)
@@ -259,6 +264,16 @@ def undo_steps(
         undone.append(item.why)
         context.on_event(Undone(item.subject, item.why))
     return undone, leftovers
+
+
+def _stays(step: DeleteVolume | LiftDrill | CloseAccess) -> str:
+    match step:
+        case DeleteVolume(_, name):
+            return f"volume {name}"
+        case LiftDrill():
+            return "what the drill reads and writes"
+        case CloseAccess(bridge):
+            return f"the access to {bridge}"
 
 
 def _rank(undo_step: Step | None) -> int:

@@ -23,7 +23,8 @@ def alias_of(site: str) -> str:
 class CreateBridge:
     """Create a bridge, give it its alias ``vmhost:SITE``, MTU and host address, and set it up.
 
-    ``vlan_aware``: it filters VLANs, and its ports begin in none. ``ipv6``: the host speaks IPv6 on it.
+    ``vlan_aware``: it filters VLANs, and its ports begin in none. ``ipv6``: the host speaks IPv6 on it. ``sealed``: the
+    host takes no part in it, neither by answering for its addresses nor by forwarding.
     """
 
     name: str
@@ -32,6 +33,7 @@ class CreateBridge:
     address: str = ""
     vlan_aware: bool = False
     ipv6: bool = False
+    sealed: bool = False
     kind: Literal["create-bridge"] = "create-bridge"
 
 

@@ -52,6 +52,8 @@ class AddressBook:
         self._reserve_fixed(site.guests)
 
     def _take_domain(self, domain: ObservedDomain) -> None:
+        if domain.drill:
+            return  # it has its guest's MACs, in a network that leads nowhere
         self._macs.update({nic.mac: domain.name for nic in domain.facts.nics})
         if domain.metadata:
             for nic in domain.metadata.identity.nics:

@@ -83,7 +83,7 @@ def plan_drill(request: DrillRequest) -> Plan:
     )
     for nic in nics:
         if nic.bridge:
-            make = CreateBridge(nic.bridge, SITE, MTU)
+            make = CreateBridge(nic.bridge, SITE, MTU, sealed=True)
             steps.make(make, DeleteBridge(nic.bridge, SITE), f"network {nic.identity.network} that leads nowhere")
         if nic.access:
             way = (nic.bridge, 0, nic.access, MTU, SITE)
@@ -184,7 +184,7 @@ def _files(request: DrillRequest) -> DrillFiles:
     disks = tuple(
         DrillDisk(
             disk.file,
-            f"{directory}/{request.uuid}-{disk.id}.qcow2",
+            f"{directory}/{request.uuid}-{index}.qcow2",
             f"{request.sockets}/{DRILL}{short}-{index}.sock",
             disk.capacity,
         )

@@ -131,7 +131,10 @@ def _check_names(path: Path, point: Point) -> None:
         places.checked(file.name, "a file")
         if not _HEX.fullmatch(file.sha256):
             raise _damaged(path, f"{file.name}: no hash")
+    if point.site:
+        places.checked(point.site, "a site")
     for disk in point.disks:
+        places.checked(disk.id, "a disk")
         if disk.file not in listed:
             raise _damaged(path, f"disk {disk.id!a} is not among its files")
         wanted = f"../{places.checked(point.parent, 'a point')}/{disk.file}" if point.kind == "incremental" else ""
