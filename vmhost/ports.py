@@ -84,7 +84,8 @@ class RawLook:
 @dataclass(frozen=True, slots=True)
 class DomainEvent:
     """Something happened to a domain: ``started``, ``stopped``, ``crashed``, ``suspended``, ``resumed``, ``defined``,
-    ``undefined``, ``shutdown``, ``agent-connected``, ``agent-disconnected``; ``detail`` is libvirt's own word or empty.
+    ``undefined``, ``shutdown``, ``rebooted``, ``agent-connected``, ``agent-disconnected``; ``detail`` is libvirt's own
+    word or empty.
     """
 
     uuid: str

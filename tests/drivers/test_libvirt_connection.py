@@ -9,7 +9,7 @@ import libvirt
 import pytest
 
 from vmhost.drivers.libvirt import connection, errors, host
-from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied, Unreachable
+from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied, Silent, Unreachable
 
 
 def libvirt_error(code: int, domain: int = libvirt.VIR_FROM_QEMU, number: int = -1) -> libvirt.libvirtError:
@@ -121,7 +121,7 @@ def test_a_uri_in_a_hint_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
         (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC, errno.EACCES, PermissionDenied, False),
         (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC, errno.EPIPE, Unreachable, True),
         (libvirt.VIR_ERR_INTERNAL_ERROR, libvirt.VIR_FROM_RPC, -1, Unreachable, True),
-        (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_FROM_QEMU, -1, Unreachable, True),
+        (libvirt.VIR_ERR_AGENT_UNRESPONSIVE, libvirt.VIR_FROM_QEMU, -1, Silent, True),
         (libvirt.VIR_ERR_OPERATION_TIMEOUT, libvirt.VIR_FROM_QEMU, -1, DriverError, True),
         # A file that QEMU may not open is the guest's trouble, not ours with libvirt.
         (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_QEMU, errno.EACCES, DriverError, False),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -19,6 +20,13 @@ from vmhost.testing import FakeHost, FaultPlan, FaultyPorts
 from vmhost.testing.faults import driver_error
 
 BEATING = WEB + "    heartbeat: {misses: 3, restart: true, start_period: 1m, tries: 2, backoff: 30s, quiet: 10m}\n"
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    end = time.monotonic() + 50
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 class Ward:
@@ -52,7 +60,7 @@ class Ward:
         self.watch.take(next(heart for heart in hearts(self.fake.ports) if heart.domain.name == "web-01"))
 
     def hangs(self, **how: object) -> None:
-        self.fake.behave("web-01", **{"agent": False, "ssh": False, "obeys": False, **how})
+        self.fake.behave("web-01", **{"hangs": True, "obeys": False, **how})
 
     def pass_seconds(self, seconds: float) -> None:
         end = self.fake.world.now + seconds
@@ -129,13 +137,15 @@ def test_without_leave_it_is_only_told() -> None:
     assert ward.told[1].startswith("answers again after 6")
 
 
-def test_a_protected_guest_is_not_powered_off() -> None:
+def test_a_protected_guest_is_not_even_asked_to_shut_down() -> None:
+    """It might hear when nobody waits for it any more, and stay off."""
     ward = Ward(BEATING + "    protect: true\n")
     ward.pass_seconds(20)
     ward.hangs()
     ward.pass_seconds(200)
-    assert "power_off" not in ward.stops
-    assert any("was not restarted (try 1 of 2): it is protected, so it is not powered off" in one for one in ward.told)
+    assert ward.stops == []
+    (told,) = ward.told
+    assert told.endswith("; it is protected, so it is not restarted; vmhost guest console web-01")
 
 
 @pytest.mark.parametrize("way", ["agent", "ssh"])
@@ -152,7 +162,7 @@ def test_only_what_the_site_names_is_asked(way: str) -> None:
     ward.fake.behave("web-01", agent=way != "agent", ssh=way != "ssh", obeys=True)
     ward.pass_seconds(300)
     assert ward.told[0].startswith(f"does not answer: 3 misses: {way}: ")
-    assert "answers again" in ward.told[-1]
+    assert "ssh: " not in ward.told[0] if way == "agent" else "agent: " not in ward.told[0]
 
 
 def test_one_that_lets_nobody_in_is_alive(ward: Ward) -> None:
@@ -279,11 +289,16 @@ def test_a_watch_that_is_ended_begins_no_restart(ward: Ward) -> None:
     assert ward.stops == []
 
 
-def test_only_guests_that_want_it_and_run_are_watched() -> None:
+def test_only_guests_that_want_it_are_watched_and_one_that_is_off_is_left_alone() -> None:
     ward = Ward(BEATING + OTHER)
     assert [heart.domain.name for heart in hearts(ward.fake.ports)] == ["web-01"]
+    ward.pass_seconds(20)
     ward.host.power(["web-01"], "power-off")
-    assert list(hearts(ward.fake.ports)) == []
+    ward.refresh()
+    ward.stops.clear()
+    ward.pass_seconds(300)
+    assert (ward.told, ward.stops) == ([], [])
+    assert not ward.fake.domain("web-01").state.active
 
 
 def test_the_watch_of_a_host_restarts_one_that_hangs() -> None:
@@ -306,9 +321,10 @@ def test_the_watch_of_a_host_restarts_one_that_hangs() -> None:
 
     ports = FaultyPorts(ward.fake.ports, FaultPlan(only=look_anew)).ports
     healer = Host(ports=ports).services.watch(hear)
-    ward.hangs()
     thread = threading.Thread(target=healer.run)
     thread.start()
+    wait_for(lambda: healer._hearts and healer._hearts["web-01"].watch._lessons)  # it must have answered once
+    ward.hangs()
     over.wait(50)
     healer.stop()
     thread.join(20)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from vmhost.drivers.entropy import SystemEntropy
 from vmhost.drivers.ssh.banner import banner_probe
 from vmhost.drivers.ssh.openssh import parse_public_key
 from vmhost.drivers.ssh.shell import SshShell
-from vmhost.model.errors import DriverError, HostKeyMismatch, PermissionDenied, Unreachable, UsageError
+from vmhost.model.errors import DriverError, HostKeyMismatch, PermissionDenied, Silent, Unreachable, UsageError
 from vmhost.model.shell import SshTarget
 
 pytestmark = pytest.mark.serial  # it has deadlines in real time
@@ -62,7 +64,7 @@ def refused(port: int, **changes: object) -> tuple[DriverError, float]:
 @pytest.mark.parametrize(
     ("behaviour", "kind", "words", "retryable"),
     [
-        pytest.param(hostile.silent, Unreachable, "no SSH banner came in time", True, id="no banner"),
+        pytest.param(hostile.silent, Silent, "no SSH banner came in time", True, id="no banner"),
         pytest.param(hostile.hanging_up, Unreachable, "closed before the SSH banner", True, id="closed at once"),
         pytest.param(
             hostile.says(b"HTTP/1.1 400 Bad Request\r\n" * 1000), DriverError, "not an SSH server", False, id="HTTP"
@@ -72,8 +74,8 @@ def refused(port: int, **changes: object) -> tuple[DriverError, float]:
         pytest.param(hostile.pours(b"please wait\r\n"), DriverError, "not an SSH server", False, id="endless lines"),
         pytest.param(hostile.pours(b"x" * 1000), DriverError, "not an SSH server", False, id="endless line"),
         pytest.param(hostile.pours(b"SSH-2.0-" + b"x" * 4000), DriverError, "not an SSH", False, id="endless version"),
-        pytest.param(hostile.drips(b"welcome\r\n", 0.05), Unreachable, "only 'welcome", True, id="dripping lines"),
-        pytest.param(hostile.says(b"SSH-2.0-dead\r\n"), Unreachable, "key exchange did not end", True, id="no kex"),
+        pytest.param(hostile.drips(b"welcome\r\n", 0.05), Silent, "only 'welcome", True, id="dripping lines"),
+        pytest.param(hostile.says(b"SSH-2.0-dead\r\n"), Silent, "key exchange did not end", True, id="no kex"),
         pytest.param(
             hostile.says(b"SSH-2.0-nonsense\r\n" + b"\xff" * 4096),
             DriverError,
@@ -83,7 +85,7 @@ def refused(port: int, **changes: object) -> tuple[DriverError, float]:
         ),
         pytest.param(
             hostile.drips(b"SSH-2.0-slow\r\n\0\0\x7f\xfc" + bytes(4096), 0.01),
-            Unreachable,
+            Silent,
             "time",
             True,
             id="dripping kex",
@@ -106,10 +108,21 @@ def test_a_server_that_misbehaves_is_given_up_in_time(
 
 def test_nobody_listens() -> None:
     error, seconds = refused(free_port())
-    assert isinstance(error, Unreachable)
+    assert type(error) is Unreachable, "it is refused, which is no silence"
     assert "connection refused" in error.message
     assert error.retryable
     assert seconds < 2 * LIMIT + 1
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(errno.EHOSTUNREACH, Silent), (errno.ETIMEDOUT, Silent), (errno.ENETUNREACH, Unreachable)]
+)
+def test_silence_is_told_from_a_way_that_is_not_there(number: int, kind: type[DriverError]) -> None:
+    def fails(_: float) -> socket.socket:
+        raise OSError(number, "words")
+
+    error, _ = refused(1, socket_factory=fails)
+    assert type(error) is kind
 
 
 def test_the_deadline_of_the_call_ends_every_stage() -> None:

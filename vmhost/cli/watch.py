@@ -31,6 +31,7 @@ Wants=libvirtd.service
 Type=exec
 ExecStart={command} watch
 Restart=on-failure
+TimeoutStopSec=5min
 RestartSec=5
 
 [Install]

@@ -12,6 +12,7 @@ The tree, with the exit code that the command line gives for each (``vmhost.cli.
      |    +-- Protected             4
      +-- DriverError                5   libvirt, netlink, SSH or a file said no
      |    +-- Unreachable           5
+     |    |    +-- Silent           5   it was asked, and nothing came in time
      |    +-- HostKeyMismatch       5   an SSH server that is not the guest
      |    +-- PermissionDenied      5
      |    +-- Absent                5   the thing is not there
@@ -115,6 +116,10 @@ class DriverError(VmhostError):
 
 class Unreachable(DriverError):
     """The other side does not answer."""
+
+
+class Silent(Unreachable):
+    """Nothing came back at all, in time: neither an answer nor a refusal."""
 
 
 class HostKeyMismatch(DriverError):

@@ -17,6 +17,7 @@ from vmhost.model.events import Event, Notice
 from vmhost.model.guestops import ActOnUnit, GuestCommand
 from vmhost.model.services import Health, KeptLook, Look, UnitFact
 from vmhost.model.text import sanitize
+from vmhost.ops.apply import recover_host
 from vmhost.ops.heartbeat import HeartWatch, hearts
 from vmhost.ops.jobs import Job
 from vmhost.ops.services import Found, Services
@@ -235,6 +236,7 @@ class Healer:
 
     def run(self) -> None:
         """Watch until :meth:`stop`."""
+        self._settle()
         unsubscribe = self._ports.hypervisor.subscribe(self._on_domain)
         try:
             while not self._ended.is_set():
@@ -251,13 +253,29 @@ class Healer:
                 thread.end()
             for thread in threads:
                 thread.join(PARTING / len(threads))
+            for beats in self._hearts.values():  # a guest that is down for its restart is brought back first
+                beats.join(beats.watch.parting)
+
+    def _settle(self) -> None:
+        """Settle what a watch that was killed left behind: a guest that it was restarting may be off."""
+        try:
+            for settled in recover_host(self._ports):
+                self._tell(Notice(settled.operation, f"interrupted earlier: {settled}"))
+        except VmhostError as error:
+            self._tell(Notice("recover", f"{error}; vmhost recover"))
 
     def _on_domain(self, event: DomainEvent) -> None:
         if event.kind in _MATTERS:
             self._news.set()
+        beats = self._hearts.get(event.name) if event.kind == "rebooted" else None
+        if beats is not None:
+            beats.watch.reboots()
 
     def _refresh(self) -> None:
-        """Have a watch for every guest that runs and has services or a heartbeat, and none for the others."""
+        """Have a watch for every guest that runs and has services, and for every one that has a heartbeat.
+
+        What is known of a heart outlives a stop of its guest: the watch itself may be the one that stops it.
+        """
         found: dict[str, list[Found]] = {}
         for item in self._services.find():
             if item.domain.active:
@@ -268,17 +286,13 @@ class Healer:
         for guest, items in found.items():
             watch = self._thread(self._watches, guest, partial(GuestWatch, self._ports, self._services))
             watch.give(partial(watch.watch.take, tuple(items)))
-        busy = self._restarting()
         beating = {heart.domain.name: heart for heart in hearts(self._ports)}
-        # one that its own watch is restarting does not run for a moment, and is watched on
-        for guest in self._hearts.keys() - beating.keys() - busy - self._restarting():
-            self._hearts.pop(guest).end()
+        for guest in self._hearts.keys() - beating.keys():
+            if not self._hearts[guest].watch.restarting:
+                self._hearts.pop(guest).end()
         for guest, heart in beating.items():
             beats = self._thread(self._hearts, guest, partial(HeartWatch, self._ports, self._alone))
             beats.give(partial(beats.watch.take, heart))
-
-    def _restarting(self) -> set[str]:
-        return {guest for guest, thread in self._hearts.items() if thread.watch.restarting}
 
     def _thread(self, threads: dict[str, _Thread[W]], guest: str, make: Callable[[str, Listener], W]) -> _Thread[W]:
         """Return a guest's thread, which is alive or about to be; one that died has left its watch behind."""

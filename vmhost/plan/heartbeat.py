@@ -21,9 +21,7 @@ _RUNS: Final = frozenset({DomainState.RUNNING, DomainState.BLOCKED})
 
 
 def heartbeat_of(domain: ObservedDomain) -> HeartbeatSpec | None:
-    """Return how a guest wants to be looked at, or None: not at all, or it does not run, or is in its first boot."""
-    if not domain.active or domain.metadata is None or domain.metadata.pending:
-        return None
+    """Return how a guest wants to be looked at while it runs, or None: not at all."""
     spec = applied_spec(domain)
     return spec.heartbeat if spec else None
 
@@ -34,29 +32,50 @@ def run_of(domain: ObservedDomain) -> str:
 
 
 def silent_by_right(domain: ObservedDomain) -> bool:
-    """Whether a guest cannot be expected to answer: it is paused, comes in from another host, or is frozen."""
-    return domain.raw.state not in _RUNS or bool(parse_snapshots(domain.raw.xml).frozen)
+    """Whether a guest cannot be expected to answer: it is off, paused, comes in from another host, is frozen, or in its
+    first boot.
+    """
+    first = domain.metadata is None or domain.metadata.pending
+    return first or domain.raw.state not in _RUNS or bool(parse_snapshots(domain.raw.xml).frozen)
+
+
+def is_protected(domain: ObservedDomain) -> bool:
+    """Whether a guest is never shut down for its silence."""
+    return domain.metadata is not None and domain.metadata.protect
 
 
 def plan_revival(name: str, observed: Observed, *, cause: str, shutdown: float, power_off: bool) -> Plan:
     """Return the plan that restarts a guest which does not answer.
 
     :param shutdown: seconds that it has to shut down. :param power_off: do not ask it, since it did not hear.
-    :raises NotFound: it is gone; :raises Refused: it is not ours; :raises Protected: it is protected, and would be
-        powered off.
+    Whatever of it is undone, the guest is to run in the end: it ran before.
+
+    :raises NotFound: it is gone; :raises Refused: it is not ours; :raises Protected: it is protected. Not even asked:
+        one that hears late would shut down when nobody waits for it any more.
     """
     domain = find_ours(name, observed)
     uuid = domain.uuid
-    if power_off and domain.metadata and domain.metadata.protect:
-        hint = f"vmhost guest console {name}"
-        raise Protected("it is protected, so it is not powered off", subject=name, hint=hint)
+    if is_protected(domain):
+        raise Protected("it is protected, so it is not restarted", subject=name, hint=f"vmhost guest console {name}")
     stop = PowerOff(uuid, name) if power_off else ShutDown(uuid, name, shutdown)
     words = "power off" if power_off else "shut down"
     start = StartDomain(uuid, name)
-    back = ShutDown(uuid, name, shutdown)
     steps = [
         Planned(stop, start, Change.NEEDS_STOP, name, f"{name}: {words}, since it does not answer: {cause}"),
-        Planned(start, back, Change.NEEDS_STOP, name, f"{name}: start"),
+        Planned(start, None, Change.NEEDS_STOP, name, f"{name}: start"),
         *check_start(uuid, name, parse_tuning(domain.raw.xml), observed),
     ]
     return Plan(domain.metadata.site if domain.metadata else "", tuple(steps))
+
+
+def plan_return(name: str, observed: Observed) -> Plan:
+    """Return the plan that starts a guest which was asked to shut down as one that hangs, and heard too late.
+
+    :raises NotFound: it is gone; :raises Refused: it is not ours.
+    """
+    domain = find_ours(name, observed)
+    start = Planned(
+        StartDomain(domain.uuid, name), None, Change.NEEDS_STOP, name, f"{name}: start, since it heard our request late"
+    )
+    tuned = check_start(domain.uuid, name, parse_tuning(domain.raw.xml), observed)
+    return Plan(domain.metadata.site if domain.metadata else "", (start, *tuned))

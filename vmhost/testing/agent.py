@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from vmhost.model.errors import Absent, DriverError, Unreachable
+from vmhost.model.errors import Absent, DriverError, Silent
 from vmhost.render.parse.cloudinit import VERDICT_ARGV
 from vmhost.testing import commands, freezing, guests
 from vmhost.testing.commands import Inside, Program, Ran
@@ -50,7 +50,7 @@ class FakeAgents:
     def ask(self, uuid: str, command: str, timeout: float) -> str:
         """Return an agent's answer.
 
-        :raises Unreachable: it is not connected. :raises Absent: the domain does not run.
+        :raises Silent: it is not connected. :raises Absent: the domain does not run.
         """
         question = json.loads(command)
         name = question.get("execute", "")
@@ -58,17 +58,20 @@ class FakeAgents:
             domain = world.domains.get(uuid)
             if domain is None or not domain.state.active:
                 raise Absent("it does not run", subject=domain.name if domain else uuid, hint="vmhost guest list")
+            if domain.up and world.behaviour(domain.name).hangs:
+                self._machine.advance(timeout)
+                raise Silent("Guest agent is not responding", subject=domain.name, retryable=True)
             how = freezing.answering(world, domain, name)
             if how == "silent":
                 self._machine.advance(timeout)
                 if name == "guest-fsfreeze-freeze":
                     freezing.freeze(world, domain)
-                raise Unreachable("Guest agent is not responding", subject=domain.name, retryable=True)
+                raise Silent("Guest agent is not responding", subject=domain.name, retryable=True)
             if how == "nonsense":
                 return "(nonsense)"
             if how == "gone" or not (domain.up and world.behaviour(domain.name).agent):
                 text = "Guest agent is not responding: QEMU guest agent is not connected"
-                raise Unreachable(text, subject=domain.name, retryable=True)
+                raise Silent(text, subject=domain.name, retryable=True)
             if name not in self.answers:
                 text = f"unable to execute QEMU agent command '{name}': The command {name} has not been found"
                 raise DriverError(f"internal error: {text}", subject=domain.name)
@@ -76,7 +79,7 @@ class FakeAgents:
             answer = json.dumps({"return": self.answers[name](asked)})
             if name == "guest-fsfreeze-freeze" and freezing.answering(world, domain, name) == "silent":
                 self._machine.advance(timeout)
-                raise Unreachable("Guest agent is not responding", subject=domain.name, retryable=True)
+                raise Silent("Guest agent is not responding", subject=domain.name, retryable=True)
             return answer
 
     def _exec(self, asked: Asked) -> dict[str, int]:

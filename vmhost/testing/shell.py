@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vmhost.model.drills import SITE
-from vmhost.model.errors import Absent, DriverError, HostKeyMismatch, PermissionDenied, Unreachable, UsageError
+from vmhost.model.errors import Absent, DriverError, HostKeyMismatch, PermissionDenied, Silent, Unreachable, UsageError
 from vmhost.model.netsteps import alias_of
 from vmhost.model.reach import AccessPort, Via
 from vmhost.model.shell import CommandResult, SshTarget
@@ -66,7 +66,7 @@ class FakeShell:
             if world.now >= until:
                 text = f"SSH at {target.host} port {target.port}: timed out"
                 hint = f"vmhost guest console {target.guest}"
-                raise Unreachable(text, subject=target.guest, hint=hint, retryable=True)
+                raise Silent(text, subject=target.guest, hint=hint, retryable=True)
             moment = self._machine.next_moment()
             self._machine.advance_to(until if moment is None else min(moment, until))
         return found
@@ -176,7 +176,8 @@ class FakeSession:
 def answering(world: World, target: SshTarget) -> Domain | None:
     """Return the domain whose guest answers at the target's address and port."""
     for domain in world.domains.values():
-        if not (domain.up and world.behaviour(domain.name).ssh):
+        behaviour = world.behaviour(domain.name)
+        if not domain.up or not behaviour.ssh or behaviour.hangs:
             continue
         if target.port == 22 and any(
             address == target.host and _leads(world, target.via, domain, mac) for mac, address, _ in domain.reached

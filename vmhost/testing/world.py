@@ -28,7 +28,7 @@ class Behaviour:
     ``verdict`` is cloud-init's, with its ``errors`` and ``warnings``. ``obeys`` False: it does not shut down.
     ``freezes`` is what is wrong with its agent when it is to freeze: ``silent`` (never an answer), ``late`` (it
     freezes, and answers nothing for 12 s), ``garbage``, ``dies`` (between freeze and thaw). ``dead_man``: it thaws
-    itself after 10 s.
+    itself after 10 s. ``hangs``: its agent stays connected and is silent, like SSH.
     """
 
     boots: bool = True
@@ -44,6 +44,7 @@ class Behaviour:
     shutdown_seconds: float = 0.0
     freezes: str = ""
     dead_man: bool = True
+    hangs: bool = False
 
 
 @dataclass(slots=True)

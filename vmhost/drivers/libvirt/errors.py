@@ -13,7 +13,7 @@ from typing import Final
 
 import libvirt
 
-from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied, Unreachable
+from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied, Silent, Unreachable
 
 _ABSENT: Final = {
     libvirt.VIR_ERR_NO_DOMAIN: "vmhost guest list",
@@ -71,7 +71,7 @@ def translate(error: libvirt.libvirtError, subject: str = "", *, hint: str = "")
         return Unreachable(message, subject=subject, hint=hint or start_command(), retryable=True)
     if code == libvirt.VIR_ERR_AGENT_UNRESPONSIVE:
         asked = f"vmhost guest exec {subject} -- systemctl status qemu-guest-agent"
-        return Unreachable(message, subject=subject, hint=hint or asked, retryable=True)
+        return Silent(message, subject=subject, hint=hint or asked, retryable=True)
     if code in _ABSENT:
         return Absent(message, subject=subject, hint=hint or _ABSENT[code])
     if code in _THERE:

@@ -63,6 +63,7 @@ class Stream:
                 for number, callback in (
                     (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
                     (libvirt.VIR_DOMAIN_EVENT_ID_AGENT_LIFECYCLE, self._on_agent),
+                    (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._on_reboot),
                 )
             ]
             if self._own:
@@ -109,6 +110,9 @@ class Stream:
     def _on_agent(self, _: Handle, domain: Any, state: int, __: int, ___: object) -> None:
         if state in _AGENT:
             self._tell(DomainEvent(domain.UUIDString(), domain.name(), _AGENT[state]))
+
+    def _on_reboot(self, _: Handle, domain: Any, __: object) -> None:
+        self._tell(DomainEvent(domain.UUIDString(), domain.name(), "rebooted"))
 
     def _on_close(self, _: Handle, __: int, ___: object) -> None:
         self._broken(self)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from vmhost.model.errors import DriverError, Unreachable
+from vmhost.model.errors import DriverError, Silent, Unreachable
 
 _VERSION: Final = re.compile(rb"SSH-(2\.0|1\.99)-[\x21-\x7e]")
 _PREAMBLE_LIMIT: Final = 16 * 1024
@@ -67,7 +67,7 @@ def _receive(sock: socket.socket, deadline: float, seen: bytes) -> bytes:
     try:
         if remaining <= 0 or not _readable(sock, remaining):
             what = f"only {_printable(seen)} came" if seen else "connected, but no SSH banner came"
-            raise Unreachable(f"{what} in time", retryable=True)
+            raise Silent(f"{what} in time", retryable=True)
         data = sock.recv(4096)
     except OSError as error:
         raise Unreachable(f"the connection broke before the SSH banner: {reason(error)}", retryable=True) from error

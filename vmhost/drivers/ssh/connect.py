@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import stat
 import threading
@@ -25,7 +26,7 @@ from vmhost.drivers.ssh.banner import read_banner, reason
 from vmhost.drivers.ssh.openssh import PublicKey, parse_public_key
 from vmhost.drivers.ssh.transport import PinnedTransport
 from vmhost.drivers.ssh.wire import Wire
-from vmhost.model.errors import DriverError, HostKeyMismatch, PermissionDenied, Unreachable, UsageError
+from vmhost.model.errors import DriverError, HostKeyMismatch, PermissionDenied, Silent, Unreachable, UsageError
 from vmhost.model.shell import SshTarget
 
 _IDLE_WAKE: Final = 0.5
@@ -81,7 +82,7 @@ def _remaining(limit: float, deadline: float) -> float:
     """Seconds that a stage may take. :raises Unreachable: when the deadline has passed."""
     seconds = min(limit, deadline - time.monotonic())
     if seconds <= 0:
-        raise Unreachable("the time is up", retryable=True)
+        raise Silent("the time is up", retryable=True)
     return seconds
 
 
@@ -93,8 +94,9 @@ def _open_socket(target: SshTarget, deadline: float) -> socket.socket:
             return made
         return socket.create_connection((target.host, target.port), seconds)
     except OSError as error:
+        silent = isinstance(error, TimeoutError) or error.errno == errno.EHOSTUNREACH
         message = f"SSH at {target.host} port {target.port}: {reason(error)}"
-        raise Unreachable(message, retryable=True) from error
+        raise (Silent if silent else Unreachable)(message, retryable=True) from error
 
 
 def _open_wire(target: SshTarget, deadline: float, sock: socket.socket | None) -> Wire:
@@ -127,7 +129,7 @@ def _exchange_keys(transport: PinnedTransport, target: SshTarget, pins: tuple[Pu
     if isinstance(failure, SSHException):
         raise DriverError(f"the SSH key exchange failed: {failure}")
     if transport.is_active():
-        raise Unreachable("the SSH key exchange did not end in time", retryable=True)
+        raise Silent("the SSH key exchange did not end in time", retryable=True)
     raise Unreachable("the connection was lost during the SSH key exchange", retryable=True)
 
 
@@ -158,7 +160,7 @@ def _log_in(transport: PinnedTransport, target: SshTarget, deadline: float) -> N
             if not transport.is_active():
                 raise Unreachable(_lost_in_log_in(transport, target), retryable=True) from error
             if "timeout" in str(error):
-                raise Unreachable("the SSH server does not answer the log-in in time", retryable=True) from error
+                raise Silent("the SSH server does not answer the log-in in time", retryable=True) from error
             continue
         if missing:
             raise PermissionDenied(f"the SSH server wants more than a key for {target.user}: {', '.join(missing)}")

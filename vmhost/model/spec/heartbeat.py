@@ -24,7 +24,7 @@ class HeartbeatSpec(Model):
     start_period: Seconds = Field(
         default=300.0, description="Time after a start in which silence does not count, until the first answer."
     )
-    restart: Flag = Field(default=False, description="Restart the guest when it is lost.")
+    restart: Flag = Field(default=False, description="Restart the guest when it is lost and not protected.")
     shutdown: Seconds = Field(default=30.0, description="How long it may take to shut down before it is powered off.")
     backoff: Seconds = Field(default=60.0, description="Time to the second try; it doubles with each.")
     most: Seconds = Field(default=1800.0, description="The longest time between two tries.")
