@@ -16,6 +16,7 @@ from vmhost.model.events import Event, Notice
 from vmhost.model.observed import DomainState
 from vmhost.ops.heartbeat import HeartWatch, hearts
 from vmhost.ops.host import Host
+from vmhost.ops.jobs import Job
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts
 from vmhost.testing.faults import driver_error
 
@@ -204,6 +205,10 @@ def another_is_restarted(ward: Ward, ends: ExitStack) -> None:
     ends.enter_context(ward.alone)
 
 
+def another_watch_restarts_one(ward: Ward, ends: ExitStack) -> None:
+    ends.enter_context(Job(ward.fake.ports, "heartbeat db-01", "db-01", None, None))
+
+
 def pending(ward: Ward, ends: ExitStack) -> None:
     state, marked = "<vmhost:state/>", '<vmhost:state pending="yes"/>'
     ward.fake.edit("web-01", lambda xml: xml.replace(state, marked))
@@ -220,7 +225,10 @@ def gone_from_libvirt(ward: Ward, ends: ExitStack) -> None:
     ends.callback(setattr, ward.watch, "_ports", before)
 
 
-@pytest.mark.parametrize("how", [paused, frozen, at_work, another_is_restarted, pending, gone_from_libvirt])
+@pytest.mark.parametrize(
+    "how",
+    [paused, frozen, at_work, another_is_restarted, another_watch_restarts_one, pending, gone_from_libvirt],
+)
 def test_it_is_left_alone_as_long_as_silence_means_nothing(ward: Ward, how: Callable[[Ward, ExitStack], None]) -> None:
     run = ward.run
     with ExitStack() as ends:

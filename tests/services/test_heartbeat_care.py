@@ -13,6 +13,7 @@ from tests.services.test_heartbeat import BEATING, Ward, wait_for
 from vmhost.model.errors import Conflict, DriverError, Unreachable
 from vmhost.model.events import Event, Notice
 from vmhost.model.observed import DomainState
+from vmhost.ops import heal
 from vmhost.ops.heartbeat import HeartWatch
 from vmhost.ops.host import Host
 from vmhost.ports import NOT_AT_ALL
@@ -89,7 +90,21 @@ def test_a_restart_that_has_begun_is_brought_to_its_end_when_the_watch_ends(ward
     assert any(text.startswith("restarted by powering it off") for text in ward.told), ward.told
 
 
-def test_the_watch_gives_a_restart_the_time_to_bring_the_guest_back() -> None:
+def test_what_is_known_of_a_guest_outlives_its_stop(ward: Ward) -> None:
+    healer = ward.host.services.watch(lambda _: None)
+    healer._refresh()
+    thread = healer._hearts["web-01"]
+    ward.host.power(["web-01"], "power-off")
+    healer._refresh()
+    assert healer._hearts["web-01"] is thread
+    ward.host.apply(ward.host.plan(site(WEB)))
+    healer._refresh()
+    assert healer._hearts == {}
+    thread.join(20)
+
+
+def test_the_watch_gives_a_restart_the_time_to_bring_the_guest_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heal, "PARTING", 0.01)
     ward = Ward(WEB + f"    heartbeat: {QUICK}\n", speed=3.0)
     stopped, ended = threading.Event(), threading.Event()
 
@@ -113,17 +128,20 @@ def test_the_watch_gives_a_restart_the_time_to_bring_the_guest_back() -> None:
     assert ward.fake.domain("web-01").state.active
 
 
-def test_a_restart_that_somebody_cancels_leaves_the_guest_running_and_is_given_up(ward: Ward) -> None:
+@pytest.mark.parametrize("where", ["shut_down", "start"])
+def test_a_restart_that_somebody_cancels_leaves_the_guest_running_and_is_given_up(ward: Ward, where: str) -> None:
+    """Also between its start and the end of the plan, when it boots and hears nothing."""
     ward.hangs()
 
     def cancel() -> None:
         for job in ward.host.jobs():
             if job.kind == "heartbeat web-01" and job.state == "running":
                 ward.fake.history.cancel(job.id)
+                ward.fake.advance(1)  # who cancels is asked now and then only
 
-    at(ward, ("hypervisor", "shut_down"), cancel)
+    at(ward, ("hypervisor", where), cancel)
     ward.pass_seconds(900)
-    assert ward.stops.count("power_off") == 0
+    assert ward.stops.count("power_off") == (where == "start")
     assert ward.fake.domain("web-01").state.active
     assert sum("given up: its restart was cancelled (try 1 of 2)" in text for text in ward.told) == 1
     assert not ward.fake.ports.journals.any_open()

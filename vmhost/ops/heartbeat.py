@@ -217,6 +217,7 @@ class HeartWatch:
         told = f"try {number} of {heart.spec.tries}"
         self.restarting, self._begun, self._answered = True, False, False
         try:
+            self._check_alone()
             how = self._revive(heart, cause)
         except Conflict:
             if not self._begun:
@@ -346,7 +347,7 @@ class HeartWatch:
         jobs, spec, tries = self._ports.history.jobs(), heart.spec, 0
         now, last = self._ports.clock.now(), 0.0
         for job in sorted(jobs, key=lambda job: job.started):
-            if job.kind != self._kind or job.state not in ("done", "failed") or now - job.started > spec.quiet:
+            if job.kind != self._kind or job.state in ("running", "cancelled") or now - job.started > spec.quiet:
                 continue
             tries += job.started - last > spec.shutdown + 30  # else: the same try, which powers off what did not hear
             last = job.started
@@ -355,9 +356,15 @@ class HeartWatch:
         pause = min(spec.most, spec.backoff * 2 ** (tries - 1))
         return Care(tries=tries, next_at=self._ports.clock.monotonic() + last + pause - now)
 
+    def _check_alone(self) -> None:
+        """:raises Conflict: another watch is restarting a guest."""
+        for job in self._ports.history.jobs():
+            if job.state == "running" and job.kind.startswith(f"{PROBE} "):
+                raise Conflict("another watch is restarting a guest", subject=job.subject)
+
     @property
     def _kind(self) -> str:
-        return f"heartbeat {self._guest}"
+        return f"{PROBE} {self._guest}"
 
     def _say(self, text: str) -> None:
         self._tell(Notice(self._guest, text))
