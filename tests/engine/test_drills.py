@@ -12,7 +12,7 @@ from tests.engine.test_sweep import faults
 from vmhost.engine.observe import observe
 from vmhost.model.drills import SeeDrill
 from vmhost.model.errors import ApplyError, DrillFailed, NoCapacity, NotFound, Refused, VmhostError
-from vmhost.model.events import Event, StepDone, StepStarted
+from vmhost.model.events import Event, StepDone, StepFailed, StepStarted
 from vmhost.model.steps import DefineDomain
 from vmhost.ops.apply import recover_host
 from vmhost.ops.drills import raise_failures
@@ -131,6 +131,23 @@ def test_words_on_the_console_are_enough() -> None:
     deaf = made(SILENT)
     with pytest.raises(Refused, match="by what to see"):
         Host(ports=deaf.ports).backups.drills.plan("web-01")
+
+
+def test_words_and_ssh_have_one_time_together() -> None:
+    fake = made(WEB + "    ready: {timeout: 60}\n    backup: {drill: {says: 'login:'}}\n")
+    (stored,) = fake.world.repositories[next(iter(fake.world.repositories))].points.values()
+    for system in stored.systems.values():
+        system.addresses.clear()  # it says so, but is not to be reached
+    times: list[float] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, StepStarted | StepFailed) and "wait until" in event.why:
+            times.append(fake.ports.clock.monotonic())
+
+    (result,) = Host(ports=fake.ports).backups.drills.run(["web-01"], on_event=look)
+    assert "not ready after 60 s" in str(result.error)
+    begun, ended = times
+    assert 59 < ended - begun < 61
 
 
 def test_it_takes_no_memory_that_others_were_promised(host: Host, fake: FakeHost) -> None:

@@ -79,7 +79,8 @@ class Drills:
     ) -> tuple[DrillResult, ...]:
         """Drill a point of each guest, one after another; one that fails does not stop the others.
 
-        The point is read back first, then booted from an overlay; nothing in the repository is written.
+        The point is read back first, then booted from an overlay; of the repository only the note
+        that it was read back is written.
         """
         return tuple(self._one(name, point, pick, repository, on_event, cancelled) for name in dict.fromkeys(names))
 
@@ -94,8 +95,8 @@ class Drills:
     ) -> tuple[DrillResult, ...]:
         """Drill the guests of vmhost that have points: first those that never were, then the longest ago.
 
-        :param budget: seconds; a drill that would not end within them, by how long the guest's last one took, is left
-            for another time.
+        :param budget: seconds; a drill is left for another time when they are over, or the guest's last RTO would not
+            fit into the rest. The reading back, and drills that failed, are not foreseen.
         """
         points = self._host.backups.list(repository=repository)
         living = {row.uuid: row.name for row in self._host.guests() if row.site}
