@@ -9,14 +9,24 @@ import pytest
 
 from tests.engine.scenes import WEB, site, strict
 from tests.engine.test_sweep import faults
+from vmhost.engine.observe import observe
+from vmhost.model.drills import SeeDrill
 from vmhost.model.errors import ApplyError, DrillFailed, NoCapacity, NotFound, Refused, VmhostError
-from vmhost.model.events import Event, StepDone, StepStarted
+from vmhost.model.events import Event, StepDone, StepFailed, StepStarted
+from vmhost.model.steps import DefineDomain
 from vmhost.ops.apply import recover_host
 from vmhost.ops.drills import raise_failures
 from vmhost.ops.host import Host
+from vmhost.ops.sites import parse_site
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts, SimulatedKill
 from vmhost.testing.faults import driver_error
 
+USER = """
+apiVersion: vmhost/v1
+name: shop
+networks: {nat: {type: user}}
+guests:
+""" + WEB.replace("lan", "nat")
 SILENT = WEB + "    ready: {by: none}\n"
 
 
@@ -123,6 +133,23 @@ def test_words_on_the_console_are_enough() -> None:
         Host(ports=deaf.ports).backups.drills.plan("web-01")
 
 
+def test_words_and_ssh_have_one_time_together() -> None:
+    fake = made(WEB + "    ready: {timeout: 60}\n    backup: {drill: {says: 'login:'}}\n")
+    (stored,) = fake.world.repositories[next(iter(fake.world.repositories))].points.values()
+    for system in stored.systems.values():
+        system.addresses.clear()  # it says so, but is not to be reached
+    times: list[float] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, StepStarted | StepFailed) and "wait until" in event.why:
+            times.append(fake.ports.clock.monotonic())
+
+    (result,) = Host(ports=fake.ports).backups.drills.run(["web-01"], on_event=look)
+    assert "not ready after 60 s" in str(result.error)
+    begun, ended = times
+    assert 59 < ended - begun < 61
+
+
 def test_it_takes_no_memory_that_others_were_promised(host: Host, fake: FakeHost) -> None:
     fake.world.memory = 1 << 30
     with pytest.raises(NoCapacity, match="promised to nobody"):
@@ -152,6 +179,67 @@ def test_which_point(host: Host, fake: FakeHost) -> None:
 
     assert (drilled(), drilled(pick="oldest"), drilled(point=first)) == (second, first, first)
     assert {drilled(pick="random") for _ in range(12)} == {first, second}
+
+
+@pytest.mark.parametrize("boots", [True, False])
+def test_what_the_guest_did_is_known_also_where_its_end_fails(fake: FakeHost, boots: bool) -> None:
+    def cannot(port: str, called: str) -> bool:
+        return (port, called) == ("hypervisor", "power_off")
+
+    if not boots:
+        (stored,) = fake.world.repositories[next(iter(fake.world.repositories))].points.values()
+        stored.systems.clear()
+    before = strict(fake.state())
+    plan = FaultPlan(0, error=driver_error, lasting=True, only=cannot)
+    host = Host(ports=FaultyPorts(fake.ports, plan).ports)
+    (result,) = host.backups.drills.run(["web-01"])
+    assert result.drill is not None
+    assert (result.drill.failed == "", result.drill.rto > 0) == (boots, boots)
+    assert ("not ready after" in result.drill.failed) != boots
+    assert host.backups.drills.history() == (result.drill,)
+    with pytest.raises(ApplyError, match=r"hypervisor\.power_off"):
+        raise_failures([result])
+    recover_host(fake.ports)
+    assert strict(fake.state()) == before
+
+
+def test_the_plan_is_made_after_the_point_was_read_back(fake: FakeHost) -> None:
+    """That takes hours, in which the host changes."""
+    counted = FaultyPorts(fake.ports)
+    (result,) = Host(ports=counted.ports).backups.drills.run(["web-01"])
+    assert result.error is None
+    calls = [call.method for call in counted.calls if call.port == "repositories"]
+    assert "read" in calls[calls.index("verify") : calls.index("expose")]
+
+
+def test_no_port_of_a_guest_that_is_off_is_taken() -> None:
+    fake = FakeHost(seed=5)
+    fake.add_image("debian-12")
+    host = Host(ports=fake.ports)
+    host.apply(host.plan(parse_site(USER)))
+    assert host.backups.run()[0].error is None
+    fake.hypervisor.power_off(fake.domain("web-01").uuid)
+    (nic,) = observe(fake.ports).domain("web-01").metadata.identity.nics  # type: ignore[union-attr]
+    proposal = host.backups.drills.plan("web-01")
+    (see,) = [item.do for item in proposal.plan.after if isinstance(item.do, SeeDrill)]
+    (drilled,) = see.ready.identity.nics
+    assert nic.ssh_port
+    assert drilled.ssh_port not in (0, nic.ssh_port)
+    (define,) = [item.do for item in proposal.plan.steps if isinstance(item.do, DefineDomain)]
+    assert f"restrict=on,hostfwd=tcp:127.0.0.1:{drilled.ssh_port}-:22" in define.xml
+
+
+def test_doctor_takes_no_drill_for_an_intruder(host: Host) -> None:
+    seen: list[set[str]] = []
+
+    def look(event: Event) -> None:
+        if isinstance(event, StepStarted) and "wait for SSH" in event.why:
+            seen.append({finding.id for finding in host.doctor(only="network")})
+
+    host.backups.drills.run(["web-01"], on_event=look)
+    (found,) = seen
+    assert "bridge" in found
+    assert "foreign-tap" not in found
 
 
 def test_a_host_that_cannot_drill_says_nothing_about_the_point(fake: FakeHost) -> None:

@@ -111,6 +111,85 @@ def test_nothing_of_the_host_is_taken_along() -> None:
     assert (disk.source, disk.format) == ("/overlays/vda", "qcow2")
 
 
+PLANTED = """<domain type='kvm' id='7' xmlns:qemu='http://libvirt.org/schemas/domain/qemu/1.0'>
+  <name>web-01</name><uuid>3f2a91c4-6c1d-4a8e-9b57-0d1e2f3a4b5c</uuid>
+  <memory unit='KiB'>524288</memory><vcpu>1</vcpu>
+  <sysinfo type='fwcfg'><entry name='opt/evil' file='/evil/fwcfg'/></sysinfo>
+  <os>
+    <type arch='x86_64' machine='q35'>hvm</type><loader type='pflash' readonly='yes'>/evil/loader</loader>
+    <kernel>/evil/kernel</kernel><initrd>/evil/initrd</initrd><cmdline>evil</cmdline>
+    <nvram template='/evil/template'>/evil/nvram</nvram>
+  </os>
+  <cpu mode='host-model'><numa><cell id='0' cpus='0' memory='524288' memAccess='shared'/></numa></cpu>
+  <launchSecurity type='sev'><policy>0x1</policy></launchSecurity>
+  <devices>
+    <emulator>/evil/emulator</emulator>
+    <disk type='file' device='disk' rawio='yes' sgio='unfiltered'>
+      <source file='/evil/disk'><encryption format='luks'/></source><target dev='vda' bus='virtio'/><shareable/>
+    </disk>
+    <interface type='vhostuser'>
+      <mac address='52:54:00:00:00:01'/><source type='unix' path='/evil/socket' mode='client'/>
+      <model type='virtio'/><rom file='/evil/rom'/><virtualport type='openvswitch'/>
+    </interface>
+    <interface type='ethernet'><script path='/evil/script'/></interface>
+    <serial type='file'><source path='/evil/serial'/><target port='0'/></serial>
+    <parallel type='dev'><source path='/evil/parallel'/></parallel>
+    <channel type='tcp'><source mode='connect' host='evil' service='1'/>
+      <target type='virtio' name='org.qemu.guest_agent.0'/></channel>
+    <channel type='tcp'><source mode='bind' host='0.0.0.0' service='2'/><target type='virtio' name='evil'/></channel>
+    <smartcard mode='host-certificates'><certificate>evil</certificate><certificate>evil</certificate>
+      <certificate>evil</certificate><database>/evil/cards</database></smartcard>
+    <input type='evdev'><source dev='/evil/input'/></input>
+    <input type='tablet' bus='usb'/>
+    <rng model='virtio'><backend model='egd' type='tcp'><source mode='connect' host='evil' service='3'/></backend></rng>
+    <memory model='nvdimm' access='shared'>
+      <source><path>/evil/nvdimm</path></source><target><size unit='KiB'>1024</size><node>0</node></target>
+    </memory>
+    <memory model='dimm'>
+      <source><pagesize unit='KiB'>2048</pagesize></source><target><size unit='KiB'>1024</size><node>0</node></target>
+    </memory>
+    <vsock model='virtio'><cid auto='no' address='666'/></vsock>
+    <lease><lockspace>evil</lockspace><key>evil</key><target path='/evil/lease'/></lease>
+    <sound model='ich9'/><audio id='1' type='file' path='/evil/audio'/>
+    <crypto model='virtio' type='qemu'><backend model='builtin'/></crypto>
+  </devices>
+  <qemu:commandline>
+    <qemu:arg value='-netdev'/><qemu:arg value='tap,id=host-nat,ifname=evil0,script=/evil/up'/>
+    <qemu:arg value='-device'/>
+    <qemu:arg value='virtio-net-pci,netdev=host-nat,mac=52:54:00:00:00:02,bus=pcie.0,addr=0x10,romfile=/evil/rom'/>
+    <qemu:arg value='-nic'/><qemu:arg value='user,hostfwd=tcp:0.0.0.0:666-:22'/>
+    <qemu:arg value='-drive'/><qemu:arg value='file=/evil/drive'/>
+    <qemu:arg value='-device'/><qemu:arg value='virtio-net-pci,netdev=evil,mac=evil'/>
+    <qemu:env name='EVIL' value='evil'/>
+  </qemu:commandline>
+  <qemu:override><qemu:device alias='evil'/></qemu:override>
+</domain>"""
+
+
+def test_nothing_that_somebody_planted_leads_out_of_it() -> None:
+    drill = DrillDomain(
+        *(UUID, "vmhost-drill-0c7d36e4", "guest", "point", "/log"),
+        disks={"vda": "/overlays/vda"},
+        nics={"52:54:00:00:00:01": ("vd-0", "vt-0")},
+        forwards={"52:54:00:00:00:02": 40022},
+        nvram="/overlays/nvram",
+    )
+    after = drill_xml(PLANTED, drill)
+    assert validate_domain(after, domain_schema()) == ()
+    assert [line for line in after.splitlines() if "evil" in line.lower() or "666" in line] == []
+    root = look_into(after)
+    kinds = ["channel", "disk", "input", "interface", "memory", "rng", "serial"]
+    assert sorted(str(device.tag) for device in root.findall("devices/*")) == kinds
+    assert [arg.get("value") for arg in root.iter() if arg.tag.endswith("}arg")] == [
+        *("-netdev", "user,id=drill0,restrict=on,hostfwd=tcp:127.0.0.1:40022-:22"),
+        *("-device", "virtio-net-pci,netdev=drill0,mac=52:54:00:00:00:02,bus=pcie.0,addr=0x10,romfile="),
+    ]
+    assert "/dev/urandom" in after
+    assert parse_domain(after).firmware == "uefi"
+    for word in ("rawio", "sgio", "shareable", "encryption", "memAccess", "pagesize", "launchSecurity", "vhostuser"):
+        assert word not in after
+
+
 def test_what_is_no_xml_is_damage() -> None:
     with pytest.raises(DamagedData):
         drill_xml("<domain>", DrillDomain(UUID, "x", "y", "p", "/log", {}, {}, {}))

@@ -25,7 +25,11 @@ if TYPE_CHECKING:
 @click.option("--oldest", "pick", flag_value="oldest", help="The oldest whole point.")
 @click.option("--random", "pick", flag_value="random", help="One of the whole points by chance.")
 @click.option("--oldest-first", is_flag=True, help="All guests: first those whose last drill is the longest ago.")
-@click.option("--budget", metavar="DURATION", help="With --oldest-first: no drill begins that would end later.")
+@click.option(
+    "--budget",
+    metavar="DURATION",
+    help="With --oldest-first: no drill begins afterwards, or whose last RTO does not fit.",
+)
 @click.option("--dry-run", is_flag=True, help="Show the plan and end.")
 @click.option("--repository", type=click.Path(), metavar="PATH", help="Directory of the repository.")
 @format_option

@@ -28,11 +28,11 @@ WORDS_LINES = 500
 class _Wait:
     """One guest's waiting, with what was last seen of it."""
 
-    def __init__(self, step: AwaitGuest, context: Context) -> None:
+    def __init__(self, step: AwaitGuest, context: Context, deadline: float | None = None) -> None:
         self.step = step
         self.context = context
         self.clock = context.ports.clock
-        self.deadline = self.clock.monotonic() + step.timeout
+        self.deadline = self.clock.monotonic() + step.timeout if deadline is None else deadline
         self.seen = "nothing yet"
         self.console = ""
         self.stranger_since = 0.0
@@ -62,15 +62,17 @@ class _Wait:
         return f"{self.seen}; {self.console}" if self.console else self.seen
 
 
-def await_guest(step: AwaitGuest, context: Context) -> str:
+def await_guest(step: AwaitGuest, context: Context, deadline: float | None = None) -> str:
     """Wait until the guest is ready and return cloud-init's verdict (empty when it is not asked for).
+
+    :param deadline: of the monotonic clock, where its time runs already.
 
     :raises GuestError: not ready in time, it ended, its host key is another's, or cloud-init reports an error; with the
         console's last lines.
     """
     if step.by == "none":
         return ""
-    wait = _Wait(step, context)
+    wait = _Wait(step, context, deadline)
     uuid = step.identity.uuid
     wakeups = context.ports.signals.open(context.ports.hypervisor, uuid, step.serial_log)
     try:
@@ -86,12 +88,12 @@ def await_guest(step: AwaitGuest, context: Context) -> str:
         session.close()
 
 
-def await_words(step: AwaitGuest, words: str, context: Context) -> None:
+def await_words(step: AwaitGuest, words: str, context: Context, deadline: float) -> None:
     """Return when a line of the guest's console holds these words, said at any time since it was started.
 
     :raises GuestError: not in time, or it ended before; with the console's last lines.
     """
-    wait = _Wait(step, context)
+    wait = _Wait(step, context, deadline)
     wakeups = context.ports.signals.open(context.ports.hypervisor, step.identity.uuid, step.serial_log)
     try:
         while (remaining := wait.remaining()) > 0:

@@ -24,9 +24,10 @@ def execute_drill(step: DrillStep, context: Context) -> str:
         case LiftDrill():
             _lift(step, context)
         case SeeDrill(ready, says):
+            deadline = context.ports.clock.monotonic() + ready.timeout
             if says:
-                await_words(ready, says, context)
-            await_guest(ready, context)
+                await_words(ready, says, context, deadline)
+            await_guest(ready, context, deadline)
             await_services(step, context)
         case EndDrill(uuid, _, serial_log):
             with suppress(Absent):

@@ -229,7 +229,8 @@ class Transaction:
         if guests_only:
             raise PartlyDone(f"{len(failures)} guests are not ready", failures=failures, hint="vmhost guest list")
         text = "; ".join(f"{name}: {error}" for name, error in failures.items())
-        raise ApplyError(text, hint="vmhost recover", done=self.done, leftovers=tuple(failures))
+        guest = next((error for error in failures.values() if isinstance(error, GuestError)), None)
+        raise ApplyError(text, hint="vmhost recover", done=self.done, leftovers=tuple(failures)) from guest
 
 
 def undo_steps(

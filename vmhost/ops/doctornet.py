@@ -110,6 +110,7 @@ def _strangers(bridge: ObservedLink, observed: Observed) -> Iterator[Finding]:
     if not bridge.alias.startswith(OURS):
         return
     known = {nic.tap for domain in observed.domains if domain.metadata for nic in domain.metadata.identity.nics}
+    known |= {nic.tap for domain in observed.domains if domain.drill for nic in domain.facts.nics}
     owners = {nic.tap: domain.name for domain in observed.domains for nic in domain.facts.nics if nic.tap}
     for port in observed.links:
         if port.master == bridge.name and port.kind in _TAPS and port.name not in known:

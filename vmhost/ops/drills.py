@@ -19,7 +19,7 @@ from vmhost.ops.backups import QEMU_SOCKETS, observe_privileged
 from vmhost.ops.hostfile import host_spec
 from vmhost.ops.proposals import Proposal
 from vmhost.plan.choose import Pick, pick_point
-from vmhost.plan.drill import DrillRequest, plan_drill
+from vmhost.plan.drill import DrillRequest, plan_drill, user_macs
 from vmhost.plan.turnofdrills import turns
 
 if TYPE_CHECKING:
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 TAIL = 12
 """Lines of the console that a drill keeps."""
-
-NICS = 8
-"""Forwarded ports that are drawn for a drill: one for each NIC on QEMU's user network."""
 
 Listener = Callable[[Event], None]
 
@@ -82,7 +79,8 @@ class Drills:
     ) -> tuple[DrillResult, ...]:
         """Drill a point of each guest, one after another; one that fails does not stop the others.
 
-        The point is read back first, then booted from an overlay; nothing in the repository is written.
+        The point is read back first, then booted from an overlay; of the repository only the note
+        that it was read back is written.
         """
         return tuple(self._one(name, point, pick, repository, on_event, cancelled) for name in dict.fromkeys(names))
 
@@ -97,8 +95,8 @@ class Drills:
     ) -> tuple[DrillResult, ...]:
         """Drill the guests of vmhost that have points: first those that never were, then the longest ago.
 
-        :param budget: seconds; a drill that would not end within them, by how long the guest's last one took, is left
-            for another time.
+        :param budget: seconds; a drill is left for another time when they are over, or the guest's last RTO would not
+            fit into the rest. The reading back, and drills that failed, are not foreseen.
         """
         points = self._host.backups.list(repository=repository)
         living = {row.uuid: row.name for row in self._host.guests() if row.site}
@@ -129,36 +127,40 @@ class Drills:
     ) -> DrillResult:
         try:
             chosen = self._point(name, point, pick, repository)
-            proposal = self._propose(chosen)
-            return self._drill(chosen, proposal, on_event, cancelled)
+            self._propose(chosen)  # what cannot be drilled is refused before hours of reading
+            return self._drill(chosen, on_event, cancelled)
         except VmhostError as error:
             return DrillResult(name, error=error)
 
-    def _drill(
-        self,
-        point: Point,
-        proposal: Proposal,
-        on_event: Listener | None,
-        cancelled: Callable[[], bool] | None,
-    ) -> DrillResult:
+    def _drill(self, point: Point, on_event: Listener | None, cancelled: Callable[[], bool] | None) -> DrillResult:
         """Drill a point. :raises ApplyError: this host could not, which says nothing about the point."""
         ports = self._ports
-        watch = _Watch(ports, proposal.plan, on_event)
+        watch = _Watch(ports, on_event)
         try:
             (found,) = self._host.backups.verify_points((point,), point.name, on_event=on_event, cancelled=cancelled)
             if found.damages:
                 raise DrillFailed(f"the point is damaged: {found.damages[0]}")
+            proposal = self._propose(point)
+            watch.look_for(proposal.plan)
             apply_proposal(ports, proposal, on_event=watch.tell, cancelled=cancelled)
         except (DrillFailed, GuestError) as error:
-            said = error.details or watch.console
-            drill = self._note(point, watch, error.message, said)
-            hint = f"vmhost backup verify {point.name}"
-            failed = DrillFailed(
-                f"the drill of {point.id} failed: {error.message}", subject=point.name, hint=hint, details=said
-            )
-            failed.__cause__ = error
-            return DrillResult(point.name, drill, error=failed)
+            return self._failed(point, watch, error)
+        except VmhostError as error:
+            # What the guest did may be known already; what could not be taken away is told beside it.
+            if isinstance(guest := error.__cause__, GuestError):
+                return DrillResult(point.name, self._note(point, watch, guest.message, guest.details), error=error)
+            if watch.seconds < 0:
+                raise
+            return DrillResult(point.name, self._note(point, watch, "", watch.console), error=error)
         return DrillResult(point.name, self._note(point, watch, "", watch.console))
+
+    def _failed(self, point: Point, watch: _Watch, error: DrillFailed | GuestError) -> DrillResult:
+        said = error.details or watch.console
+        drill = self._note(point, watch, error.message, said)
+        hint, text = f"vmhost backup verify {point.name}", f"the drill of {point.id} failed: {error.message}"
+        failed = DrillFailed(text, subject=point.name, hint=hint, details=said)
+        failed.__cause__ = error
+        return DrillResult(point.name, drill, error=failed)
 
     def _note(self, point: Point, watch: _Watch, failed: str, console: tuple[str, ...]) -> DrillRecord:
         now = self._ports.clock.now()
@@ -184,29 +186,39 @@ class Drills:
     def _propose(self, point: Point) -> Proposal:
         ports = self._ports
         xml = ports.repositories.read(point.ref, "domain.xml")
-        uuid, taken = ports.entropy.uuid(), frozenset[int]()
-        for _ in range(NICS):
-            taken |= {ports.entropy.port(taken)}
+        uuid, observed = ports.entropy.uuid(), observe(ports)
+        theirs = frozenset(
+            nic.ssh_port for domain in observed.domains if domain.metadata for nic in domain.metadata.identity.nics
+        )
+        forwards: tuple[int, ...] = ()
+        for _ in user_macs(xml):
+            forwards += (ports.entropy.port(theirs.union(forwards)),)
         sockets = str(QEMU_SOCKETS if observe_privileged(ports) else ports.layout.runtime)
         places = (str(ports.layout.disks), str(ports.layout.logs), sockets)
-        host, forwards = host_spec(ports), tuple(sorted(taken))
+        host = host_spec(ports)
 
         def again(observed: Observed) -> Plan:
             return plan_drill(DrillRequest(point, xml, observed, host, uuid, forwards, *places))
 
-        return Proposal(f"drill {point.name}", again(observe(ports)), again)
+        return Proposal(f"drill {point.name}", again(observed), again)
 
 
 class _Watch:
     """Sees when a drill began and when its guest was there, and what that had said by then."""
 
-    def __init__(self, ports: Ports, plan: Plan, on_event: Listener | None) -> None:
+    def __init__(self, ports: Ports, on_event: Listener | None) -> None:
         self._ports, self._listener = ports, on_event
-        self._see, self._why = next((item.do, item.why) for item in plan.after if isinstance(item.do, SeeDrill))
+        self._log = self._why = ""
         self._start = ports.clock.monotonic()
         self.began = ports.clock.now()
         self.seconds = -1.0
         self.console: tuple[str, ...] = ()
+
+    def look_for(self, plan: Plan) -> None:
+        """Take note of the step that waits for the guest."""
+        for item in plan.after:
+            if isinstance(item.do, SeeDrill):
+                self._log, self._why = item.do.ready.serial_log, item.why
 
     def tell(self, event: Event) -> None:
         """Take note of an event and pass it on."""
@@ -214,7 +226,7 @@ class _Watch:
             self._start = self._ports.clock.monotonic()
         if isinstance(event, StepDone) and event.why == self._why:
             self.seconds = self._ports.clock.monotonic() - self._start
-            self.console = self._ports.signals.console_tail(self._see.ready.serial_log, TAIL)
+            self.console = self._ports.signals.console_tail(self._log, TAIL)
         if self._listener is not None:
             self._listener(event)
 

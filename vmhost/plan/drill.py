@@ -33,9 +33,9 @@ MTU = 1500
 class DrillRequest:
     """Everything that a plan of a drill rests on.
 
-    ``xml`` is the definition that the point holds; ``uuid`` and ``ports`` (one for each of its NICs) were drawn for
-    this drill. ``disks`` (for a guest whose own directory is gone), ``logs`` and ``sockets`` are directories that QEMU
-    may use.
+    ``xml`` is the definition that the point holds; ``uuid`` and ``ports``, one for each of :func:`user_macs`, were
+    drawn for this drill. ``disks`` (for a guest whose own directory is gone), ``logs`` and ``sockets`` are directories
+    that QEMU may use.
     """
 
     point: Point
@@ -159,12 +159,13 @@ def _nics(request: DrillRequest, metadata: GuestMetadata) -> Iterator[_Nic]:
         reach = ("port", access) if access else ("agent", "")
         new = replace(old, bridge=bridge, pvid=0, tagged="", reach=reach[0], via=reach[1])
         yield _Nic(new, bridge, tap_name(request.uuid, index), access)
-    for index, mac in enumerate(_user_macs(request.xml)):
+    for index, mac in enumerate(user_macs(request.xml)):
         if mac in known:
             yield _Nic(replace(known[mac], ssh_port=request.ports[index] if index < len(request.ports) else 0))
 
 
-def _user_macs(xml: str) -> list[str]:
+def user_macs(xml: str) -> list[str]:
+    """Return the MACs of the NICs that a definition has on QEMU's user network."""
     arguments = look_into(xml).findall(f"{QEMU_NS}commandline/{QEMU_NS}arg")
     found = [properties(argument.get("value", "")) for argument in arguments]
     return [one["mac"] for one in found if "mac" in one and "netdev" in one]

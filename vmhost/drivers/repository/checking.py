@@ -41,6 +41,23 @@ def chain(ref: PointRef) -> tuple[Point, ...]:
     raise DamagedData("lies on itself", subject=found[0].id, hint="vmhost backup verify --all")
 
 
+def levels(ref: PointRef, file: str) -> tuple[tuple[Point, PointDisk], ...]:
+    """Return a disk of a point and those that it lies on, itself first, each with its point.
+
+    :raises Absent, DamagedData: as :func:`chain`; or the point holds no such disk, or a link leads elsewhere.
+    """
+    places.check_levels(ref)
+    found: list[tuple[Point, PointDisk]] = []
+    for point in chain(ref):
+        disk = next((disk for disk in point.disks if disk.file == file), None)
+        if disk is None:
+            break
+        found.append((point, disk))
+        if not disk.backing:
+            return tuple(found)
+    raise DamagedData(f"holds no whole {file}", subject=ref.id, hint="vmhost backup verify --all")
+
+
 def verify(ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
     """Return everything that is not as it was, of a point and of what it lies on.
 
@@ -104,6 +121,11 @@ def file_damage(point: Point, file: PointFile, meter: copying.Meter) -> Damage |
 
 def disk_damage(path: Path, disk: PointDisk) -> str:
     """Return what is wrong with a qcow2 file, by its header and by its tables, or empty."""
+    return header_damage(path, disk) or copying.check(path)
+
+
+def header_damage(path: Path, disk: PointDisk) -> str:
+    """Return what is wrong with a qcow2 file by its header, which says what else QEMU would open, or empty."""
     try:
         facts = inspection.inspect(path)
     except (DamagedData, Refused) as error:
@@ -116,7 +138,7 @@ def disk_damage(path: Path, disk: PointDisk) -> str:
         return f"keeps its data in another file ({facts.data_file})"
     if facts.virtual_size != disk.capacity:
         return f"is a disk of {facts.virtual_size} bytes, should be one of {disk.capacity}"
-    return copying.check(path)
+    return ""
 
 
 def read_document(ref: PointRef, name: str) -> str:

@@ -5,8 +5,10 @@ So QEMU, and whoever breaks out of it, never has a file of the repository open, 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import stat
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
@@ -15,25 +17,65 @@ from typing import Final
 from vmhost.drivers.command import run
 from vmhost.drivers.files import make_directory, os_errors, write_all
 from vmhost.drivers.processes import process_is_alive
-from vmhost.drivers.repository import copying, places
-from vmhost.model.errors import Absent, DriverError
+from vmhost.drivers.repository import checking, copying, places
+from vmhost.model.errors import Absent, DamagedData, DriverError, Refused
 from vmhost.model.points import PointRef
 
 READERS: Final = "4"
 """Connections at a time: QEMU opens a disk more than once while it starts."""
+
+LEVELS: Final = 500
+"""Files that a disk may consist of: QEMU reads JSON so deep, and no longer words than 128 KiB."""
 
 _PATIENCE: Final = 10.0
 _SOCKET: Final = "--socket="
 
 
 def expose(ref: PointRef, file: str, socket: Path) -> None:
-    """Start a server that reads a disk of a point; it lasts until :func:`conceal`."""
-    path = places.published(ref) / file
-    words = ["--fork", "--persistent", "--read-only", f"--shared={READERS}", "--format=qcow2", "--cache=writeback"]
+    """Start a server that reads a disk of a point; it lasts until :func:`conceal`.
+
+    It is told each file that it opens: what a header says by now leads it nowhere.
+
+    :raises DamagedData: a disk is not, or does not lie on, what its point says; :raises Refused: it lies on too many.
+    """
+    words = ["--fork", "--persistent", "--read-only", f"--shared={READERS}", "--cache=writeback"]
+    tree = _tree(ref, file)
     make_directory(socket.parent)
-    run(["qemu-nbd", *words, f"{_SOCKET}{socket}", str(path)], timeout=60)
+    run(["qemu-nbd", *words, f"{_SOCKET}{socket}", f"json:{tree}"], timeout=60, cwd=places.points(ref))
+    _give(socket)
+
+
+def _tree(ref: PointRef, file: str) -> str:
+    """Return a disk and all that it lies on, as QEMU's JSON; paths are relative to the guest's points."""
+    needed = checking.levels(ref, file)
+    if len(needed) > LEVELS:
+        hint = f"vmhost backup run --full {needed[0][0].name}"
+        raise Refused(f"lies on {len(needed) - 1} points, {LEVELS - 1} are the most", subject=ref.id, hint=hint)
+    tree = "null"
+    for point, disk in reversed(needed):
+        path = places.published(point.ref) / file
+        with os_errors(path, "read"), places.opened(path):
+            damage = checking.header_damage(path, disk)
+        if damage:
+            raise DamagedData(f"{file} {damage}", subject=point.id, hint=f"vmhost backup verify {point.name}")
+        opened = json.dumps({"driver": "file", "filename": f"{point.id}/{file}"})
+        tree = f'{{"driver": "qcow2", "file": {opened}, "backing": {tree}}}'
+    return tree
+
+
+def _give(socket: Path) -> None:
+    """Let nobody connect but whose directory it is, as whom QEMU runs; he may have put something else there."""
     with os_errors(socket, "open"):
-        socket.chmod(0o666)  # QEMU may be another user; its directory keeps all others out
+        handle = os.open(socket, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISSOCK(os.fstat(handle).st_mode):
+                raise DriverError("it is no socket", subject=str(socket), hint=f"ls -l {socket}")
+            whose, itself = socket.parent.stat(), f"/proc/self/fd/{handle}"
+            Path(itself).chmod(0o600)
+            if os.geteuid() == 0:
+                os.chown(itself, whose.st_uid, whose.st_gid)
+        finally:
+            os.close(handle)
 
 
 def conceal(socket: Path) -> None:

@@ -15,15 +15,7 @@ from vmhost.model.units import format_size
 
 def restore(ref: PointRef, file: str, target: Path, like: Path | None, tell: Tell) -> None:
     """Verify a disk with all that it lies on, and write it whole into a new file."""
-    links = [point for point in checking.chain(ref) if any(disk.file == file for disk in point.disks)]
-    if not links or links[0].id != ref.id:
-        raise DamagedData(f"holds no {file}", subject=ref.id, hint="vmhost backup verify --all")
-    needed = []
-    for point in links:
-        disk = next(disk for disk in point.disks if disk.file == file)
-        needed.append((point, disk))
-        if not disk.backing:
-            break
+    needed = checking.levels(ref, file)
     entries = [(point, next(entry for entry in point.files if entry.name == file)) for point, _ in needed]
     total = sum(entry.size for _, entry in entries)
     capacity = needed[0][1].capacity
