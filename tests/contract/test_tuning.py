@@ -100,11 +100,13 @@ def test_io_threads_are_pinned_and_let_go(backend: Backend) -> None:
     check(backend, uuid, replace(both, io=((2, "1"),)))
     found = held(backend, uuid)
     assert found is None or len(dict(found.iothreads)[1]) > 1, "the first may run anywhere again"
+    backend.hypervisor.tune(uuid, replace(both, emulator="0", io=()))
+    check(backend, uuid, replace(both, emulator="0", io=((1, "0"), (2, "0"))))
 
 
 def test_what_a_guest_sees_of_its_place_is_kept(backend: Backend) -> None:
     uuid, half = backend.new_uuid(), 32 << 20
-    cells = GuestCell("0-1", half, 0, (10, 21)), GuestCell("2-3", half, 0, (21, 10))
+    cells = GuestCell("0-3", half, 0, (10, 21)), GuestCell("", half, 0, (21, 10))  # the second is memory only
     shape = Shape(sockets=2, threads=2, cells=cells)
     xml = backend.domain_xml(f"seer-{uuid[:8]}", uuid, memory=64).replace("<vcpu>1<", "<vcpu>4<")
     backend.hypervisor.define(with_tuning(xml, Tuning(cells="0", cell_mode="strict", shape=shape)))
@@ -205,7 +207,7 @@ def test_what_the_kernel_does_otherwise_is_named() -> None:
     found = list(differences(Tuning(iothreads=2, io=((1, "1"), (2, "1")), locked=True), held))
     assert found == [
         "I/O thread 1 may run on 0, should be 1",
-        "QEMU has no I/O thread 2",
+        "QEMU has 1 of 2 I/O threads",
         "its memory is not locked",
     ]
     assert list(differences(Tuning(locked=True), replace(held, locked=64 << 20))) == []

@@ -16,7 +16,7 @@ from tests.reliability.scene import ALL
 from vmhost.model.errors import Refused
 from vmhost.ops.host import Host, connect
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.lab, pytest.mark.serial, pytest.mark.timeout(120)]
 
 POOL = Path("/proc/sys/vm/nr_hugepages")
 CELL = Path("/sys/devices/system/node/node0/hugepages/hugepages-2048kB")
@@ -33,6 +33,8 @@ def paged_host(lab: InLab) -> Iterator[Host]:
     subprocess.run(["mount", "-t", "hugetlbfs", "-o", "pagesize=2M", "none", str(MOUNT)], check=True, timeout=10)
     try:
         POOL.write_text(f"{int(before) + PAGES}\n")
+        if free() < PAGES:
+            pytest.skip(f"this machine's kernel gave {free()} free hugepages, {PAGES} are needed")
         lab.restart_libvirtd()
         with tiny_image(IMAGES, "tiny"), connect() as host:
             yield host
@@ -50,7 +52,6 @@ def free() -> int:
 
 def test_a_guest_lies_on_the_hugepages_of_its_cell_and_no_more_are_given_than_there_are(paged_host: Host) -> None:
     have = free()
-    assert have >= PAGES, "this machine's kernel gives no hugepages"
     site = "paged: {cpus: 1, memory: {size: %s, hugepages: 2M, cells: 0}}"
     with pytest.raises(Refused, match=f"cell 0 has {have} free hugepages of 2M, {have + 8} are needed"):
         apply(paged_host, site % f"{2 * have + 16}M")

@@ -12,13 +12,15 @@ from vmhost.model.errors import Refused, SpecError
 from vmhost.model.permit import Permit
 from vmhost.model.plan import Change
 from vmhost.model.shape import Shape
+from vmhost.model.tuning import Tuning
 from vmhost.model.units import parse_cpuset
 from vmhost.ops.host import Host
 from vmhost.ops.sites import parse_site
 from vmhost.plan.books import Seat
 from vmhost.plan.shape import shape_of
 from vmhost.render.parse.tuning import parse_tuning
-from vmhost.render.shape import parse_shape
+from vmhost.render.shape import flat, parse_shape
+from vmhost.render.tuning import with_tuning
 
 MIB = 1 << 20
 
@@ -125,3 +127,40 @@ def test_cells_that_have_not_the_memory_are_refused() -> None:
     host = host_of("eight-cells")
     with pytest.raises(Refused, match="memory"):
         host.plan(parse_site(site("{cpus: {count: 2, policy: dedicated, topology: host}, memory: 8G}")))
+
+
+def test_a_guest_over_two_cells_stays_where_its_memory_is_when_there_is_room_elsewhere() -> None:
+    host = host_of("two-sockets")
+    head = "{apiVersion: vmhost/v1, name: %s, defaults: {image: debian-12, disks: [{size: 4G}]}, guests: {%s}}"
+    fillers = "f0: {memory: {size: 64M, cells: 0}}, f1: {memory: {size: 128M, cells: 1}}"
+    cpus = "{count: %d, policy: dedicated, topology: host}"
+    host.apply(host.plan(parse_site(head % ("fill", fillers))))
+    wide = parse_site(head % ("s", f"wide: {{cpus: {cpus % 2}, memory: 420M}}"))
+    host.apply(host.plan(wide))
+    before = parse_tuning(definition(host))
+    assert (before.pins, before.cells) == (((0, "0"), (1, "1")), "0-1"), "no single cell has the memory"
+
+    gone = Permit(stop=True, power_off=True, disks=True)
+    host.apply(host.plan_delete(["f1"], gone))
+    assert host.plan(wide).empty
+
+    host.apply(host.plan_resize("wide", memory=200 * MIB))  # of the next boot: until then it is where it was
+    after = parse_tuning(definition(host))
+    assert (after.pins, after.cells) == (before.pins, before.cells)
+
+
+def test_what_is_shown_has_all_its_memory_from_the_start_whoever_asks() -> None:
+    host = host_of("one-socket")
+    host.apply(host.plan(parse_site(site("{cpus: {count: 2, policy: dedicated}, memory: {size: 64M, max: 1G}}"))))
+    with pytest.raises(Refused, match="all memory from the start"):
+        host.plan_pin("wide", topology="host")
+
+
+def test_clusters_that_somebody_gave_it_are_one() -> None:
+    """Newer libvirt counts them in: sockets x dies x clusters x cores x threads must be the vCPUs."""
+    parts = "<topology sockets='1' dies='1' clusters='2' cores='2' threads='1'/>"
+    xml = f"<domain><vcpu>4</vcpu><cpu>{parts}</cpu></domain>"
+    shown = with_tuning(xml, Tuning(shape=Shape(sockets=2, threads=2)))
+    for made in (shown, flat(xml)):
+        assert 'clusters="1"' in made
+        assert parse_shape(made).sockets * parse_shape(made).cores * parse_shape(made).threads == 4

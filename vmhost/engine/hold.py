@@ -64,12 +64,11 @@ def differences(tuning: Tuning, held: Held) -> Iterator[str]:
     pins = dict(tuning.pins)
     for vcpu, allowed in held.vcpus:
         yield from _place(f"vCPU {vcpu}", pins.get(vcpu, ""), allowed)
-    io, threads = dict(tuning.io), dict(held.iothreads)
-    for thread in range(1, tuning.iothreads + 1):
-        if thread in threads:
-            yield from _place(f"I/O thread {thread}", io.get(thread, ""), threads[thread])
-        else:
-            yield f"QEMU has no I/O thread {thread}"
+    io = dict(tuning.io)
+    for thread, allowed in held.iothreads:
+        yield from _place(f"I/O thread {thread}", io.get(thread, tuning.emulator), allowed)
+    if len(held.iothreads) < tuning.iothreads:
+        yield f"QEMU has {len(held.iothreads)} of {tuning.iothreads} I/O threads"
     if held.emulator is not None:
         yield from _place("QEMU", tuning.emulator, held.emulator)
     for what, wanted, have in (

@@ -13,7 +13,8 @@ class Wish:
     """What one guest wants. ``own`` are the vCPUs that want pCPUs of their own, ``shared`` counts the others.
 
     ``threads``: ``prefer``, ``isolate`` (whole cores, the other threads empty) or ``require`` (whole cores, filled).
-    ``pins`` are pCPUs of the person's choice, ``keep`` those that it has now. ``extra`` is 1 when the rest of QEMU
+    ``pins`` are pCPUs of the person's choice, ``keep`` those that it has now, ``keep_cells`` those of its memory;
+    ``runs``: it is on them, and its memory does not move. ``extra`` is 1 when the rest of QEMU
     wants a pCPU of its own, ``keep_extra`` the one it has. ``bound``: memory comes from ``cells`` only, or from cells
     to be chosen when there are none. ``mirror``: the guest sees its pCPUs, so they are given in the order in which they
     lie. ``standing``: it is promised as much already. ``group`` names guests that
@@ -27,6 +28,8 @@ class Wish:
     threads: str = "prefer"
     pins: tuple[tuple[int, int], ...] = ()
     keep: tuple[tuple[int, int], ...] = ()
+    keep_cells: frozenset[int] = frozenset()
+    runs: bool = False
     extra: int = 0
     keep_extra: int = -1
     request: float = 0.0

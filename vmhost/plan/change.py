@@ -210,10 +210,12 @@ def _checked(pair: Pair, steps: list[Planned]) -> list[Planned]:
 
 def _sentence(delta: Delta) -> str:
     kind, _, device = delta.field.partition(".")
-    what = "disk" if kind == "disks" else "NIC"
-    if not delta.have:
+    what = {"disks": "disk", "nics": "NIC"}.get(kind)
+    if what and not delta.have:
         return f"attach {what} {device} ({delta.want})"
-    return f"{delta.field} {delta.have} -> {delta.want}" if delta.want else f"detach {what} {device}"
+    if what and not delta.want:
+        return f"detach {what} {device}"
+    return f"{delta.field} {delta.have or 'none'} -> {delta.want or 'none'}"
 
 
 def _autostart(pair: Pair, deltas: list[Delta]) -> list[Planned]:

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Final
 
 from vmhost.plan.books import Books, Seat, Wish
-from vmhost.plan.seating import cell_sets, choose
+from vmhost.plan.seating import cell_sets, choose, in_line
 
 SMALL: Final = 8
 """So many cores a host may have for all ways to be tried."""
@@ -57,7 +57,8 @@ def ways(books: Books, wish: Wish) -> Iterator[Seat]:
             key = cells, _shape(books, found.exclusive)
             if key not in seen:
                 seen.add(key)
-                yield Seat(found.pins, found.extra, found.exclusive, tuple(sorted(cells or ())))
+                pins = found.pins if fixed or not wish.mirror else in_line(books, found.pins)
+                yield Seat(pins, found.extra, found.exclusive, tuple(sorted(cells or ())))
 
 
 def _choices(books: Books, wish: Wish, allowed: frozenset[int], fixed: frozenset[int]) -> Iterator[frozenset[int]]:

@@ -50,6 +50,7 @@ def wish_of(spec: GuestSpec, *, kvm: bool, had: Claim | None = None, extra: int 
         threads="isolate" if whole_cores(spec) else cpus.threads or "prefer",
         pins=tuple(sorted((cpus.pins or {}).items())),
         keep=had.seat if had else (),
+        runs=now != NOTHING,
         extra=int(cpus.emulator == "own"),
         keep_extra=extra,
         request=cpus.request or 0.0,

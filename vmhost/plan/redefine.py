@@ -13,7 +13,7 @@ from vmhost.render import amend
 from vmhost.render.domain import DiskPath
 from vmhost.render.shape import flat
 from vmhost.render.templates import Templates
-from vmhost.render.tuning import with_tuning
+from vmhost.render.tuning import with_disks_spread, with_tuning
 
 
 def amended(pair: Pair, deltas: Sequence[Delta], templates: Templates) -> str:
@@ -36,6 +36,8 @@ def amended(pair: Pair, deltas: Sequence[Delta], templates: Templates) -> str:
         xml = _with_nic(xml, name, pair, templates)
     if pair.tuning is not None:
         xml = with_tuning(xml, defined(pair.tuning, spec.cpus))
+        if spec.cpus.iothreads:
+            xml = with_disks_spread(xml, spec.cpus.iothreads)
     return xml
 
 

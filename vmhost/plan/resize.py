@@ -102,9 +102,8 @@ def _changed(old: GuestSpec, wish: Resize) -> GuestSpec:
         room = 0 if mirrors(old) else memory.get("max") or 0
         memory["max"] = given.get("max") or max(room, memory["size"])
     try:
-        return old.model_copy(
-            update={"cpus": CpuSpec.model_validate(cpus), "memory": MemorySpec.model_validate(memory)}
-        )
+        # as a whole, since what its cpus and memory may be depends on each other
+        return GuestSpec.model_validate({**old.model_dump(exclude_none=True), "cpus": cpus, "memory": memory})
     except ValidationError as error:
         faults = ((".".join(map(str, fault["loc"])), str(fault["msg"])) for fault in error.errors())
         text = "; ".join(f"{place}: {said}" if place else said.removeprefix("Value error, ") for place, said in faults)

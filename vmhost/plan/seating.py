@@ -38,13 +38,25 @@ def in_line(books: Books, pins: tuple[tuple[int, int], ...]) -> tuple[tuple[int,
 
 
 def cell_sets(books: Books, wish: Wish) -> Iterator[frozenset[int] | None]:
-    """Yield the sets of cells that a guest's memory may be bound to, the best first; None: it is bound to none."""
+    """Yield the sets of cells that a guest's memory may be bound to, the best first; None: it is bound to none.
+
+    While it runs its memory stays where it is: no set is without the cells of pCPUs that it may keep, unless a person
+    has chosen its pCPUs.
+    """
     if not (wish.bound or wish.page):
         yield wish.cells or None
         return
     if wish.cells:
         yield wish.cells
         return
+    stay = frozenset(books.place_of[cpu][0] for cpu in _kept(books, wish).values()) if wish.runs else frozenset()
+    yield from (cells for cells in _sets(books, wish) if wish.pins or stay <= cells)
+
+
+def _sets(books: Books, wish: Wish) -> Iterator[frozenset[int]]:
+    """Yield what it has, the cells of its pCPUs, each cell for itself, and several together."""
+    if wish.keep_cells and wish.keep_cells <= set(books.in_cell):
+        yield wish.keep_cells
     cells = sorted(books.in_cell, key=lambda cell: (_crowd(books, wish, cell), cell))
     held = {books.place_of[cpu][0] for _, cpu in wish.keep if cpu in books.place_of}
     if held:
@@ -81,12 +93,16 @@ def _pool_in(books: Books, wish: Wish, cells: frozenset[int] | None) -> bool:
 def _fixed(books: Books, wish: Wish) -> Iterator[dict[int, int]]:
     """Yield which vCPUs stay where they are, by choice or because they run there: first all, then only the chosen."""
     pins = dict(wish.pins)
-    wanted = frozenset(wish.own)
-    kept = {vcpu: cpu for vcpu, cpu in wish.keep if vcpu in wanted and vcpu not in pins and cpu in books.free}
-    kept = {vcpu: cpu for vcpu, cpu in kept.items() if cpu not in pins.values()}
-    if kept:
+    if kept := _kept(books, wish):
         yield {**pins, **kept}
     yield pins
+
+
+def _kept(books: Books, wish: Wish) -> dict[int, int]:
+    """Return the pCPUs that its vCPUs have now and may have further on."""
+    pins, wanted = dict(wish.pins), frozenset(wish.own)
+    kept = {vcpu: cpu for vcpu, cpu in wish.keep if vcpu in wanted and vcpu not in pins and cpu in books.free}
+    return {vcpu: cpu for vcpu, cpu in kept.items() if cpu not in pins.values()}
 
 
 def _scopes(books: Books, wish: Wish, cells: frozenset[int] | None) -> Iterator[frozenset[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,7 +21,7 @@ from vmhost.plan.placement import place, wish_of
 from vmhost.plan.request import NoCapacity, Refusal
 from vmhost.plan.running import NOTHING, Running, live_facts, running_of
 from vmhost.plan.shape import shape_of
-from vmhost.render.parse.tuning import parse_tuning
+from vmhost.render.parse.tuning import iothread_ids, parse_tuning
 from vmhost.render.tuning import with_tuning
 
 _AT_ONCE: Final = ("emulator", "shares", "limit", "vcpu_limit", "emulator_limit", "hard_limit", "swap_limit")
@@ -72,7 +72,11 @@ def place_guests(
     after = replace(before, claims=claims)
     refusals = {name: Refusal(name, text, "vmhost host capacity", NoCapacity) for name, text in placed.refusals.items()}
     tunings = {
-        spec.name: tuning_of(spec, placed.seats[spec.name], after, now[spec.name])
+        spec.name: _with_threads(
+            tuning_of(spec, placed.seats[spec.name], after, now[spec.name]),
+            spec,
+            None if spec.name in anew else observed.domain(spec.name),
+        )
         for spec in specs
         if spec.name in placed.seats
     }
@@ -83,11 +87,16 @@ def _wish(spec: GuestSpec, ledger: Ledger, observed: Observed, now: Running, *, 
     had = None if anew else ledger.claims.get(spec.name)
     had = had if had and had.ours else None
     domain = observed.domain(spec.name)
-    emulator = parse_tuning(domain.raw.xml).emulator if domain and had else ""
-    chosen = parse_cpuset(emulator) if emulator else frozenset()
+    found = parse_tuning(domain.raw.xml) if domain and had else FREE
+    chosen = parse_cpuset(found.emulator) if found.emulator else frozenset()
     wish = wish_of(spec, kvm=kvm, had=had, extra=min(chosen) if len(chosen) == 1 else -1, now=now)
     standing = had is not None and had.promised and had.ordinary >= wish.ordinary
-    return replace(wish, standing=standing)
+    return replace(wish, standing=standing, keep_cells=_strictly(found))
+
+
+def _strictly(tuning: Tuning) -> frozenset[int]:
+    """Return the cells that memory must come from, empty for any."""
+    return parse_cpuset(tuning.cells) if tuning.cells and tuning.cell_mode == "strict" else frozenset()
 
 
 def _claim(spec: GuestSpec, seat: Seat, had: Claim | None, topology: Topology, now: Running, *, kvm: bool) -> Claim:
@@ -130,8 +139,28 @@ def tuning_of(spec: GuestSpec, seat: Seat, ledger: Ledger, now: Running = NOTHIN
         cell_mode=_mode(spec, seat),
         iothreads=iothreads,
         shape=shape_of(spec, seat, ledger.topology),
-        io=tuple((thread, emulator) for thread in range(1, iothreads + 1) if emulator),
+        io=_io(range(1, iothreads + 1), emulator),
     )
+
+
+def _io(threads: Iterable[int], emulator: str) -> tuple[tuple[int, str], ...]:
+    """Return the pins of I/O threads: always where the rest of QEMU is."""
+    return tuple((thread, emulator) for thread in threads if emulator)
+
+
+def _with_threads(tuning: Tuning, spec: GuestSpec, domain: ObservedDomain | None) -> Tuning:
+    """Return a tuning with the I/O threads that a definition has, if they are as many as wanted or nobody's wish.
+
+    Those that somebody gave a guest by hand stay, and libvirt's ids need not be 1, 2, 3: only where they run is ours.
+    """
+    applied = applied_spec(domain) if domain else None
+    if domain is None or applied is None:
+        return tuning
+    found = iothread_ids(domain.raw.xml)
+    ours = spec.cpus.iothreads is not None or applied.cpus.iothreads is not None
+    if ours and len(found) != tuning.iothreads:
+        return tuning
+    return replace(tuning, iothreads=len(found), io=_io(found, tuning.emulator))
 
 
 def _held_vcpus(cpus: CpuSpec) -> int:
@@ -188,12 +217,13 @@ def live_tuning(domain: ObservedDomain) -> Tuning:
 
 
 def on_live(tuning: Tuning, domain: ObservedDomain, vcpus: int = 0) -> Tuning:
-    """Return what of a tuning can be so while the guest runs: pins of its present threads; pages and locks stay."""
-    now, count = live_tuning(domain), vcpus or live_facts(domain.raw.live_xml).vcpus
+    """Return what of a tuning can be so while the guest runs: pins of the threads it has; pages and locks stay."""
+    now, live = live_tuning(domain), domain.raw.live_xml
+    count = vcpus or live_facts(live).vcpus
     return replace(
         now,
         pins=tuple((vcpu, text) for vcpu, text in tuning.pins if vcpu < count),
-        io=tuple((thread, text) for thread, text in tuning.io if thread <= now.iothreads),
+        io=_io(iothread_ids(live), tuning.emulator),
         **{name: getattr(tuning, name) for name in _AT_ONCE},
     )
 
@@ -269,10 +299,10 @@ def beside(domain: ObservedDomain, spec: GuestSpec, claim: Claim, ledger: Ledger
     extra = -1
     if spec.cpus.emulator == "own" and have.emulator.isdecimal():
         extra = int(have.emulator)
-    cells = parse_cpuset(have.cells) if have.cells and have.cell_mode == "strict" else frozenset()
-    seat = Seat(claim.seat, extra, claim.exclusive, tuple(sorted(cells)))
+    seat = Seat(claim.seat, extra, claim.exclusive, tuple(sorted(_strictly(have))))
     wanted = tuning_of(spec, seat, ledger, running_of(domain))
-    return replace(have, pins=wanted.pins, emulator=wanted.emulator, io=wanted.io)
+    io = _io(iothread_ids(domain.raw.xml), wanted.emulator)
+    return replace(have, pins=wanted.pins, emulator=wanted.emulator, io=io)
 
 
 def _float_words(tuning: Tuning) -> str:

@@ -15,6 +15,8 @@ from vmhost.render.document import child, drop, read, write
 from vmhost.render.parse.units import int_of, size_of
 
 _PARTS: Final = ("sockets", "dies", "cores", "threads")
+_CLUSTERS: Final = "clusters"
+"""What newer libvirt puts between dies and cores; their product with the others must be the vCPUs."""
 
 
 def set_shape(root: etree._Element, shape: Shape) -> None:
@@ -22,6 +24,7 @@ def set_shape(root: etree._Element, shape: Shape) -> None:
     topology = child(child(root, "cpu"), "topology")
     for part in _PARTS:
         topology.set(part, str(getattr(shape, part)))
+    _no_clusters(topology)
     _drop_cells(root)
     if not shape.cells:
         return
@@ -47,6 +50,7 @@ def flat(xml: str) -> str:
     if topology is not None:
         for part in _PARTS:
             topology.set(part, "1")
+        _no_clusters(topology)
         topology.set("cores", root.findtext("vcpu", "1"))
     return write(root)
 
@@ -75,6 +79,11 @@ def _cell(cell: etree._Element, host: int) -> GuestCell:
         host=host,
         distances=tuple(value for _, value in sorted(far.items())),
     )
+
+
+def _no_clusters(topology: etree._Element) -> None:
+    if topology.get(_CLUSTERS) is not None:
+        topology.set(_CLUSTERS, "1")
 
 
 def _drop_cells(root: etree._Element) -> None:

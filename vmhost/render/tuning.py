@@ -30,7 +30,8 @@ def with_tuning(xml: str, tuning: Tuning) -> str:
     :raises DamagedData: it is not well-formed XML.
     """
     root = read(xml)
-    if parse_tuning(root) != replace(tuning, shape=None):
+    found = parse_tuning(root)
+    if found != replace(tuning, shape=None):
         vcpu = root.find("vcpu")
         if vcpu is not None:
             vcpu.attrib.pop("cpuset", None)
@@ -38,10 +39,22 @@ def with_tuning(xml: str, tuning: Tuning) -> str:
         _memtune(root, tuning)
         _backing(root, tuning)
         _numatune(root, tuning)
+    if found.iothreads != tuning.iothreads:
+        drop(root.find("iothreadids"))
         _text(root, "iothreads", tuning.iothreads)
-    _spread_disks(root, tuning.iothreads)
+        _spread_disks(root, tuning.iothreads)
     if tuning.shape is not None:
         set_shape(root, tuning.shape)
+    return write(root)
+
+
+def with_disks_spread(xml: str, iothreads: int) -> str:
+    """Return the definition with our disks dealt out to so many I/O threads.
+
+    :raises DamagedData: it is not well-formed XML.
+    """
+    root = read(xml)
+    _spread_disks(root, iothreads)
     return write(root)
 
 

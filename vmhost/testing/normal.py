@@ -22,7 +22,19 @@ MACHINES: Final = {"q35": "pc-q35-7.2", "pc": "pc-i440fx-7.2", "": "pc-i440fx-7.
 _ROOT: Final = (
     *("name", "uuid", "title", "description", "metadata", "maxMemory", "memory", "currentMemory"),
     *("blkiotune", "memtune", "memoryBacking"),
-    *("vcpu", "iothreads", "cputune", "numatune", "resource", "sysinfo", "os", "features", "cpu", "clock"),
+    *(
+        "vcpu",
+        "iothreads",
+        "iothreadids",
+        "cputune",
+        "numatune",
+        "resource",
+        "sysinfo",
+        "os",
+        "features",
+        "cpu",
+        "clock",
+    ),
     *("on_poweroff", "on_reboot", "on_crash", "pm", "perf", "devices", "seclabel"),
 )
 _DEVICES: Final = (

@@ -12,7 +12,7 @@ from vmhost.model.stats import LinkLoad
 from vmhost.model.tuning import PERIOD, Held, Tuning
 from vmhost.model.units import format_cpuset, parse_cpuset
 from vmhost.render.parse.domain import parse_domain
-from vmhost.render.parse.tuning import parse_tuning
+from vmhost.render.parse.tuning import iothread_ids, parse_tuning
 from vmhost.testing.machine import Machine
 from vmhost.testing.topologies import online_of
 from vmhost.testing.world import World
@@ -55,7 +55,7 @@ def _held(number: int, xml: str, online: frozenset[int]) -> Held:
         pid=1000 + number,
         vcpus=tuple((vcpu, _allowed(pins.get(vcpu, ""), online)) for vcpu in range(facts.vcpus)),
         emulator=_allowed(tuning.emulator, online),
-        iothreads=_io(tuning, online),
+        iothreads=tuple((one, _allowed(dict(tuning.io).get(one, ""), online)) for one in iothread_ids(xml)),
         limit=tuning.limit,
         vcpu_limit=tuning.vcpu_limit,
         emulator_limit=tuning.emulator_limit,
@@ -65,11 +65,6 @@ def _held(number: int, xml: str, online: frozenset[int]) -> Held:
         locked=facts.memory if tuning.locked else 0,
         cells=tuple(_lies(tuning.cells, facts.memory)),
     )
-
-
-def _io(tuning: Tuning, online: frozenset[int]) -> tuple[tuple[int, frozenset[int]], ...]:
-    pins = dict(tuning.io)
-    return tuple((thread, _allowed(pins.get(thread, ""), online)) for thread in range(1, tuning.iothreads + 1))
 
 
 def _lies(cells: str, memory: int) -> Iterator[tuple[int, int]]:
@@ -106,8 +101,10 @@ def tuned(xml: str, tuning: Tuning, online: frozenset[int]) -> str:
             etree.SubElement(place, "vcpupin", vcpu=str(vcpu), cpuset=cpus)
     if tuning.emulator:
         etree.SubElement(place, "emulatorpin", cpuset=tuning.emulator)
-    for thread, cpus in tuning.io:
-        etree.SubElement(place, "iothreadpin", iothread=str(thread), cpuset=cpus)
+    io = dict(tuning.io)
+    for thread in iothread_ids(xml):
+        if cpus := io.get(thread, tuning.emulator):
+            etree.SubElement(place, "iothreadpin", iothread=str(thread), cpuset=cpus)
     ordered(place, _ORDER)
     if len(place) == 0:
         root.remove(place)

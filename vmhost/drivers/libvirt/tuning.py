@@ -37,7 +37,7 @@ def tune(domain: Domain, tuning: Tuning, cpus: int) -> None:
         domain.pinEmulator(emulator, _LIVE)
     io = dict(tuning.io)
     for thread, allowed in domain.ioThreadInfo(_LIVE) if tuning.iothreads else ():
-        wanted = cpu_map(io.get(thread, ""), cpus)
+        wanted = cpu_map(io.get(thread, tuning.emulator), cpus)
         if tuple(allowed) != wanted:
             domain.pinIOThread(thread, wanted, _LIVE)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from vmhost.model.tuning import FREE, PERIOD, Tuning
@@ -48,6 +49,20 @@ def parse_tuning(xml: str | Node) -> Tuning:
         iothreads=int_of(root.findtext("iothreads")),
         io=tuple(sorted(_io_pins(root))),
     )
+
+
+def iothread_ids(xml: str) -> tuple[int, ...]:
+    """Return the ids of a domain's I/O threads: those that it names, and the lowest others up to their number.
+
+    :raises DamagedData: it is not well-formed XML.
+    """
+    if "<iothreads>" not in xml:
+        return ()
+    root = look_into(xml)
+    named = {int_of(one.get("id")) for one in root.findall("iothreadids/iothread")}
+    count = max(int_of(root.findtext("iothreads")), len(named))
+    others = (number for number in range(1, count + 1) if number not in named)
+    return tuple(sorted((*named, *islice(others, count - len(named)))))
 
 
 def size_of_page(page: Node | None) -> int:
