@@ -14,9 +14,10 @@ from vmhost.model.errors import Conflict, DriverError, Unreachable
 from vmhost.model.events import Event, Notice
 from vmhost.model.observed import DomainState
 from vmhost.ops import heal
-from vmhost.ops.heartbeat import HeartWatch
+from vmhost.ops.heartask import ask
+from vmhost.ops.heartbeat import HeartWatch, hearts
 from vmhost.ops.host import Host
-from vmhost.ports import NOT_AT_ALL
+from vmhost.ports import NOT_AT_ALL, DomainEvent
 from vmhost.testing import FaultPlan, FaultyPorts, SimulatedKill
 
 QUICK = (
@@ -302,3 +303,39 @@ def test_a_watch_brings_back_what_a_killed_one_left_off(ward: Ward) -> None:
     healer.stop()
     healer.run()
     assert ward.fake.domain("web-01").state.active
+
+
+def test_agents_that_hang_leave_libvirt_to_others(ward: Ward) -> None:
+    """It carries out five requests of one client at once."""
+    guard, answer = threading.Lock(), threading.Event()
+    inside, most = 0, 0
+
+    def wait() -> None:
+        nonlocal inside, most
+        with guard:
+            inside += 1
+            most = max(most, inside)
+        assert answer.wait(20)
+        with guard:
+            inside -= 1
+
+    at(ward, ("hypervisor", "agent"), wait)
+    heart = next(hearts(ward.fake.ports))
+    threads = [threading.Thread(target=ask, args=(heart.domain, heart.spec, ward.watch._ports)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: inside == 3)
+    answer.set()
+    for thread in threads:
+        thread.join(20)
+    assert most == 3
+
+
+def test_a_reboot_that_libvirt_tells_of_reaches_the_watch_of_its_guest(ward: Ward) -> None:
+    healer = ward.host.services.watch(lambda _: None)
+    healer._refresh()
+    thread = healer._hearts["web-01"]
+    thread.end()
+    thread.join(20)
+    healer._on_domain(DomainEvent(ward.fake.domain("web-01").uuid, "web-01", "rebooted"))
+    assert thread.watch._rebooted.is_set()
