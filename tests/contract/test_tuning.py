@@ -106,11 +106,13 @@ def test_io_threads_are_pinned_and_let_go(backend: Backend) -> None:
 
 def test_what_a_guest_sees_of_its_place_is_kept(backend: Backend) -> None:
     uuid, half = backend.new_uuid(), 32 << 20
-    cells = GuestCell("0-3", half, 0, (10, 21)), GuestCell("", half, 0, (21, 10))  # the second is memory only
+    cells = GuestCell("0-3", half, 0, (10, 21)), GuestCell("", half, 0, (21, 10))  # of memory only
     shape = Shape(sockets=2, threads=2, cells=cells)
     xml = backend.domain_xml(f"seer-{uuid[:8]}", uuid, memory=64).replace("<vcpu>1<", "<vcpu>4<")
     backend.hypervisor.define(with_tuning(xml, Tuning(cells="0", cell_mode="strict", shape=shape)))
     assert parse_shape(backend.hypervisor.domain(uuid).xml) == shape
+    backend.hypervisor.start(uuid)
+    assert parse_shape(backend.hypervisor.domain(uuid).live_xml) == shape
 
 
 def test_only_what_runs_is_held(backend: Backend) -> None:

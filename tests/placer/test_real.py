@@ -144,6 +144,10 @@ def test_io_threads_run_where_the_rest_of_qemu_does_and_move_with_it(placed_host
     )
     assert "next boot" in str(proposal)
 
+    apply(placed_host, (site % 1).replace("iothreads: 2", "iothreads: 1"))
+    left = {name: cpus for name, cpus in threads(disky).items() if name.startswith("IO iothread")}
+    assert left == {"IO iothread1": "0", "IO iothread2": "0"}, "the second one is there until the next boot, and held"
+
 
 def test_a_guest_sees_the_pcpus_that_it_has(placed_host: Host, lab: InLab) -> None:
     apply(placed_host, "seer: {cpus: {count: 2, policy: dedicated, topology: host}}")

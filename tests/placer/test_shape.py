@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.placer import hosts
 from tests.placer.hosts import spec
 from tests.placer.test_captured import host_of, topology
 from vmhost.model.errors import Refused, SpecError
@@ -16,11 +17,14 @@ from vmhost.model.tuning import Tuning
 from vmhost.model.units import parse_cpuset
 from vmhost.ops.host import Host
 from vmhost.ops.sites import parse_site
-from vmhost.plan.books import Seat
+from vmhost.plan.books import Seat, books_of
+from vmhost.plan.exhaust import ways
+from vmhost.plan.placement import wish_of
 from vmhost.plan.shape import shape_of
 from vmhost.render.parse.tuning import parse_tuning
 from vmhost.render.shape import flat, parse_shape
 from vmhost.render.tuning import with_tuning
+from vmhost.testing import topologies
 
 MIB = 1 << 20
 
@@ -154,6 +158,12 @@ def test_what_is_shown_has_all_its_memory_from_the_start_whoever_asks() -> None:
     host.apply(host.plan(parse_site(site("{cpus: {count: 2, policy: dedicated}, memory: {size: 64M, max: 1G}}"))))
     with pytest.raises(Refused, match="all memory from the start"):
         host.plan_pin("wide", topology="host")
+
+
+def test_pcpus_lie_in_order_where_all_ways_are_tried_too() -> None:
+    host = hosts.ledger(topologies.Shape(cores=2, threads=2), reserve_cpus=frozenset({0}))
+    wish = wish_of(spec(policy="dedicated", topology="host", count=3), kvm=True)
+    assert [seat.pins for seat in ways(books_of(host, [wish]), wish)] == [((0, 2), (1, 1), (2, 3))]  # cores 0 2 and 1 3
 
 
 def test_clusters_that_somebody_gave_it_are_one() -> None:
