@@ -33,6 +33,7 @@ CODES = {
     "Protected": 4,
     "DriverError": 5,
     "Unreachable": 5,
+    "Silent": 5,
     "HostKeyMismatch": 5,
     "PermissionDenied": 5,
     "Absent": 5,
