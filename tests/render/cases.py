@@ -221,7 +221,7 @@ CASES: dict[str, Case] = {
             shape=Shape(
                 sockets=2,
                 threads=2,
-                cells=(GuestCell("0-1", GIB, 0, (10, 21)), GuestCell("2-3", GIB, 1, (21, 10))),
+                cells=(GuestCell("0-1", GIB // 2, 0, (10, 21)), GuestCell("2-3", GIB // 2, 1, (21, 10))),
             ),
         ),
     ),
