@@ -48,7 +48,7 @@ async def test_the_overview_says_who_it_is() -> None:
             assert word in text
         await stage.press("escape")
         await open_guest(stage, "jenkins")
-        assert "foreign, so vmhost shows it and changes nothing" in stage.lines()
+        assert "foreign, so vmhost shows it only" in stage.lines()
 
 
 async def test_from_the_list_straight_to_xml_and_console() -> None:

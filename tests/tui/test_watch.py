@@ -65,7 +65,7 @@ def test_after_an_event_definitions_are_read_again_and_only_changed_ones_parsed(
     counted.fake.hypervisor.power_off(counted.fake.domain("web-01").uuid)
     assert told.wait(20)
     after = counted.watch.look()
-    assert "domains" in counted.calls()
+    assert "look" in counted.calls()
     old = {domain.uuid: domain for domain in before.observed.domains}
     same = [domain.name for domain in after.observed.domains if old[domain.uuid] is domain]
     assert len(same) == len(old) - 1
