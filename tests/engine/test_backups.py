@@ -11,6 +11,7 @@ from tests.engine.scenes import HEAD, WEB, site
 from vmhost.model.errors import ApplyError, Conflict, NotFound, PartlyDone, Refused, UsageError
 from vmhost.model.events import Event, StepDone
 from vmhost.model.permit import Permit
+from vmhost.model.points import BackupProgress
 from vmhost.model.retention import Keep
 from vmhost.ops.backups import raise_failures
 from vmhost.ops.host import Host
@@ -54,6 +55,25 @@ def test_all_guests_are_backed_up_and_one_that_fails_stops_no_other(host: Host, 
     assert [point.name for point in host.backups.list("db-01")] == ["db-01"], "points outlive their guest"
     with pytest.raises(NotFound):
         host.backups.list("nobody")
+
+
+def test_a_job_that_libvirt_keeps_and_qemu_lost_is_ended_and_the_next_run_is_well(
+    fake: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = Host(ports=fake.ports)
+    host.backups.run(["web-01"])
+    with monkeypatch.context() as patch:
+        patch.setattr(fake.hypervisor, "backup_progress", lambda _: BackupProgress("running"))
+        began = fake.machine.monotonic()
+        (result,) = host.backups.run(["web-01"])
+        assert "libvirt has told nothing of the backup job for 30 s" in str(result.error)
+        assert 30 <= fake.machine.monotonic() - began < 60
+    uuid = fake.domain("web-01").uuid
+    assert (fake.hypervisor.tracking(uuid).job, host.interrupted()) == ("", False)
+    assert len(host.backups.list("web-01")) == 1
+    (again,) = host.backups.run(["web-01"])
+    assert again.point is not None
+    assert again.point.kind == "incremental"
 
 
 def test_the_journal_and_the_plan_hold_no_secret_and_say_why(host: Host) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from pathlib import Path
-from typing import assert_never
+from typing import Final, assert_never
 
 from vmhost.backupports import Tell
 from vmhost.engine.context import Context
@@ -32,6 +32,8 @@ from vmhost.model.points import Level
 
 LOOK = 0.02
 LOOK_RARELY = 0.2
+LOST: Final = 30.0
+"""Seconds after which a job that has nothing to copy is believed to be libvirt's only: a job of QEMU has at once."""
 """Seconds between two looks at a job: soon at first, since most increments are small."""
 
 
@@ -128,13 +130,22 @@ def _copy(step: CopyDisks, context: Context) -> None:
 
 
 def _await_job(step: CopyDisks, context: Context) -> None:
-    """Wait until QEMU has written everything. :raises DriverError: it could not."""
+    """Wait until QEMU has written everything.
+
+    A libvirt that was killed while a job ended may keep it for ever, though QEMU no longer has it.
+
+    :raises DriverError: it could not, or libvirt's job is none of QEMU's.
+    """
     hypervisor, clock = context.ports.hypervisor, context.ports.clock
     tell = _teller(context, step.name, "copy what changed")
     wakeups = context.ports.signals.open(hypervisor, step.ref.guest, "")
     try:
-        start = clock.monotonic()
+        start = known = clock.monotonic()
         while (progress := hypervisor.backup_progress(step.ref.guest)).state == "running":
+            known = clock.monotonic() if progress.total else known
+            if clock.monotonic() - known > LOST:
+                text = f"libvirt has told nothing of the backup job for {LOST:g} s: it lost it while it was restarted"
+                raise DriverError(text, subject=step.name, hint=f"vmhost backup run {step.name}")
             tell(progress.done, progress.total)
             wakeups.wait(LOOK if clock.monotonic() - start < 1 else LOOK_RARELY)
     finally:
