@@ -9,11 +9,14 @@ from typing import Literal
 import pytest
 
 from tests.services.shop import NGINX, Shop
+from vmhost.engine.services import hooks
 from vmhost.engine.services.hooks import run_hook
 from vmhost.model.errors import DriverError, GuestError, Silent, VmhostError
 from vmhost.model.events import Event, Notice
 from vmhost.model.guestops import GuestCommand
+from vmhost.model.services import DeployedService
 from vmhost.model.shell import CommandResult
+from vmhost.model.spec.service import ServiceState
 from vmhost.ops.apply import recover_host
 from vmhost.ops.host import Host
 from vmhost.ops.proposals import Proposal
@@ -308,3 +311,15 @@ def test_a_service_that_does_not_go_on_costs_no_point_and_no_night(stage: Stage)
     (night,) = stage.host.backups.nightly.run(["web-01"]).guests
     assert (night.failed, "app was not let go on" in night.error) == ("backup", True)
     assert [point.id for point in stage.host.backups.list("web-01") if point.verified] == [night.point]
+
+
+def test_a_service_that_a_newer_vmhost_deployed_costs_the_level_and_is_told(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def older(deployed: DeployedService) -> ServiceState | None:
+        return None if deployed.name == "silent" else state_of(deployed)
+
+    monkeypatch.setattr(hooks, "state_of", older)
+    stage.take()
+    assert (stage.level, stage.error, stage.paused) == ("filesystem", None, set())
+    assert stage.notices == ("a newer vmhost deployed silent: it is not told of the freeze",)

@@ -25,6 +25,7 @@ networks:
 defaults: {image: debian-12, labels: {owner: ops}}
 profiles:
   base: {memory: 512M, disks: [{size: 4G}], labels: {tier: base}}
+  tall: {profile: base, disks: null}
   web: {profile: base, cpus: 2, nics: [{network: prod, spoofing: refused}]}
 """
 BRIDGES = {"br0": "10.20.0.1/24"}
@@ -56,6 +57,11 @@ def test_without_a_network_the_profiles_own_nics_stay(tmp_path: Path) -> None:
     site = new_site(NewGuest("web-09", profile="web"), BRIDGES, flavours(tmp_path))
     assert [(nic.network, nic.spoofing) for nic in guest_of(site).nics] == [("prod", "refused")]
     assert list(site.networks) == ["prod"]
+
+
+def test_a_key_that_a_profile_takes_away_is_left_to_us(tmp_path: Path) -> None:
+    guest = guest_of(new_site(NewGuest("x", profile="tall", network="prod"), BRIDGES, flavours(tmp_path)))
+    assert (guest.memory.size, guest.disks[0].size) == (512 << 20, 10 << 30)
 
 
 def test_small_needs_no_file_but_an_image() -> None:
@@ -101,7 +107,7 @@ def test_what_is_not_there_is_named_with_what_is(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_text(FILE)
     host = Host(ports=fake.ports)
-    with pytest.raises(NotFound, match="there is no profile huge; known here: base, web, small, medium, large"):
+    with pytest.raises(NotFound, match="there is no profile huge; known here: base, tall, web, small, medium, large"):
         host.plan_create(NewGuest("x", profile="huge", site=str(path)))
     with pytest.raises(NotFound, match="no network or bridge 'nosuch'; known here: prod, test, user, none"):
         host.plan_create(NewGuest("x", network="nosuch", site=str(path)))

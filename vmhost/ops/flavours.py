@@ -13,6 +13,7 @@ from vmhost.ops.hostfile import FILE
 from vmhost.ops.sites import SITE_LIMIT, load_site
 from vmhost.ops.textfile import TextFault, read_text
 from vmhost.ops.yamlfile import read_tree
+from vmhost.plan.inherit import merge
 
 if TYPE_CHECKING:
     from vmhost.ports import Ports
@@ -45,7 +46,7 @@ class Flavours:
         return Path(self.file).parent if self.file else None
 
     def said(self, profile: str) -> dict[str, Any]:
-        """Return the keys that a guest of this profile has from the file, none of which were joined key by key."""
+        """Return the keys that a guest of this profile has from the file."""
         if profile in self.profiles:
             return _merged(profile, self.profiles, self.defaults)
         return dict(self.defaults)
@@ -112,7 +113,7 @@ def _merged(name: str, profiles: Mapping[str, Any], defaults: Mapping[str, Any],
     own = profiles.get(name) or {}
     parent = own.get("profile")
     below = _merged(parent, profiles, defaults, depth + 1) if parent and depth < _DEEPEST else dict(defaults)
-    return {**below, **own}
+    return merge(below, own)
 
 
 def _size(profile: Mapping[str, Any]) -> Size:

@@ -57,7 +57,7 @@ def draft_guests(draft: Draft) -> None:
         if chain is not None:
             merged: dict[str, Any] = {}
             for _, level in chain:
-                merged = _merge(merged, level.model_dump(exclude_unset=True, exclude={"profile", "count"}))
+                merged = merge(merged, level.model_dump(exclude_unset=True, exclude={"profile", "count"}))
             _check_references(draft, entry, merged)
             _complete(draft, entry, written, merged, draft.partial(name for name, _ in chain))
 
@@ -102,12 +102,12 @@ def _check_references(draft: Draft, entry: str, merged: dict[str, Any]) -> None:
             draft.fault(text, "guests", entry, "nics", number, "network")
 
 
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Return ``base`` with ``over`` on top: mappings key by key, lists and scalars replaced; null takes a key away."""
     merged = dict(base)
     for key, value in over.items():
         if isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = _merge(merged[key], value)
+            merged[key] = merge(merged[key], value)
         elif value is None:
             merged.pop(key, None)
         else:

@@ -62,13 +62,15 @@ def _bounded(state: ServiceState, argv: tuple[str, ...]) -> GuestCommand:
 def before_freeze(uuid: str, context: Context) -> None:
     """Run the hooks before a freeze; from here on every service has to be let go on, whatever we hear of it."""
     domain = parsed(context.ports.hypervisor.domain(uuid))
-    states = tuple(_with_hooks(domain))
+    states, unread = tuple(_with_hooks(domain)), _unread(domain)
+    for name in unread:
+        context.on_event(Notice(domain.name, f"a newer vmhost deployed {name}: it is not told of the freeze"))
     told = [state for state in states if state.hooks.pre_freeze is not None]
     due = tuple(state.name for state in states if state.hooks.post_thaw is not None)
-    hooked = context.hooked[uuid] = Hooked(False if told else None, due)
+    hooked = context.hooked[uuid] = Hooked(False if told or unread else None, due)
     failed = _each(domain, told, "pre_freeze", context, context.check)
     if told:
-        context.hooked[uuid] = replace(hooked, well=not failed)
+        context.hooked[uuid] = replace(hooked, well=not failed and not unread)
 
 
 def after_thaw(uuid: str, context: Context, *, must: bool) -> None:
@@ -93,6 +95,12 @@ def after_thaw(uuid: str, context: Context, *, must: bool) -> None:
     if failed and must:
         text = "; ".join(f"{name} was not let go on: {why}" for name, why in failed.items())
         raise GuestError(text, subject=domain.name, hint=f"vmhost snapshot thaw {domain.name}")
+
+
+def _unread(domain: ObservedDomain) -> list[str]:
+    """Return the services of which nobody here knows whether they want to be told."""
+    services = domain.metadata.services if domain.metadata else ()
+    return [service.name for service in services if not service.stopped and state_of(service) is None]
 
 
 def _with_hooks(domain: ObservedDomain) -> Iterator[ServiceState]:
