@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sys
@@ -119,6 +120,22 @@ def test_vmhost_is_killed_while_it_restores(
         assert list(directory.glob("*.restored-*")) == [], f"{number} {place}"
         if content() == now:
             assert list(directory.glob("*.before-*")) == [], f"{number} {place}"
+
+
+def test_what_a_job_that_libvirt_lost_has_left_in_qemu_is_no_hindrance(
+    small: Paused, connected: Host, repository: str, tmp_path: Path, lab: InLab
+) -> None:
+    back_up(connected, repository)
+    scribble(small, random.Random(11))
+    nodes = json.loads(lab.virsh("qemu-monitor-command", "small", '{"execute": "query-named-block-nodes"}').text)
+    node = next(
+        one["node-name"] for one in nodes["return"] if one["drv"] == "qcow2" and one["file"] == small.files["root"]
+    )
+    added = {"execute": "block-dirty-bitmap-add", "arguments": {"node": node, "name": "backup-vda"}}
+    assert json.loads(lab.virsh("qemu-monitor-command", "small", json.dumps(added)).text).get("return") == {}
+    point = back_up(connected, repository)
+    assert point.kind == "incremental"
+    assert held_by_point(repository, point.id, small, tmp_path) == small.hashes()
 
 
 @pytest.mark.parametrize("full", [True, False])

@@ -24,6 +24,7 @@ _COMPLETED: Final = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_
 _OPERATION: Final = libvirt.VIR_DOMAIN_JOB_OPERATION_BACKUP
 _NONE, _COMPLETE = libvirt.VIR_DOMAIN_JOB_NONE, libvirt.VIR_DOMAIN_JOB_COMPLETED
 _PATIENCE: Final = 30.0
+_REMAINS: Final = "backup-"
 _LOOK_AGAIN: Final = 0.01
 
 
@@ -81,6 +82,7 @@ def begin(domain: Domain, xml: str, checkpoint_xml: str, *, reuse: bool) -> None
     """Begin a job. :raises AlreadyThere: one runs."""
     if _job(domain):
         raise AlreadyThere("a backup job runs already", subject=domain.name(), hint=f"virsh domjobinfo {domain.name()}")
+    _drop_remains(domain)
     domain.backupBegin(xml, checkpoint_xml or None, _REUSE if reuse else 0)
 
 
@@ -145,6 +147,17 @@ def drop_bitmap(domain: Domain, source: str, name: str) -> None:
     if node is None:
         raise Absent("there is no such bitmap", subject=name, hint="vmhost backup list")
     _ask(domain, "block-dirty-bitmap-remove", node=node["node-name"], name=name)
+
+
+def _drop_remains(domain: Domain) -> None:
+    """Drop what a job that libvirt lost, since it was killed, has left in QEMU: each later job would be refused for it.
+
+    libvirt names such a bitmap after the disk and never writes it down; while no job runs, nobody uses one.
+    """
+    for node in _nodes(domain):
+        for bitmap in node.get("dirty-bitmaps", ()):
+            if str(bitmap["name"]).startswith(_REMAINS) and not bitmap.get("persistent") and not bitmap.get("busy"):
+                _ask(domain, "block-dirty-bitmap-remove", node=node["node-name"], name=bitmap["name"])
 
 
 def _job(domain: Domain) -> str:
