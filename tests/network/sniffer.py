@@ -71,9 +71,9 @@ class Sniffer:
         """The frames of one sender."""
         return [frame for frame in self.frames if frame.source == mac]
 
-    def vids(self, mac: str) -> set[int]:
-        """The tags of one sender's frames."""
-        return {frame.vid for frame in self.heard(mac)}
+    def vids(self, mac: str, since: int = 0) -> set[int]:
+        """The tags of one sender's frames, from the frame with this number on."""
+        return {frame.vid for frame in self.frames[since:] if frame.source == mac}
 
     def tell(self, frame: bytes) -> None:
         """Send a frame into the port, as a machine there would."""

@@ -38,8 +38,10 @@ def _answers(address: str) -> bool:
 
 
 def test_the_ear_hears_every_vlan_with_its_tag(trio: Trio, ear: Sniffer) -> None:
-    trio.other.run("ping -c 1 -W 1 10.1.1.250")
-    assert until(lambda: ear.vids(trio.other.mac) == {200})
+    # Other tests put this guest into a wrong VLAN by hand; what it happened to send there does not count.
+    now = len(ear.frames)
+    trio.other.run("ping -c 3 -W 1 10.1.1.250")
+    assert until(lambda: ear.vids(trio.other.mac, since=now) == {200})
     assert heard_again(ear, trio.two)
     assert ear.vids(trio.two.mac) == {100}
 

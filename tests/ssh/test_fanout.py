@@ -106,6 +106,7 @@ def test_ctrl_c_ends_the_program_at_once(sshd: PrivateSshd, area: Path) -> None:
     script = area / "script.py"
     script.write_text(
         textwrap.dedent(f"""
+        import os
         import time
         from pathlib import Path
         from vmhost.drivers.ssh.fanout import map_guests
@@ -114,7 +115,7 @@ def test_ctrl_c_ends_the_program_at_once(sshd: PrivateSshd, area: Path) -> None:
 
         def work(target):
             with shell.connect(target, deadline=time.monotonic() + 30) as session:
-                print("connected", flush=True)
+                os.write(1, b"connected\\n")  # at once: print() writes the line and its end one after the other
                 session.run(("sleep", "4242"), timeout=30)
 
         with SshShell() as shell, open({str(area / "pid")!r}, "w"):
