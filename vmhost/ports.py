@@ -174,7 +174,9 @@ class Hypervisor(DomainDisks, Backups, Protocol):
         """Replace a raw volume's whole content: ``data``, then zeros up to its capacity."""
 
     def agent(self, uuid: str, command: str, timeout: float) -> str:
-        """Send one JSON command to the QEMU guest agent and return its JSON answer; ``timeout`` in seconds."""
+        """Send one JSON command to the QEMU guest agent and return its JSON answer; ``timeout`` in seconds, after
+        those of :data:`GREETING`, which one that hangs takes.
+        """
 
     def subscribe(self, listener: Callable[[DomainEvent], None]) -> Callable[[], None]:
         """Call ``listener`` from another thread at every event; return the function that ends it."""
@@ -287,6 +289,9 @@ class Waiting:
     cancelled: Callable[[], bool] = _never
     told: Callable[[str], None] = _silent
 
+
+GREETING: Final = 5.0
+"""Seconds that libvirt gives an agent to answer its ``guest-sync``, before each command and beside its time-out."""
 
 PATIENT: Final = Waiting()
 NOT_AT_ALL: Final = Waiting(seconds=0.0)

@@ -428,6 +428,7 @@ def _pages() -> tuple[str, str]:
 
 
 @pytest.mark.full  # installs in a second guest
+@pytest.mark.timeout(1500)
 def test_a_group_of_guests_is_rolled_and_a_second_batch_that_fails_takes_all_back(shop: Shop) -> None:
     """Last of all, since another guest is changed."""
     script = "rm -f /etc/apt/sources.list.d/* && cat > /etc/apt/sources.list"

@@ -95,6 +95,15 @@ def test_a_guest_that_hangs_is_powered_off_and_started_and_the_time_is_told(ward
     assert any("since it does not answer: agent:" in line for line in ward.host.job_log(job.id))
 
 
+def test_shorter_time_outs_than_libvirts_own_do_not_excuse_it() -> None:
+    """libvirt greets an agent for five seconds, however short the time-out of the command is."""
+    ward = Ward(WEB + "    heartbeat: {interval: 1s, timeout: 1s, misses: 3, restart: true, shutdown: 1s}\n")
+    ward.pass_seconds(10)
+    ward.hangs()
+    ward.pass_seconds(60)
+    assert any(text.startswith("restarted by powering it off (try 1 of 3)") for text in ward.told), ward.told
+
+
 def test_one_that_hears_is_shut_down(ward: Ward) -> None:
     ward.hangs(obeys=True)
     ward.pass_seconds(200)

@@ -13,6 +13,7 @@ from vmhost.engine.services.probing import PING
 from vmhost.engine.session import ssh_target
 from vmhost.model.errors import HostKeyMismatch, PermissionDenied, Silent, VmhostError
 from vmhost.model.reach import Jump
+from vmhost.ports import GREETING
 
 if TYPE_CHECKING:
     from vmhost.model.observed import ObservedDomain
@@ -54,7 +55,7 @@ class Replies:
 def ask(domain: ObservedDomain, spec: HeartbeatSpec, ports: Ports, *, learn: bool = False) -> Replies:
     """Ask a guest by the ways of its heartbeat, until one answers; ``learn``: by all of them."""
     ways: tuple[tuple[str, Callable[[], tuple[Reply, str, float]], float], ...] = (
-        ("agent", lambda: _ask_agent(domain, spec, ports), max(1, ceil(spec.timeout))),
+        ("agent", lambda: _ask_agent(domain, spec, ports), GREETING + max(1, ceil(spec.timeout))),
         ("ssh", lambda: _ask_ssh(domain, spec, ports), 2 * spec.timeout),
     )
     by_way, said, slow = {}, [], False

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vmhost.model.errors import Absent, DriverError, Silent
+from vmhost.ports import GREETING
 from vmhost.render.parse.cloudinit import VERDICT_ARGV
 from vmhost.testing import commands, freezing, guests
 from vmhost.testing.commands import Inside, Program, Ran
@@ -59,7 +60,7 @@ class FakeAgents:
             if domain is None or not domain.state.active:
                 raise Absent("it does not run", subject=domain.name if domain else uuid, hint="vmhost guest list")
             if domain.up and world.behaviour(domain.name).hangs:
-                self._machine.advance(timeout)
+                self._machine.advance(GREETING)
                 raise Silent("Guest agent is not responding", subject=domain.name, retryable=True)
             how = freezing.answering(world, domain, name)
             if how == "silent":

@@ -190,7 +190,7 @@ class Domains:
         self._change(uuid, act)
 
     def agent(self, uuid: str, command: str, timeout: float) -> str:
-        """Return the guest agent's answer. :raises Unreachable: none in ``timeout`` seconds, or none is connected."""
+        """Return the guest agent's answer. :raises Silent: no greeting, or none in ``timeout`` seconds."""
         import libvirt_qemu
 
         seconds = max(1, ceil(timeout))
