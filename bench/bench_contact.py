@@ -1,9 +1,10 @@
-"""First contact with 50 guests and one command in each: vmhost and ``ansible -m command``, program against program.
+"""First contact with 50 guests and one command in each: vmhost, ansible and parallel-ssh, program against program.
 
-Each guest is a real sshd of its own on loopback, with its own pinned host key. Both start a fresh interpreter and know
-the host keys; ansible is told where its Python is, so that it need not look for one.
+Each guest is a real sshd of its own on loopback, with its own pinned host key. All start a fresh interpreter. vmhost
+and ansible check the host keys, parallel-ssh has no means to; ansible is told where its Python is.
 
-Run: ``python -m bench.bench_contact [ROUNDS]``, with ansible (ansible-core in an environment of its own) on the PATH.
+Run: ``python -m bench.bench_contact [ROUNDS]``, with ansible on the PATH: an environment of its own with ansible-core
+and, to compare with that too, parallel-ssh.
 """
 
 from __future__ import annotations
@@ -55,6 +56,20 @@ with SshShell() as shell:
 assert all(getattr(answer, "exit_code", None) == 0 for answer in answers.values()), answers
 """
 
+PARALLEL = """
+import json, sys
+from pathlib import Path
+from pssh.clients import ParallelSSHClient
+from pssh.config import HostConfig
+
+known = json.loads(Path(sys.argv[1]).read_text()).values()
+hosts = [HostConfig(port=port, user=user, private_key=key, allow_agent=False) for port, user, _, key in known]
+client = ParallelSSHClient(["127.0.0.1"] * len(hosts), host_config=hosts, pool_size=int(sys.argv[2]))
+answers = list(client.run_command("/bin/true"))
+client.join(answers)
+assert [answer.exit_code for answer in answers] == [0] * len(hosts), answers
+"""
+
 
 def ours(directory: Path, known: Path) -> float:
     """Seconds of a fresh process that reaches all guests as vmhost does."""
@@ -75,6 +90,18 @@ def ansible(directory: Path, forks: int) -> float:
         }
         argv = ["ansible", "-i", str(directory / "inventory"), "all", "-f", str(forks)]
         return _timed([*argv, "-m", "command", "-a", "/bin/true"], environment)
+
+
+def parallel(python: str, known: Path, pool: int) -> float:
+    """Seconds of a fresh process that reaches all guests by parallel-ssh, as many at a time as ``pool`` says."""
+    return _timed([python, "-c", PARALLEL, str(known), str(pool)], dict(os.environ))
+
+
+def _with_parallel(ansible: str | None) -> str:
+    """The interpreter beside ansible if it has parallel-ssh, else nothing."""
+    python = str(Path(ansible).parent / "python") if ansible else ""
+    has = python and subprocess.run([python, "-c", "import pssh"], capture_output=True, check=False).returncode == 0
+    return python if has else ""
 
 
 def _timed(argv: list[str], environment: dict[str, str]) -> float:
@@ -113,12 +140,15 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         directory = Path(name)
         known = _guests(directory, stack)
-        mine, eight, fifty = [], [], []
+        mine, eight, fifty, pool = [], [], [], []
+        python = _with_parallel(peer)
         for _ in range(rounds):
             mine.append(ours(directory, known))
             if peer:
                 eight.append(ansible(directory, 8))
                 fifty.append(ansible(directory, GUESTS))
+            if python:
+                pool.append(parallel(python, known, 8))
     print(f"| first contact with {GUESTS} guests and a command | median s | times vmhost | promised |")
     print("|---|---:|---:|---:|")
     print(f"| vmhost, 8 at a time | {statistics.median(mine):.2f} | 1.00 | - |")
@@ -130,6 +160,9 @@ def main() -> int:
         ratio = statistics.median(other / one for one, other in zip(mine, theirs, strict=True))
         ratios.append(ratio)
         print(f"| {words} | {statistics.median(theirs):.2f} | {ratio:.2f} | {PROMISED:g} |")
+    if pool:
+        ratio = statistics.median(other / one for one, other in zip(mine, pool, strict=True))
+        print(f"| parallel-ssh, 8 at a time, no host key checked | {statistics.median(pool):.2f} | {ratio:.2f} | - |")
     return 1 if min(ratios) < PROMISED else 0
 
 
