@@ -27,13 +27,17 @@ class Record:
         self._lock = threading.Lock()
 
     def begin(self, operation: str, plan: Plan, *, user: str, time: float) -> None:
-        """Write down the whole plan before anything is done."""
-        self._append({"type": "begin", "operation": operation, "user": user, "time": time, "plan": plan_to_json(plan)})
+        """Write down the whole plan. Not waited for: nothing is done yet, and the first intent takes it to the disk."""
+        first = {"type": "begin", "operation": operation, "user": user, "time": time, "plan": plan_to_json(plan)}
+        self._append(first, durable=False)
 
-    def intent(self, *numbers: int) -> None:
-        """These steps are about to be done, side by side; the disk is waited for once."""
+    def intent(self, *numbers: int, durable: bool = True) -> None:
+        """These steps are about to be done, side by side; the disk is waited for once.
+
+        :param durable: False: not even once, since a power cut would take what they do along with the record.
+        """
         for number in numbers:
-            self._append({"type": "intent", "step": number}, durable=number == numbers[-1])
+            self._append({"type": "intent", "step": number}, durable=durable and number == numbers[-1])
 
     def done(self, number: int) -> None:
         """The step was done. Not waited for: whoever does not read it does or undoes the step again, which is harmless,
@@ -49,9 +53,12 @@ class Record:
         """The step was undone."""
         self._append({"type": "undone", "step": number})
 
-    def committed(self) -> None:
-        """All steps were done; from here nothing is undone."""
-        self._append({"type": "committed"})
+    def committed(self, *, durable: bool = True) -> None:
+        """All steps were done; from here nothing is undone.
+
+        :param durable: False: nothing comes after, and the journal is closed at once, which waits for the disk.
+        """
+        self._append({"type": "committed"}, durable=durable)
 
     def close(self, *, done: bool) -> None:
         """End the operation; with ``done`` False the journal stays for ``vmhost recover``."""

@@ -38,7 +38,6 @@ HOLDS_DISKS: Final = (MergeOverlays, DefineDomain, UndefineDomain, PowerOff, Shu
 USED: Final = (DeleteVolume, LiftDrill, CloseAccess)
 """Undos that would take away what such a guest uses."""
 
-
 class Transaction:
     """Applies one plan: :meth:`run` up to the commit point, then :meth:`finish`.
 
@@ -151,7 +150,7 @@ class Transaction:
         for number in numbers:
             item = items[number]
             self._context.on_event(StepStarted(number + 1, self._total, item.subject, item.why))
-        self._record.intent(*numbers)
+        self._record.intent(*numbers, durable=not all(_goes_with_the_power(items[number]) for number in numbers))
         self._begun = numbers[-1]
 
     def _finished(self, number: int, item: Planned, told: str, seconds: float) -> None:
@@ -168,15 +167,21 @@ class Transaction:
         return reached is not None and reached.open
 
     def _commit(self) -> None:
-        """Pass the commit point, unless somebody cancelled during the last step."""
+        """Pass the commit point, unless somebody cancelled during the last step.
+
+        Where nothing comes after, the journal ends here, with one wait for the disk, and while the caller has the
+        host's lock: nobody builds on what a power cut could still let be undone.
+        """
         try:
             self._context.check()
-            self._record.committed()
+            self._record.committed(durable=bool(self.plan.after))
         except (VmhostError, KeyboardInterrupt) as error:
             if self.plan.steps:
                 self._fail({len(self.plan.steps) - 1: error})
             self._record.close(done=True)
             raise
+        if not self.plan.after:
+            self._record.close(done=True)
 
     def _fail(self, failures: Mapping[int, BaseException]) -> None:
         """Undo from the last step that was begun back to the first, then raise the first failure."""
@@ -265,6 +270,11 @@ def undo_steps(
         undone.append(item.why)
         context.on_event(Undone(item.subject, item.why))
     return undone, leftovers
+
+
+def _goes_with_the_power(item: Planned) -> bool:
+    """Whether a power cut takes all that its undo would: a guest that runs, and nothing that stays."""
+    return isinstance(item.do, StartDomain) and (item.undo is None or isinstance(item.undo, PowerOff | ShutDown))
 
 
 def _stays(step: DeleteVolume | LiftDrill | CloseAccess) -> str:

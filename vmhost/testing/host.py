@@ -185,6 +185,15 @@ class FakeHost:
         self.history.interrupt()
         self.machine.events.close()
 
+    def cut_power(self) -> None:
+        """Do what a power cut does: nothing runs any more, and of journals is there what was waited for."""
+        self.die()
+        with self.machine.at_work(changing=True) as world:
+            for domain in [one for one in world.domains.values() if one.state.active]:
+                self.machine.stop(domain, "destroyed")
+            for journal in world.journals.values():
+                del journal.records[journal.durable :]
+
     def state(self) -> dict[str, Any]:
         """Return everything that an operation may leave behind, as plain values: equal when two hosts are equal.
 

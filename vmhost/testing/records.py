@@ -30,6 +30,8 @@ class FakeJournal:
             if self._journal.id not in self._machine.alive:
                 raise ValueError(f"journal {self._journal.id} is closed")
             self._journal.records.append(text)
+            if durable:
+                self._journal.durable = len(self._journal.records)
 
     def close(self, *, done: bool) -> None:
         with self._machine.at_work(changing=True) as world:

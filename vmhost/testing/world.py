@@ -196,11 +196,14 @@ class Vlans:
 
 @dataclass(slots=True)
 class Journal:
-    """A journal: its records as JSON texts. ``damaged`` says why it cannot be read, empty when it can."""
+    """A journal: its records as JSON texts, of which the first ``durable`` are on the disk. ``damaged`` says why it
+    cannot be read, empty when it can.
+    """
 
     id: str
     begun: float
     records: list[str] = field(default_factory=list)
+    durable: int = 0
     damaged: str = ""
 
 

@@ -1,0 +1,66 @@
+"""A power cut at every call of making a guest: the journal that is on the disk is enough to settle what it left."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+
+from tests.engine.scenes import OTHER, WEB, Scene, shape, site, stage, strict
+from vmhost.ops.apply import recover_host
+from vmhost.ops.host import Host
+from vmhost.testing import FakeHost, FaultPlan, FaultyPorts, SimulatedKill
+
+UNSEEN = WEB + "    ready: {by: none}\n"
+SCENES = {
+    "a guest that is waited for": Scene("", lambda host: host.plan(site(WEB))),
+    "a guest that nobody waits for": Scene("", lambda host: host.plan(site(UNSEEN))),
+    "one more": Scene(OTHER, lambda host: host.plan(site(OTHER, UNSEEN))),
+}
+
+
+def dark(fake: FakeHost) -> FakeHost:
+    fake.cut_power()
+    return fake
+
+
+@pytest.mark.parametrize("name", SCENES)
+def test_the_host_is_as_before_or_as_after(name: str) -> None:
+    scene = SCENES[name]
+    reference = stage(scene)
+    faulty = FaultyPorts(reference.ports)
+    host = Host(ports=faulty.ports)
+    host.apply(scene.propose(host))
+    before, after = dark(stage(scene)).state(), dark(reference).state()
+    for call in faulty.calls:
+        for place in ("before", "after"):
+            fake = stage(scene)
+            host = Host(ports=FaultyPorts(fake.ports, FaultPlan(call.number, place)).ports)  # type: ignore[arg-type]
+            with suppress(SimulatedKill):
+                host.apply(scene.propose(host))
+            fake.cut_power()
+            recover_host(fake.ports)
+            settled = fake.state()
+            where = f"{name}, {place} call {call}"
+            assert shape(settled) in (shape(before), shape(after)), where
+            if shape(settled) == shape(before):
+                assert strict(settled) == strict(before), where
+            assert not fake.world.journals, where
+
+
+def test_a_start_alone_waits_for_no_record() -> None:
+    fake = stage(SCENES["one more"])
+    host = Host(ports=fake.ports)
+    host.power(["db-01"], "power-off")
+    waited: list[int] = []
+    start = fake.domains.start
+
+    def looking(uuid: str) -> None:
+        (journal,) = fake.world.journals.values()
+        waited.append(journal.durable)
+        start(uuid)
+
+    fake.domains.start = looking  # type: ignore[method-assign]
+    (result,) = host.power(["db-01"], "start")
+    assert result.error is None
+    assert waited == [0]
