@@ -35,7 +35,7 @@ def test_the_host_is_as_before_or_as_after(name: str) -> None:
     for call in faulty.calls:
         for place in ("before", "after"):
             fake = stage(scene)
-            host = Host(ports=FaultyPorts(fake.ports, FaultPlan(call.number, place)).ports)  # type: ignore[arg-type]
+            host = Host(ports=FaultyPorts(fake.ports, FaultPlan(call.number, place)).ports)
             with suppress(SimulatedKill):
                 host.apply(scene.propose(host))
             fake.cut_power()

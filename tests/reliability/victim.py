@@ -40,7 +40,7 @@ def fault_plan(where: str, how: str) -> FaultPlan:
 def operate(host: Host, operation: str, site: Path) -> None:
     """Create or delete the guests of a site."""
     if operation == "create":
-        host.apply(host.plan(load_site(site)))
+        host.apply_site(load_site(site))
     else:
         names = [guest.name for guest in load_site(site).guests]
         host.apply(host.plan_delete(names, Permit(power_off=True, disks=True)))

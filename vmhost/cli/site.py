@@ -16,6 +16,8 @@ from vmhost.model.permit import Permit
 from vmhost.model.text import sanitize
 
 if TYPE_CHECKING:
+    from vmhost.model.outcome import Outcome
+    from vmhost.model.spec import Site
     from vmhost.ops.host import Host
     from vmhost.ops.proposals import Proposal
 
@@ -96,8 +98,26 @@ def apply(ctx: click.Context, /, site: str, output: str, yes: bool, dry_run: boo
     with open_host(ctx) as host:
         if not dry_run:
             settle(host)
-        proposal = host.plan(load_site(site), permit_of(flags))
-        return carry_out(host, proposal, output, yes=yes, dry_run=dry_run)
+        wish, permit = load_site(site), permit_of(flags)
+        if yes and not dry_run:
+            return _at_once(host, wish, permit, output)
+        return carry_out(host, host.plan(wish, permit), output, yes=yes, dry_run=dry_run)
+
+
+def _at_once(host: Host, site: Site, permit: Permit, output: str) -> int:
+    """Do what :func:`carry_out` does where nobody is to be asked."""
+    shown = output not in DOCUMENTS
+    with interruptible() as cancelled:
+        outcome = host.apply_site(
+            site,
+            permit,
+            on_plan=(lambda proposal: show_plan(output, proposal)) if shown else None,
+            on_event=tell,
+            cancelled=cancelled,
+        )
+    if not (shown and outcome.plan.empty):
+        _show_outcome(output, outcome)
+    return 0
 
 
 def carry_out(host: Host, proposal: Proposal, output: str, *, yes: bool, dry_run: bool) -> int:
@@ -112,11 +132,15 @@ def carry_out(host: Host, proposal: Proposal, output: str, *, yes: bool, dry_run
         return diagnostics.REFUSED
     with interruptible() as cancelled:
         outcome = host.apply(proposal, on_event=tell, cancelled=cancelled)
+    _show_outcome(output, outcome)
+    return 0
+
+
+def _show_outcome(output: str, outcome: Outcome) -> None:
     if output in DOCUMENTS:
         emit(output, "Outcome", {"site": outcome.plan.site, "done": outcome.done, "seconds": outcome.total_seconds})
     else:
         diagnostics.say(str(outcome))
-    return 0
 
 
 @click.command()

@@ -38,6 +38,7 @@ HOLDS_DISKS: Final = (MergeOverlays, DefineDomain, UndefineDomain, PowerOff, Shu
 USED: Final = (DeleteVolume, LiftDrill, CloseAccess)
 """Undos that would take away what such a guest uses."""
 
+
 class Transaction:
     """Applies one plan: :meth:`run` up to the commit point, then :meth:`finish`.
 

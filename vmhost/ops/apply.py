@@ -39,12 +39,15 @@ def apply_proposal(
     *,
     on_event: Listener | None = None,
     cancelled: Callable[[], bool] | None = None,
+    locked: ExitStack | None = None,
 ) -> Outcome:
     """Apply a proposal that was shown, if the host still is as it was.
 
     Under the host's lock interrupted operations are settled first, then the plan is made again; when it differs from
     the one shown, nothing is done.
 
+    :param locked: holds the host's lock since before the proposal was made, which only makes guests: then it stands.
+        The lock is given back as soon as it is not needed any more.
     :raises Conflict: the host changed, or another vmhost holds the lock; :raises ApplyError: a step failed and
         everything
         was undone (``leftovers`` names what could not be); :raises GuestError: applied, but a guest is not ready;
@@ -54,19 +57,25 @@ def apply_proposal(
     if proposal.empty and not ports.journals.any_open():
         return Outcome(proposal.plan)
     with Job(ports, proposal.operation, " ".join(proposal.plan.guests), on_event, cancelled) as job:
-        return _apply(ports, proposal, job)
+        return _apply(ports, proposal, job, locked)
 
 
-def _apply(ports: Ports, proposal: Proposal, job: Job) -> Outcome:
+def _apply(ports: Ports, proposal: Proposal, job: Job, locked: ExitStack | None) -> Outcome:
     clock = ports.clock
     start = clock.monotonic()
     context = _context(ports, proposal, job)
-    _settle_interrupted(ports, context)
+    if locked is None:
+        _settle_interrupted(ports, context)
     with ExitStack() as guests:
-        with ExitStack() as host:
-            _lock(proposal, context, host, guests)
-            observed = observe(ports, proposal.seen)
-            plan = _plan_again(proposal, observed)
+        with locked or ExitStack() as host:
+            if locked is None:
+                _lock(proposal, context, host, guests)
+                observed = observe(ports, proposal.seen)
+                plan = _plan_again(proposal, observed)
+            else:
+                assert proposal.seen is not None
+                guests.enter_context(ports.locks.guests(uuids_of(proposal.plan), NOT_AT_ALL))
+                observed, plan = proposal.seen, proposal.plan
             _store_keys(ports, proposal)
             ports.signals.make_room(str(ports.layout.logs))
             record = _begin(ports, proposal, plan, job)
@@ -97,7 +106,7 @@ def _lock(proposal: Proposal, context: Context, host: ExitStack, guests: ExitSta
     :raises Conflict: others hold them for too long; :raises Cancelled: the person gave up.
     """
     locks, clock = context.ports.locks, context.ports.clock
-    uuids, waiting = _uuids(proposal.plan), context.waiting(proposal.operation)
+    uuids, waiting = uuids_of(proposal.plan), context.waiting(proposal.operation)
     starts = not proposal.locks_host and any(isinstance(item.do, StartDomain) for item in proposal.plan.steps)
     deadline = clock.monotonic() + PATIENCE
     while True:
@@ -156,7 +165,8 @@ def _store_keys(ports: Ports, proposal: Proposal) -> None:
             raise Conflict(text, subject=site, hint="vmhost plan SITE") from error
 
 
-def _uuids(plan: Plan) -> tuple[str, ...]:
+def uuids_of(plan: Plan) -> tuple[str, ...]:
+    """Return the UUIDs of the guests that a plan touches."""
     steps = (item.do for item in (*plan.steps, *plan.after))
     return tuple(dict.fromkeys(uuid for step in steps if (uuid := getattr(step, "uuid", ""))))
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from vmhost.model.permit import Permit
-from vmhost.ops.build import FAKE, Builder
+from vmhost.ops.connected import Connected
 
 if TYPE_CHECKING:
     from vmhost.engine.recover import Recovered
@@ -35,52 +35,22 @@ if TYPE_CHECKING:
     from vmhost.ops.snapshots import Snapshots
     from vmhost.ops.vlans import Vlans
     from vmhost.ops.watch import Watch
-    from vmhost.ports import Hypervisor, Ports
 
 Listener = Callable[["Event"], None]
 
 
-class Host:
+class Host(Connected):
     """A connection to one hypervisor; a context manager; safe to use from several threads.
 
     :param uri: as for virsh's ``-c``; None: ``LIBVIRT_DEFAULT_URI``, libvirt's own default, ``qemu:///system`` if it
         answers, else ``qemu:///session``; ``fake:demo``: the built-in fake host, which needs no libvirt.
     """
 
-    def __init__(self, uri: str | None = None, *, ports: Ports | None = None) -> None:
-        self._builder = Builder(uri)
-        self._given = ports
-
-    @cached_property
-    def ports(self) -> Ports:
-        """Everything that the engine may touch; built on first use."""
-        if self._given is not None:
-            return self._given
-        if self._builder.uri and self._builder.uri.startswith(FAKE):
-            from vmhost.testing.demo import demo_ports
-
-            return demo_ports(self._builder.uri)
-        return self._builder.ports
-
-    @property
-    def hypervisor(self) -> Hypervisor:
-        """The libvirt connection alone, for listings that need nothing else."""
-        fake = self._builder.uri is not None and self._builder.uri.startswith(FAKE)
-        return self.ports.hypervisor if self._given is not None or fake else self._builder.hypervisor
-
-    def __enter__(self) -> Host:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def close(self) -> None:
         """End the connection; the host goes on as it is."""
         if "services" in self.__dict__:
             self.services.close()
-        built = self.__dict__.get("ports") or self._builder.__dict__.get("hypervisor")
-        if built is not None:
-            getattr(built, "hypervisor", built).close()
+        super().close()
 
     def observe(self) -> Observed:
         """Return the whole host as it is now. :raises Unreachable: libvirt does not answer."""
@@ -165,6 +135,24 @@ class Host:
 
         return apply_proposal(self.ports, proposal, on_event=on_event, cancelled=cancelled)
 
+    def apply_site(
+        self,
+        site: Site,
+        permit: Permit | None = None,
+        *,
+        on_plan: Callable[[Proposal], None] | None = None,
+        on_event: Listener | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Outcome:
+        """Plan a site and apply it at once; quicker than one after the other where nobody is asked between.
+
+        :param on_plan: called with the proposal before anything is done; what it raises ends it there.
+        :raises Refused: and all else that :meth:`plan` and :meth:`apply` raise.
+        """
+        from vmhost.ops.atonce import apply_site
+
+        return apply_site(self.ports, site, permit or Permit(), on_plan=on_plan, on_event=on_event, cancelled=cancelled)
+
     def drift(self, site: Site) -> tuple[Difference, ...]:
         """Return where this host differs from the site, on the fields that vmhost owns; empty when it does not."""
         from vmhost.ops.proposals import find_drift
@@ -190,9 +178,8 @@ class Host:
         """Return whether an interrupted operation waits for :meth:`recover`; costs next to nothing."""
         from vmhost.model.errors import PermissionDenied
 
-        fake = self._given is not None or (self._builder.uri or "").startswith(FAKE)
         try:
-            return (self.ports.journals if fake else self._builder.journals).any_open()
+            return self.ledger.journals.any_open()
         except PermissionDenied:
             return False
 
@@ -363,12 +350,6 @@ class Host:
         from vmhost.ops.services import Services
 
         return Services(self)
-
-    @property
-    def ledger(self) -> Ports | Builder:
-        """What needs no libvirt: history, clock, chance, layout, images."""
-        fake = self._builder.uri is not None and self._builder.uri.startswith(FAKE)
-        return self.ports if self._given is not None or fake else self._builder
 
     def jobs(self, *, limit: int = 100) -> tuple[JobRecord, ...]:
         """Return running and past operations of all processes, the newest first."""
