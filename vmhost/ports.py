@@ -7,7 +7,7 @@ docstring says otherwise. ``vmhost.testing.FakeHost`` implements all of them in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +74,7 @@ class RawPool:
 
 @dataclass(frozen=True, slots=True)
 class RawLook:
-    """All that libvirt tells of a host at once; ``host`` is None where it was not asked for."""
+    """What libvirt tells of a host at once; ``host`` is None where some of its domains alone were asked for."""
 
     domains: tuple[RawDomain, ...]
     pools: tuple[RawPool, ...]
@@ -109,8 +109,11 @@ class Hypervisor(DomainDisks, Backups, Protocol):
         """The counters of all domains in one call; a guest whose QEMU does not answer delays nobody."""
 
     def pools(self) -> tuple[RawPool, ...]: ...
-    def look(self, *, host: bool) -> Callable[[], RawLook]:
-        """Begin to read all domains and pools, and the host too if asked; what is returned waits for them."""
+    def look(self) -> Callable[[], RawLook]:
+        """Begin to read the host and all its domains and pools; what is returned waits for them."""
+
+    def look_at(self, uuids: Collection[str]) -> Callable[[], RawLook]:
+        """Begin to read those of these domains that are there, and of the pools that hold their disks these alone."""
 
     def define(self, xml: str) -> None:
         """Define or redefine; validated against libvirt's schema."""

@@ -33,10 +33,9 @@ class Watching:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._fake.hypervisor, name)
 
-    def look(self, *, host: bool) -> Any:
-        if host:
-            self.held.append(self._fake.locks.held())
-        return self._fake.hypervisor.look(host=host)
+    def look(self) -> Any:
+        self.held.append(self._fake.locks.held())
+        return self._fake.hypervisor.look()
 
 
 def looks(fake: FakeHost, wish: Site) -> list[tuple[str, ...]]:

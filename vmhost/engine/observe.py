@@ -29,7 +29,7 @@ def observe(ports: Ports, before: Observed | None = None) -> Observed:
     from vmhost.model.observed import Observed
     from vmhost.render.parse.nft import parse_guards
 
-    libvirt = ports.hypervisor.look(host=True)
+    libvirt = ports.hypervisor.look()
     with ports.links.session():
         links = ports.links.links()
         neighbours = ports.links.neighbours()
@@ -56,27 +56,44 @@ def observe(ports: Ports, before: Observed | None = None) -> Observed:
 
 
 def observe_again(ports: Ports, before: Observed, plan: Plan) -> Observed:
-    """Return the host after the steps of a plan; what none of them changes is as before, as are hardware and images.
+    """Return the host after the steps of a plan: of guests and disks those that it touches, and all links.
+
+    What else there is is as before, so that one guest more costs the same beside a hundred others.
 
     :param before: a look at the same host, under the lock that the steps were done under.
     """
     from vmhost.render.parse.nft import parse_guards
 
-    libvirt = ports.hypervisor.look(host=False)
+    libvirt = ports.hypervisor.look_at(plan.uuids)
     with ports.links.session():
         links = ports.links.links()
         network = observe_network(ports, links) if plan.changes_network else before.network
     raw = libvirt()
+    seen = _domains(raw.domains, before)
+    others = (domain for domain in before.domains if domain.uuid not in plan.uuids)
     return replace(
         before,
-        domains=_domains(raw.domains, before),
-        pools=_pools(raw.pools),
+        domains=tuple(sorted((*others, *seen), key=lambda domain: domain.name)),
+        pools=_with_disks_of(seen, before.pools, _pools(raw.pools)),
         links=links,
         hook=ports.hook.state(),
         network=network,
         reservations=ports.reservations.read(),
         guards=parse_guards(ports.packet.table()),
     )
+
+
+def _with_disks_of(
+    seen: Iterable[ObservedDomain], before: Iterable[ObservedPool], pools: Iterable[ObservedPool]
+) -> tuple[ObservedPool, ...]:
+    """Return the pools of before in which the disks of these domains are as they were found in ``pools``."""
+    disks = {disk.source for domain in seen for disk in domain.facts.disks}
+    kept = (replace(pool, volumes=tuple(one for one in pool.volumes if one.path not in disks)) for pool in before)
+    merged = {pool.name: pool for pool in kept}
+    for pool in pools:
+        others = merged[pool.name].volumes if pool.name in merged else ()
+        merged[pool.name] = replace(pool, volumes=(*others, *pool.volumes))
+    return tuple(merged.values())
 
 
 def observe_network(ports: Ports, links: tuple[ObservedLink, ...]) -> ObservedNetwork:

@@ -97,7 +97,7 @@ def _settle(journal: OpenJournal, context: Context) -> Recovered | None:
     if past is None:
         record.close(done=True)
         return None
-    with context.ports.locks.guests(guest_uuids(past), context.waiting(past.operation)):
+    with context.ports.locks.guests(past.plan.uuids, context.waiting(past.operation)):
         settled = _finish(past, context, record) if past.committed else _undo(past, context, record)
     record.close(done=not settled.leftovers)
     return settled
@@ -130,9 +130,3 @@ def _finish(past: Past, context: Context, record: Record) -> Recovered:
         record.done(number)
         finished.append(item.why)
     return Recovered(past.operation, past.plan.guests, finished=tuple(finished), leftovers=tuple(leftovers))
-
-
-def guest_uuids(past: Past) -> tuple[str, ...]:
-    """Return the UUIDs of the guests that an operation touched."""
-    steps = (item.do for item in (*past.plan.steps, *past.plan.after))
-    return tuple(dict.fromkeys(uuid for step in steps if (uuid := getattr(step, "uuid", ""))))

@@ -66,6 +66,12 @@ class Plan:
         return tuple(dict.fromkeys(item.subject for item in (*self.steps, *self.after)))
 
     @property
+    def uuids(self) -> tuple[str, ...]:
+        """The guests that the plan touches."""
+        steps = (item.do for item in (*self.steps, *self.after))
+        return tuple(dict.fromkeys(uuid for step in steps if (uuid := getattr(step, "uuid", ""))))
+
+    @property
     def changes_network(self) -> bool:
         """Whether a step is about the host's own network: its links, addresses and routes, or what is kept of them."""
         return any(isinstance(item.do, LinkStep | KeeperStep) for item in (*self.steps, *self.after))

@@ -74,7 +74,7 @@ def _apply(ports: Ports, proposal: Proposal, job: Job, locked: ExitStack | None)
                 plan = _plan_again(proposal, observed)
             else:
                 assert proposal.seen is not None
-                guests.enter_context(ports.locks.guests(uuids_of(proposal.plan), NOT_AT_ALL))
+                guests.enter_context(ports.locks.guests(proposal.plan.uuids, NOT_AT_ALL))
                 observed, plan = proposal.seen, proposal.plan
             _store_keys(ports, proposal)
             ports.signals.make_room(str(ports.layout.logs))
@@ -106,7 +106,7 @@ def _lock(proposal: Proposal, context: Context, host: ExitStack, guests: ExitSta
     :raises Conflict: others hold them for too long; :raises Cancelled: the person gave up.
     """
     locks, clock = context.ports.locks, context.ports.clock
-    uuids, waiting = uuids_of(proposal.plan), context.waiting(proposal.operation)
+    uuids, waiting = proposal.plan.uuids, context.waiting(proposal.operation)
     starts = not proposal.locks_host and any(isinstance(item.do, StartDomain) for item in proposal.plan.steps)
     deadline = clock.monotonic() + PATIENCE
     while True:
@@ -163,12 +163,6 @@ def _store_keys(ports: Ports, proposal: Proposal) -> None:
         except AlreadyThere as error:
             text = "another vmhost made the site's SSH key meanwhile; nothing was done"
             raise Conflict(text, subject=site, hint="vmhost plan SITE") from error
-
-
-def uuids_of(plan: Plan) -> tuple[str, ...]:
-    """Return the UUIDs of the guests that a plan touches."""
-    steps = (item.do for item in (*plan.steps, *plan.after))
-    return tuple(dict.fromkeys(uuid for step in steps if (uuid := getattr(step, "uuid", ""))))
 
 
 def _verify(ports: Ports, proposal: Proposal, before: Observed) -> None:

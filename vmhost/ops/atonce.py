@@ -9,7 +9,7 @@ from vmhost.model.errors import Conflict
 from vmhost.model.outcome import Outcome
 from vmhost.model.permit import Permit
 from vmhost.model.spec import Site
-from vmhost.ops.apply import Listener, apply_proposal, recover_host, uuids_of
+from vmhost.ops.apply import Listener, apply_proposal, recover_host
 from vmhost.ops.proposals import Proposal, propose_site
 from vmhost.ports import NOT_AT_ALL, Ports
 from vmhost.render.seed import secret_references
@@ -61,4 +61,4 @@ def _locked(ports: Ports, site: Site, host: ExitStack) -> bool:
 def _makes_only(proposal: Proposal) -> bool:
     """Whether nobody else knows the guests that a plan touches, so that nobody can have a lock of theirs."""
     seen = proposal.seen
-    return seen is not None and {domain.uuid for domain in seen.domains}.isdisjoint(uuids_of(proposal.plan))
+    return seen is not None and {domain.uuid for domain in seen.domains}.isdisjoint(proposal.plan.uuids)

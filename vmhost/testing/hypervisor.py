@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.resources import files
 
 from vmhost.model.disklimits import DiskLimits
@@ -12,6 +12,7 @@ from vmhost.model.points import BackupProgress, Tracking
 from vmhost.model.stats import DomainStats
 from vmhost.model.tuning import Tuning
 from vmhost.ports import DomainEvent, RawDaemon, RawHost, RawLook, RawPool
+from vmhost.render.parse.domain import parse_domain
 from vmhost.testing.agent import FakeAgents
 from vmhost.testing.domains import FakeDomains
 from vmhost.testing.load import stats_of
@@ -70,8 +71,14 @@ class FakeHypervisor:
     def pools(self) -> tuple[RawPool, ...]:
         return self._pools.all()
 
-    def look(self, *, host: bool) -> Callable[[], RawLook]:
-        seen = RawLook(self.domains(), self.pools(), self.host() if host else None)
+    def look(self) -> Callable[[], RawLook]:
+        seen = RawLook(self.domains(), self.pools(), self.host())
+        return lambda: seen
+
+    def look_at(self, uuids: Collection[str]) -> Callable[[], RawLook]:
+        domains = tuple(raw for raw in self.domains() if raw.uuid in uuids)
+        disks = {disk.source for raw in domains for disk in parse_domain(raw.xml).disks}
+        seen = RawLook(domains, self._pools.holding(disks), None)
         return lambda: seen
 
     def define(self, xml: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from copy import deepcopy
+from dataclasses import replace
 from typing import Final
 
 from lxml import etree
@@ -32,6 +34,12 @@ class FakePools:
         """Return all pools with their volumes."""
         with self._machine.at_work() as world:
             return tuple(_raw(world, pool) for _, pool in sorted(world.pools.items()))
+
+    def holding(self, paths: Collection[str]) -> tuple[RawPool, ...]:
+        """Return the pools that hold one of these volumes, with these volumes alone."""
+        with self._machine.at_work() as world:
+            pools = [_holding(pool, paths) for _, pool in sorted(world.pools.items()) if pool.active]
+            return tuple(_raw(world, pool) for pool in pools if pool.volumes)
 
     def create(self, name: str, path: str) -> None:
         """Make a directory pool. :raises AlreadyThere: the name is taken."""
@@ -147,6 +155,10 @@ def _described(root: etree._Element) -> Volume:
         backing_format="" if backing_kind is None else backing_kind.get("type", ""),
         mode=root.findtext("target/permissions/mode", "0600"),
     )
+
+
+def _holding(pool: Pool, paths: Collection[str]) -> Pool:
+    return replace(pool, volumes={n: volume for n, volume in pool.volumes.items() if f"{pool.path}/{n}" in paths})
 
 
 def _raw(world: World, pool: Pool) -> RawPool:

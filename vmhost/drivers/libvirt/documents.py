@@ -56,6 +56,12 @@ def raw_capacity(volume: str) -> int:
     return int(root.findtext("capacity") or 0) if found is None or found.get("type") in ("raw", "iso") else 0
 
 
+def disks_of(domain: str) -> tuple[str, ...]:
+    """Return the files and block devices that are the disks of a domain."""
+    sources = _root(domain).iterfind("devices/disk/source")
+    return tuple(place for source in sources if (place := source.get("file") or source.get("dev")))
+
+
 def agent_connected(domain: str) -> bool:
     """Whether a running domain's XML says that the guest agent has opened its channel."""
     targets = _root(domain).iterfind("devices/channel/target")

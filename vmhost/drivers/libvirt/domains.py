@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from errno import EBUSY
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -44,6 +44,10 @@ class Domains:
     def one(self, uuid: str) -> RawDomain:
         """Return one domain. :raises Absent: there is none of that UUID."""
         return self._connection.read(lambda handle: _read_one(handle.lookupByUUIDString(uuid)), uuid)
+
+    def some(self, uuids: Collection[str]) -> tuple[RawDomain, ...]:
+        """Return those of these domains that are there."""
+        return self._connection.read(lambda handle: _read_some(handle, uuids), "domains")
 
     def define(self, xml: str) -> None:
         """Define or redefine, validated. :raises AlreadyThere: the name or the UUID is another domain's."""
@@ -248,6 +252,14 @@ def _read_all(handle: Handle) -> tuple[RawDomain, ...]:
                     snapshots=domain.snapshotNum(0) if uuid in with_snapshots else 0,
                 )
             )
+    return tuple(found)
+
+
+def _read_some(handle: Handle, uuids: Collection[str]) -> tuple[RawDomain, ...]:
+    found: list[RawDomain] = []
+    for uuid in uuids:
+        with skipping(libvirt.VIR_ERR_NO_DOMAIN):
+            found.append(_read_one(handle.lookupByUUIDString(uuid)))
     return tuple(found)
 
 

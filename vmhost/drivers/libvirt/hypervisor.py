@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property
 from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from vmhost.drivers.libvirt.connection import Connection, is_privileged
+from vmhost.drivers.libvirt.documents import disks_of
 from vmhost.drivers.libvirt.domains import Domains
 from vmhost.model.identity import NAMESPACE
 
@@ -73,11 +74,21 @@ class LibvirtHypervisor:
     def pools(self) -> tuple[RawPool, ...]:
         return self._pools.all()
 
-    def look(self, *, host: bool) -> Callable[[], RawLook]:
+    def look(self) -> Callable[[], RawLook]:
         from vmhost.drivers.background import begun
         from vmhost.ports import RawLook
 
-        return begun(lambda: RawLook(self.domains(), self.pools(), self.host() if host else None), "look")
+        return begun(lambda: RawLook(self.domains(), self.pools(), self.host()), "look")
+
+    def look_at(self, uuids: Collection[str]) -> Callable[[], RawLook]:
+        from vmhost.drivers.background import begun
+        from vmhost.ports import RawLook
+
+        def call() -> RawLook:
+            domains = self._domains.some(uuids)
+            return RawLook(domains, self._pools.holding([disk for raw in domains for disk in disks_of(raw.xml)]), None)
+
+        return begun(call, "look")
 
     def define(self, xml: str) -> None:
         self._domains.define(xml)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from errno import ENOENT, ENOTEMPTY
 from pathlib import Path
@@ -43,6 +43,10 @@ class Pools:
     def all(self) -> tuple[RawPool, ...]:
         """Return all pools with their volumes; what goes away meanwhile is left out."""
         return self._connection.read(_read_all, "storage pools")
+
+    def holding(self, paths: Collection[str]) -> tuple[RawPool, ...]:
+        """Return the pools that hold one of these volumes, with these volumes alone; what is in no pool is left out."""
+        return self._connection.read(lambda handle: _read_holding(handle, paths), "volumes")
 
     def create(self, name: str, path: str) -> None:
         """Define, build, autostart and start a directory pool. :raises AlreadyThere: the name is taken."""
@@ -126,8 +130,7 @@ def _read_all(handle: Handle) -> tuple[RawPool, ...]:
     # The ports know every step of every plan; who only reads domains is spared them.
     from vmhost.ports import RawPool
 
-    for pool in handle.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE | _REFRESHED):
-        _refresh(pool)
+    _refresh_all(handle)
     found: list[RawPool] = []
     for pool in handle.listAllStoragePools(0):
         with skipping(libvirt.VIR_ERR_NO_STORAGE_POOL):
@@ -151,6 +154,36 @@ def _read_volumes(pool: Pool) -> tuple[str, ...] | None:
         with skipping(libvirt.VIR_ERR_NO_STORAGE_VOL, system=(ENOENT,)):
             volumes.append(volume.XMLDesc(0))
     return tuple(volumes)
+
+
+def _read_holding(handle: Handle, paths: Collection[str]) -> tuple[RawPool, ...]:
+    from vmhost.ports import RawPool
+
+    found = _read_at(handle, paths)
+    unseen = [path for path in paths if path not in found]
+    if unseen:
+        _refresh_all(handle)
+        found |= _read_at(handle, unseen)
+    pools = {pool.name(): pool for pool, _ in found.values()}
+    return tuple(
+        RawPool(name, active=True, xml=one.XMLDesc(0), volumes=tuple(t for p, t in found.values() if p.name() == name))
+        for name, one in pools.items()
+    )
+
+
+def _read_at(handle: Handle, paths: Collection[str]) -> dict[str, tuple[Pool, str]]:
+    """Return the volumes at these places that libvirt knows, each with its pool, and as it is on the disk now."""
+    found: dict[str, tuple[Pool, str]] = {}
+    for path in paths:
+        with skipping(libvirt.VIR_ERR_NO_STORAGE_VOL, system=(ENOENT,)):
+            volume = handle.storageVolLookupByPath(path)
+            found[path] = (volume.storagePoolLookupByVolume(), volume.XMLDesc(0))
+    return found
+
+
+def _refresh_all(handle: Handle) -> None:
+    for pool in handle.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE | _REFRESHED):
+        _refresh(pool)
 
 
 def _refresh(pool: Pool) -> None:
