@@ -164,20 +164,24 @@ def _read_holding(handle: Handle, paths: Collection[str]) -> tuple[RawPool, ...]
     if unseen:
         _refresh_all(handle)
         found |= _read_at(handle, unseen)
-    pools = {pool.name(): pool for pool, _ in found.values()}
-    return tuple(
-        RawPool(name, active=True, xml=one.XMLDesc(0), volumes=tuple(t for p, t in found.values() if p.name() == name))
-        for name, one in pools.items()
-    )
+    texts: dict[str, list[str]] = {}
+    for name, text in found.values():
+        texts.setdefault(name, []).append(text)
+    pools: list[RawPool] = []
+    for name, volumes in texts.items():
+        with skipping(libvirt.VIR_ERR_NO_STORAGE_POOL):
+            xml = handle.storagePoolLookupByName(name).XMLDesc(0)
+            pools.append(RawPool(name, active=True, xml=xml, volumes=tuple(volumes)))
+    return tuple(pools)
 
 
-def _read_at(handle: Handle, paths: Collection[str]) -> dict[str, tuple[Pool, str]]:
-    """Return the volumes at these places that libvirt knows, each with its pool, and as it is on the disk now."""
-    found: dict[str, tuple[Pool, str]] = {}
+def _read_at(handle: Handle, paths: Collection[str]) -> dict[str, tuple[str, str]]:
+    """Return of the volumes at these places that libvirt knows the pool's name, and what is on the disk now as XML."""
+    found: dict[str, tuple[str, str]] = {}
     for path in paths:
         with skipping(libvirt.VIR_ERR_NO_STORAGE_VOL, system=(ENOENT,)):
             volume = handle.storageVolLookupByPath(path)
-            found[path] = (volume.storagePoolLookupByVolume(), volume.XMLDesc(0))
+            found[path] = (volume.storagePoolLookupByVolume().name(), volume.XMLDesc(0))
     return found
 
 
