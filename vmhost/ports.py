@@ -84,8 +84,7 @@ class RawLook:
 @dataclass(frozen=True, slots=True)
 class DomainEvent:
     """Something happened to a domain: ``started``, ``stopped``, ``crashed``, ``suspended``, ``resumed``, ``defined``,
-    ``undefined``, ``shutdown``, ``rebooted``, ``agent-connected``, ``agent-disconnected``; ``detail`` is libvirt's own
-    word or empty.
+    ``undefined``, ``shutdown``, ``rebooted``, ``agent-connected``, ``agent-disconnected``; ``detail``: libvirt's word.
     """
 
     uuid: str
@@ -128,9 +127,7 @@ class Hypervisor(DomainDisks, Backups, Protocol):
         """Ask the guest to shut down, through its agent if that is connected, else by ACPI; returns at once."""
 
     def power_off(self, uuid: str) -> None:
-        """Power off gracefully for QEMU (VIR_DOMAIN_DESTROY_GRACEFUL), by force only when QEMU does not end; Absent
-        when it does not run.
-        """
+        """Power off by VIR_DOMAIN_DESTROY_GRACEFUL, by force only if QEMU does not end; Absent when it does not run."""
 
     def discard_managed_save(self, uuid: str) -> None: ...
     def set_autostart(self, uuid: str, on: bool) -> None: ...

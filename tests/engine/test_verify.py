@@ -93,6 +93,14 @@ def test_only_what_was_touched_is_read() -> None:
     assert list(looked) == [fake.domain("web-01").uuid]
 
 
+def test_a_volume_that_alone_is_made_is_read() -> None:
+    fake = stage(Scene(WEB, BESIDE.propose))
+    volume_gone(fake, "seed")
+    host = Host(ports=fake.ports)
+    assert len(host.apply_site(site(WEB)).done) == 1
+    assert host.drift(site(WEB)) == ()
+
+
 def test_a_change_is_verified_on_the_volumes_that_it_made() -> None:
     fake = stage(Scene(WEB, BESIDE.propose))
     host = Host(ports=fake.ports)

@@ -64,13 +64,14 @@ def observe_again(ports: Ports, before: Observed, plan: Plan) -> Observed:
     """
     from vmhost.render.parse.nft import parse_guards
 
-    libvirt = ports.hypervisor.look_at(plan.uuids)
+    uuids = {*plan.uuids, *touched(plan, before)}
+    libvirt = ports.hypervisor.look_at(sorted(uuids))
     with ports.links.session():
         links = ports.links.links()
         network = observe_network(ports, links) if plan.changes_network else before.network
     raw = libvirt()
     seen = _domains(raw.domains, before)
-    others = (domain for domain in before.domains if domain.uuid not in plan.uuids)
+    others = (domain for domain in before.domains if domain.uuid not in uuids)
     return replace(
         before,
         domains=tuple(sorted((*others, *seen), key=lambda domain: domain.name)),
@@ -81,6 +82,11 @@ def observe_again(ports: Ports, before: Observed, plan: Plan) -> Observed:
         reservations=ports.reservations.read(),
         guards=parse_guards(ports.packet.table()),
     )
+
+
+def touched(plan: Plan, observed: Observed) -> frozenset[str]:
+    """Return the domains (UUIDs) among those that are there that a plan is about, be it by a volume of theirs alone."""
+    return frozenset(one.uuid for one in observed.domains if one.uuid in plan.uuids or one.name in plan.guests)
 
 
 def _with_disks_of(

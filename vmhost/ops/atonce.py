@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from vmhost.engine.observe import touched
 from vmhost.model.errors import Conflict
 from vmhost.model.outcome import Outcome
 from vmhost.model.permit import Permit
@@ -59,6 +60,5 @@ def _locked(ports: Ports, site: Site, host: ExitStack) -> bool:
 
 
 def _makes_only(proposal: Proposal) -> bool:
-    """Whether nobody else knows the guests that a plan touches, so that nobody can have a lock of theirs."""
-    seen = proposal.seen
-    return seen is not None and {domain.uuid for domain in seen.domains}.isdisjoint(proposal.plan.uuids)
+    """Whether nobody else knows the guests that a plan is about, so that nobody can have a lock of theirs."""
+    return proposal.seen is not None and not touched(proposal.plan, proposal.seen)
