@@ -243,6 +243,19 @@ def test_ctrl_c_ends_the_group(tmp_path):
     assert gone(int(pidfile.read_text()))
 
 
+def test_an_interruption_right_after_the_program_was_reaped_is_what_is_raised(monkeypatch):
+    wait = command.subprocess.Popen.wait
+
+    def reaped(process: command.subprocess.Popen[bytes]) -> int:
+        monkeypatch.setattr(command.subprocess.Popen, "wait", wait)
+        os.waitpid(process.pid, 0)
+        raise InterruptedError("now")
+
+    monkeypatch.setattr(command.subprocess.Popen, "wait", reaped)
+    with pytest.raises(InterruptedError, match="now"):
+        command.foreground(["true"])
+
+
 def test_daemon_is_left_alone_and_not_waited_for(tmp_path):
     """It holds our pipes open, as daemons do that forget to close them."""
     pidfile = tmp_path / "pid"

@@ -309,8 +309,11 @@ def _refused(program: str, error: OSError) -> DriverError:
 
 
 def _end_alone(process: subprocess.Popen[bytes], grace: float, interrupted: bool) -> None:
-    """End a program that shares our process group; one that was interrupted with us may first end by itself."""
-    with ProcessWatch(process.pid) as watch:
+    """End a program that shares our process group; one that was interrupted with us may first end by itself.
+
+    What ended us may have come between the moment when it was reaped and the one when that was noted.
+    """
+    with suppress(ProcessLookupError), ProcessWatch(process.pid) as watch:
         if not watch.ended(grace if interrupted else 0):
             watch.send(signal.SIGTERM)
             if not watch.ended(grace):
@@ -325,7 +328,7 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
     """
     if process.returncode is not None:
         return
-    with ProcessWatch(process.pid) as watch:
+    with suppress(ProcessLookupError), ProcessWatch(process.pid) as watch:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
         watch.ended(grace)
