@@ -9,13 +9,13 @@ import pytest
 
 from tests.engine.scenes import HEAD, WEB, site
 from vmhost.model.errors import ApplyError, Conflict, NotFound, PartlyDone, Refused, UsageError
-from vmhost.model.events import Event, StepDone
+from vmhost.model.events import Event, Progress, StepDone
 from vmhost.model.permit import Permit
 from vmhost.model.points import BackupProgress
 from vmhost.model.retention import Keep
 from vmhost.ops.backups import raise_failures
 from vmhost.ops.host import Host
-from vmhost.ops.jobs import described
+from vmhost.ops.jobs import Job, described
 from vmhost.ops.sites import parse_site
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts
 from vmhost.testing.faults import driver_error
@@ -55,6 +55,17 @@ def test_all_guests_are_backed_up_and_one_that_fails_stops_no_other(host: Host, 
     assert [point.name for point in host.backups.list("db-01")] == ["db-01"], "points outlive their guest"
     with pytest.raises(NotFound):
         host.backups.list("nobody")
+
+
+def test_every_piece_of_a_copy_is_heard_and_the_history_gets_no_line_for_it(fake: FakeHost) -> None:
+    heard: list[Event] = []
+    with Job(fake.ports, "backup", "web-01", heard.append, None) as job:
+        for done in range(1, 1001):
+            job.tell(Progress("web-01", "copy vda", done, 1000))
+        (record,) = [one for one in fake.ports.history.jobs(limit=100) if one.id == job.id]
+        assert (record.progress, record.done, record.total) == ("web-01: copy vda", 1000, 1000)
+        assert not fake.ports.history.lines(job.id)
+    assert len(heard) == 1000
 
 
 def test_a_job_that_libvirt_keeps_and_qemu_lost_is_ended_and_the_next_run_is_well(
