@@ -19,8 +19,11 @@ class Backups(Protocol):
     def tracking(self, uuid: str) -> Tracking:
         """What a guest's backups rest on. :raises Absent: there is no such guest."""
 
-    def begin_backup(self, uuid: str, xml: str, checkpoint_xml: str, *, reuse: bool) -> None:
-        """Begin a backup job, and a checkpoint at the same instant; AlreadyThere when a job runs."""
+    def begin_backup(self, uuid: str, xml: str, checkpoint_xml: str, *, reuse: bool, rate: int = 0) -> None:
+        """Begin a backup job, and a checkpoint at the same instant; AlreadyThere when a job runs.
+
+        :param rate: bytes a second that QEMU may write of each disk; 0: no limit.
+        """
 
     def backup_progress(self, uuid: str) -> BackupProgress: ...
     def end_backup(self, uuid: str) -> None:
@@ -60,8 +63,11 @@ class Repositories(Protocol):
     def begin(self, new: NewPoint) -> None:
         """Make the directory of a point that is to be; what a dead owner left of this guest is removed."""
 
-    def copy(self, ref: PointRef, disk: DiskCopy, socket: str, tell: Tell) -> None:
-        """Write a whole disk into a point that was begun; ``socket`` empty: from the disk's file."""
+    def copy(self, ref: PointRef, disk: DiskCopy, socket: str, tell: Tell, *, rate: int = 0) -> None:
+        """Write a whole disk into a point that was begun, so many bytes a second at most (0: no limit).
+
+        ``socket`` empty: from the disk's file.
+        """
 
     def keep(self, ref: PointRef, name: str, source: str) -> None:
         """Copy a small file of the host into a point that was begun."""

@@ -59,6 +59,15 @@ def test_a_full_backup_is_restored_and_equals_its_instant(
     assert vmhost("backup", "confirm", "small", "--yes").code == 3
     assert lab.virsh("checkpoint-list", "small", "--name").text.strip() == ""
 
+    with (point_directory(repository, point) / "root.qcow2").open("r+b") as file:
+        file.seek(-1, 2)
+        (last,) = file.read(1)
+        file.seek(-1, 2)
+        file.write(bytes([last ^ 1]))
+    flipped = vmhost("backup", "verify", "small", *where)
+    assert flipped.code == 12, told(flipped)
+    assert f"{point}/root.qcow2" in flipped.text
+
 
 def test_a_point_becomes_a_guest_of_its_own(small: Paused, repository: str, tmp_path: Path, lab: InLab) -> None:
     small.write("root", 71, 1 << 20, 1 << 20)

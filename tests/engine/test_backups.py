@@ -8,14 +8,18 @@ from dataclasses import replace
 import pytest
 
 from tests.engine.scenes import HEAD, WEB, site
+from vmhost.engine import backup
+from vmhost.engine.context import Context
+from vmhost.model.backupsteps import BackupStep, BeginBackup, CopyDisks
 from vmhost.model.errors import ApplyError, Conflict, NotFound, PartlyDone, Refused, UsageError
-from vmhost.model.events import Event, StepDone
+from vmhost.model.events import Event, Progress, StepDone
 from vmhost.model.permit import Permit
 from vmhost.model.points import BackupProgress
 from vmhost.model.retention import Keep
+from vmhost.model.spec import HostSpec
 from vmhost.ops.backups import raise_failures
 from vmhost.ops.host import Host
-from vmhost.ops.jobs import described
+from vmhost.ops.jobs import Job, described
 from vmhost.ops.sites import parse_site
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts
 from vmhost.testing.faults import driver_error
@@ -55,6 +59,48 @@ def test_all_guests_are_backed_up_and_one_that_fails_stops_no_other(host: Host, 
     assert [point.name for point in host.backups.list("db-01")] == ["db-01"], "points outlive their guest"
     with pytest.raises(NotFound):
         host.backups.list("nobody")
+
+
+def test_every_piece_of_a_copy_is_heard_and_the_history_gets_no_line_for_it(fake: FakeHost) -> None:
+    heard: list[Event] = []
+    with Job(fake.ports, "backup", "web-01", heard.append, None) as job:
+        for done in range(1, 1001):
+            job.tell(Progress("web-01", "copy vda", done, 1000))
+        (record,) = [one for one in fake.ports.history.jobs(limit=100) if one.id == job.id]
+        assert (record.progress, record.done, record.total) == ("web-01: copy vda", 1000, 1000)
+        assert not fake.ports.history.lines(job.id)
+    assert len(heard) == 1000
+
+
+def rates(monkeypatch: pytest.MonkeyPatch, host: Host, **how: int) -> list[tuple[str, int]]:
+    """Take a point of both guests, and return what each step that copies may copy a second, by guest."""
+    seen: list[tuple[str, int]] = []
+    execute = backup.execute_backup
+
+    def noted(step: BackupStep, context: Context) -> str:
+        if isinstance(step, BeginBackup | CopyDisks):
+            seen.append((step.name, step.rate))
+        return execute(step, context)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vmhost.engine.execute.execute_backup", noted)
+        raise_failures(host.backups.run(["web-01", "db-01"], **how))
+    return sorted(seen)
+
+
+def test_guests_side_by_side_share_what_may_be_copied_a_second(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a copier reads has the guest's share; QEMU, which writes all disks of a guest at once, a part for each."""
+    assert rates(monkeypatch, host) == [("db-01", 0)] * 2 + [("web-01", 0)] * 2
+    assert rates(monkeypatch, host, rate=8 << 20) == [
+        *(("db-01", 0), ("db-01", 4 << 20)),
+        *(("web-01", 0), ("web-01", 2 << 20)),
+    ]
+    assert rates(monkeypatch, host, rate=8 << 20, at_once=1, full=True) == [
+        *(("db-01", 0), ("db-01", 8 << 20)),
+        *(("web-01", 0), ("web-01", 8 << 20)),
+    ]
+    monkeypatch.setattr("vmhost.ops.hostfile.host_spec", lambda _: HostSpec.model_validate({"backup_rate": "2M"}))
+    assert {rate for _, rate in rates(monkeypatch, host)} == {0, 1 << 20, 1 << 19}
 
 
 def test_a_job_that_libvirt_keeps_and_qemu_lost_is_ended_and_the_next_run_is_well(

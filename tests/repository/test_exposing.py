@@ -10,7 +10,7 @@ import pytest
 
 from tests.repository.test_repository import SIZE, Shelf, shelf, silent
 from vmhost.drivers.command import run
-from vmhost.drivers.repository import exposing
+from vmhost.drivers.repository import checking, exposing
 from vmhost.model.errors import DamagedData, Refused
 
 __all__ = ["shelf"]
@@ -68,7 +68,7 @@ def test_what_a_header_says_later_leads_nowhere(chain: Shelf, socket: Path, monk
     run(
         ["qemu-img", "rebase", "-u", "-F", "raw", "-b", "/etc/passwd", "root.qcow2"], timeout=30, cwd=chain.place("two")
     )
-    monkeypatch.setattr(exposing.checking, "header_damage", lambda path, disk: "")
+    monkeypatch.setattr(checking, "header_damage", lambda path, disk: "")
     chain.port.expose(chain.ref("two"), "root.qcow2", str(socket))
     run(
         ["qemu-img", "convert", f"nbd+unix:///?socket={socket}", "-O", "raw", "read.raw"], timeout=30, cwd=socket.parent
@@ -80,13 +80,13 @@ def test_what_a_header_says_later_leads_nowhere(chain: Shelf, socket: Path, monk
 def test_a_chain_that_qemu_cannot_be_told_of_is_refused(
     chain: Shelf, socket: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exposing, "LEVELS", 1)
+    monkeypatch.setattr(checking, "LEVELS", 1)
     with pytest.raises(Refused, match="lies on 1 points"):
         chain.port.expose(chain.ref("two"), "root.qcow2", str(socket))
 
 
 def test_the_longest_chain_fits_into_what_qemu_is_told(chain: Shelf) -> None:
-    level = len(exposing._tree(chain.ref("two"), "root.qcow2")) - len(exposing._tree(chain.ref("one"), "root.qcow2"))
+    level = len(checking.tree(chain.ref("two"), "root.qcow2")) - len(checking.tree(chain.ref("one"), "root.qcow2"))
     longest = 40  # more than a point's id and the name of a disk's file have
-    assert exposing.LEVELS * (level + longest) < 128 << 10
+    assert checking.LEVELS * (level + longest) < 128 << 10
     assert chain.port.verify(chain.ref("two"), silent) == ()

@@ -39,9 +39,9 @@ def test_nobody_else_reads_what_disks_held(shelf: Shelf, monkeypatch: pytest.Mon
         seen: list[int] = []
         convert = copying.convert
 
-        def watched(source: str, form: str, target: Path, tell: Callable[[float], None]) -> None:
+        def watched(source: str, form: str, target: Path, tell: Callable[[float], None], **how: int) -> None:
             seen.append(stat.S_IMODE(target.stat().st_mode))
-            convert(source, form, target, tell)
+            convert(source, form, target, tell, **how)
 
         monkeypatch.setattr(copying, "convert", watched)
         shelf.port.copy(new.point.ref, DiskCopy("root.qcow2", "vda", str(shelf.disk), "raw"), "", silent)

@@ -15,7 +15,7 @@ from vmhost.cli.prune import prune
 from vmhost.cli.site import carry_out, show_plan
 from vmhost.model.errors import UsageError
 from vmhost.model.text import sanitize
-from vmhost.model.units import format_size
+from vmhost.model.units import format_size, parse_size
 
 if TYPE_CHECKING:
     from vmhost.model.drills import DrillRecord
@@ -44,6 +44,7 @@ backup.add_command(drill)
 @click.argument("guests", nargs=-1, metavar="[GUEST]...")
 @click.option("--full", is_flag=True, help="Take full copies, whatever increments could lie on.")
 @click.option("--at-once", type=click.IntRange(1, 32), default=2, show_default=True, help="Guests side by side.")
+@click.option("--rate", metavar="SIZE", help="Bytes a second to copy, of all together: 200M; host.yaml's if absent.")
 @click.option("--dry-run", is_flag=True, help="Show the plans and end.")
 @repository_option
 @format_option
@@ -53,6 +54,7 @@ def run(
     guests: tuple[str, ...],
     full: bool,
     at_once: int,
+    rate: str | None,
     dry_run: bool,
     repository: str | None,
     output: str,
@@ -60,6 +62,7 @@ def run(
     """Take one point of each GUEST, or of all guests of vmhost; they run on meanwhile."""
     from vmhost.ops.backups import raise_failures
 
+    limit = _rate(rate) if rate else None
     with open_host(ctx) as host:
         if dry_run:
             for name in guests or [row.name for row in host.guests() if row.site]:
@@ -68,7 +71,13 @@ def run(
         settle(host)
         with interruptible() as cancelled:
             results = host.backups.run(
-                guests, full=full, repository=repository, at_once=at_once, on_event=tell, cancelled=cancelled
+                guests,
+                full=full,
+                repository=repository,
+                at_once=at_once,
+                rate=limit,
+                on_event=tell,
+                cancelled=cancelled,
             )
     taken = [result.point for result in results if result.point]
     if output in DOCUMENTS:
@@ -80,6 +89,13 @@ def run(
             _tell_result(result)
     raise_failures(results)
     return 0
+
+
+def _rate(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise UsageError(str(error), subject="--rate", hint="--rate 200M") from error
 
 
 def _tell_result(result: BackupResult) -> None:

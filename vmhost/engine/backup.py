@@ -50,8 +50,8 @@ def execute_backup(step: BackupStep, context: Context) -> str:  # noqa: C901 - o
             repositories.begin(new)
         case DiscardPoint(ref):
             repositories.discard(ref)
-        case BeginBackup(uuid, _, xml, checkpoint_xml, reuse):
-            hypervisor.begin_backup(uuid, xml, checkpoint_xml, reuse=reuse)
+        case BeginBackup(uuid, _, xml, checkpoint_xml, reuse, rate):
+            hypervisor.begin_backup(uuid, xml, checkpoint_xml, reuse=reuse, rate=rate)
         case EndBackup():
             _end(step, context)
         case CopyDisks():
@@ -123,7 +123,8 @@ def _copy(step: CopyDisks, context: Context) -> None:
         _await_job(step, context)
         return
     for disk in step.disks:
-        repositories.copy(step.ref, disk, step.mark, _teller(context, step.name, f"copy {disk.target}"))
+        tell = _teller(context, step.name, f"copy {disk.target}")
+        repositories.copy(step.ref, disk, step.mark, tell, rate=step.rate)
     if step.how == "pull":
         with suppress(Absent):
             hypervisor.end_backup(step.ref.guest)

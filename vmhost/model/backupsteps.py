@@ -42,7 +42,7 @@ class DiscardPoint:
 class BeginBackup:
     """Begin libvirt's backup job of a running guest: the instant that the point holds, and its checkpoint.
 
-    ``reuse``: the targets are there already.
+    ``reuse``: the targets are there already. ``rate``: bytes a second that QEMU may write of each disk; 0: no limit.
     """
 
     uuid: str
@@ -50,6 +50,7 @@ class BeginBackup:
     xml: str
     checkpoint_xml: str = ""
     reuse: bool = False
+    rate: int = 0
     kind: Literal["begin-backup"] = "begin-backup"
 
 
@@ -82,7 +83,7 @@ class CopyDisks:
     """Bring the content of a guest's disks into the point.
 
     ``how``: ``pull`` reads what the backup job exports, ``push`` waits for QEMU, which writes by itself, ``offline``
-    reads the files of a guest that is shut off.
+    reads the files of a guest that is shut off. ``rate``: bytes a second that a copier may copy; 0: no limit.
     """
 
     ref: PointRef
@@ -91,6 +92,7 @@ class CopyDisks:
     disks: tuple[DiskCopy, ...]
     mark: str = ""
     nvram: str = ""
+    rate: int = 0
     kind: Literal["copy-disks"] = "copy-disks"
 
     @property

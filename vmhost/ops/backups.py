@@ -96,10 +96,11 @@ class Backups:
 
         return Drills(self._host)
 
-    def plan(self, name: str, *, full: bool = False, repository: str | None = None) -> Proposal:
+    def plan(self, name: str, *, full: bool = False, repository: str | None = None, rate: int = 0) -> Proposal:
         """Return what would be done to take one point of a guest; nothing is changed.
 
         :param full: take a full copy, whatever an increment could rest on.
+        :param rate: bytes a second that may be copied; 0: no limit.
         :raises NotFound: no such guest; :raises Refused: it is foreign, or the repository cannot be used.
         """
         ports, path = self._ports, self._path(repository)
@@ -112,7 +113,7 @@ class Backups:
             points = ports.repositories.points(path, domain.uuid) if found.known else ()
             tracking = ports.hypervisor.tracking(domain.uuid)
             taken = f"{now:%Y%m%dT%H%M%SZ}"
-            return plan_backup(BackupRequest(name, observed, found, points, tracking, taken, sockets, full))
+            return plan_backup(BackupRequest(name, observed, found, points, tracking, taken, sockets, full, rate))
 
         return Proposal(f"backup {name}", again(observe(ports)), again, locks_host=False)
 
@@ -123,18 +124,22 @@ class Backups:
         full: bool = False,
         repository: str | None = None,
         at_once: int = AT_ONCE,
+        rate: int | None = None,
         on_event: Listener | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> tuple[BackupResult, ...]:
         """Take one point of each guest, several side by side; one that fails does not stop the others.
 
         :param names: empty: all guests of vmhost.
+        :param rate: bytes a second that may be copied, of all guests together; 0: no limit; None: what the host's own
+            file says (``host: {backup_rate: ...}``). Guests that are copied side by side have equal shares of it.
         """
         chosen = list(dict.fromkeys(names)) or [row.name for row in self._host.guests() if row.site]
         results: list[BackupResult] = []
+        share = self._share(rate, min(at_once, len(chosen)))
 
         def one(name: str) -> BackupResult:
-            return self._one(name, full, repository, on_event, cancelled)
+            return self._one(name, full, repository, share, on_event, cancelled)
 
         while chosen and not self.repository(repository).known:
             # Several guests would all make it: they go one by one until it is there.
@@ -148,13 +153,14 @@ class Backups:
         name: str,
         full: bool,
         repository: str | None,
+        rate: int,
         on_event: Listener | None,
         cancelled: Callable[[], bool] | None,
     ) -> BackupResult:
         clock = self._ports.clock
         start = clock.monotonic()
         try:
-            ref, late = self._take(name, full, repository, on_event, cancelled)
+            ref, late = self._take(name, full, repository, rate, on_event, cancelled)
             found = self._ports.repositories.points(ref.repository, ref.guest)
         except VmhostError as error:
             return BackupResult(name, error=error, seconds=clock.monotonic() - start)
@@ -167,6 +173,7 @@ class Backups:
         name: str,
         full: bool,
         repository: str | None,
+        rate: int,
         on_event: Listener | None,
         cancelled: Callable[[], bool] | None,
     ) -> tuple[PointRef, GuestError | None]:
@@ -174,13 +181,20 @@ class Backups:
 
         Return the point, and what its guest did not do afterwards: a service that did not go on costs no point.
         """
-        proposal = self.plan(name, full=full, repository=repository)
+        proposal = self.plan(name, full=full, repository=repository, rate=rate)
         try:
             late = self._applied(proposal, on_event, cancelled)
         except Conflict:
-            proposal = self.plan(name, full=full, repository=repository)
+            proposal = self.plan(name, full=full, repository=repository, rate=rate)
             late = self._applied(proposal, on_event, cancelled)
         return next(item.do.ref for item in proposal.plan.steps if isinstance(item.do, PublishPoint)), late
+
+    def _share(self, rate: int | None, guests: int) -> int:
+        """Return how many bytes a second may be copied of each of some guests that are copied side by side."""
+        from vmhost.ops.hostfile import host_spec
+
+        whole = host_spec(self._ports).backup_rate if rate is None else rate
+        return max(1, whole // max(1, guests)) if whole else 0
 
     def _applied(
         self, proposal: Proposal, on_event: Listener | None, cancelled: Callable[[], bool] | None

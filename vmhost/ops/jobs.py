@@ -44,6 +44,7 @@ class Job:
         self._listener = on_event
         self._asked = cancelled
         self._looked = 0.0
+        self._progressed = float("-inf")
         self._ended = False
         self._failure: BaseException | None = None
         now = ledger.clock.now()
@@ -68,13 +69,22 @@ class Job:
         self._failure = error
 
     def tell(self, event: Event) -> None:
-        """Pass an event on, and keep its sentence and the progress in the history."""
-        line, done, total, rate = described(event)
-        self._history.log(self.id, line)
-        if total:
-            self._history.update(self.id, progress=line, done=done, total=total, rate=rate)
+        """Pass an event on, and keep its sentence and the progress in the history.
+
+        Copiers and hashes tell of every few MiB: of that the history gets a word twice a second, and no line.
+        """
         if self._listener is not None:
             self._listener(event)
+        line, done, total, rate = described(event)
+        if isinstance(event, Progress):
+            now = self._clock.monotonic()
+            if now - self._progressed < CHECK_EVERY and done < total:
+                return
+            self._progressed = now
+        else:
+            self._history.log(self.id, line)
+        if total:
+            self._history.update(self.id, progress=line, done=done, total=total, rate=rate)
 
     def cancelled(self) -> bool:
         """Whether the caller or another process wants the job to end; the history is asked at most twice a second."""

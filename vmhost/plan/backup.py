@@ -47,7 +47,8 @@ class BackupRequest:
     """Everything that a plan of one point rests on.
 
     ``points`` are those of the guest that can be read; ``taken`` is the time that it will carry
-    (``20261119T220000Z``); ``sockets`` is the directory in which QEMU may make one.
+    (``20261119T220000Z``); ``sockets`` is the directory in which QEMU may make one; ``rate`` is how many bytes a second
+    may be copied of this guest, 0: no limit.
     """
 
     name: str
@@ -58,6 +59,7 @@ class BackupRequest:
     taken: str
     sockets: str
     full: bool = False
+    rate: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +202,8 @@ def _taking(draft: _Draft) -> Iterator[Planned]:
         yield from _around(draft).after
     copies = tuple(DiskCopy(d.file, d.target, d.source, d.format) for d in draft.disks)
     how: Literal["pull", "push", "offline"] = "push" if parent else "pull" if draft.domain.active else "offline"
-    copy = CopyDisks(ref, name, how, copies, mark=draft.socket if how == "pull" else "", nvram=_nvram(draft.domain))
+    mark, rate = (draft.socket if how == "pull" else ""), (0 if parent else draft.request.rate)
+    copy = CopyDisks(ref, name, how, copies, mark=mark, nvram=_nvram(draft.domain), rate=rate)
     listed = ", ".join(disk.id for disk in draft.disks)
     yield _planned(draft, copy, None, f"copy {'what changed on ' if parent else ''}{listed}")
     yield _planned(draft, PublishPoint(ref, draft.checkpoint), DeletePoint(ref), "hash and publish it")
@@ -222,7 +225,8 @@ def _begin(draft: _Draft) -> BeginBackup:
     else:
         scratch = {disk.target: f"{disk.source}{SCRATCH}" for disk in draft.disks}
         xml = pull_xml(draft.socket, scratch, draft.others)
-    return BeginBackup(draft.domain.uuid, draft.domain.name, xml, checkpoint, reuse=parent is not None)
+    rate = -(-draft.request.rate // len(draft.disks)) if parent else 0  # QEMU copies all disks at once
+    return BeginBackup(draft.domain.uuid, draft.domain.name, xml, checkpoint, reuse=parent is not None, rate=rate)
 
 
 def _new_point(draft: _Draft) -> NewPoint:

@@ -168,7 +168,7 @@ class FakeHypervisor:
     def tracking(self, uuid: str) -> Tracking:
         return self._backups.tracking(uuid)
 
-    def begin_backup(self, uuid: str, xml: str, checkpoint_xml: str, *, reuse: bool) -> None:
+    def begin_backup(self, uuid: str, xml: str, checkpoint_xml: str, *, reuse: bool, rate: int = 0) -> None:
         self._backups.begin(uuid, xml, checkpoint_xml)
 
     def backup_progress(self, uuid: str) -> BackupProgress:

@@ -145,7 +145,7 @@ class FakeRepositories(FakeExposed):
                 if disk.backing:
                     _copy(world, points[_key(ref)], disk.file, disk.source)
 
-    def copy(self, ref: PointRef, disk: DiskCopy, socket: str, tell: Tell) -> None:
+    def copy(self, ref: PointRef, disk: DiskCopy, socket: str, tell: Tell, *, rate: int = 0) -> None:
         with self._machine.at_work(changing=True) as world:
             stored = _stored(world, ref)
             tell(0, 1)

@@ -177,8 +177,8 @@ class LibvirtHypervisor:
     def tracking(self, uuid: str) -> Tracking:
         return self._backups.tracking(uuid)
 
-    def begin_backup(self, uuid: str, xml: str, checkpoint_xml: str, *, reuse: bool) -> None:
-        self._backups.begin(uuid, xml, checkpoint_xml, reuse=reuse)
+    def begin_backup(self, uuid: str, xml: str, checkpoint_xml: str, *, reuse: bool, rate: int = 0) -> None:
+        self._backups.begin(uuid, xml, checkpoint_xml, reuse=reuse, rate=rate)
 
     def backup_progress(self, uuid: str) -> BackupProgress:
         return self._backups.progress(uuid)

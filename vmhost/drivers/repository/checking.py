@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from vmhost.backupports import Tell
 from vmhost.drivers.files import os_errors
@@ -16,6 +18,9 @@ from vmhost.model.points import Damage, Point, PointDisk, PointFile, PointRef
 
 LONGEST = 10_000
 """Points that a chain may have: more is a circle."""
+
+LEVELS: Final = 500
+"""Files that a disk may consist of: QEMU reads JSON so deep, and no longer words than 128 KiB."""
 
 
 def chain(ref: PointRef) -> tuple[Point, ...]:
@@ -56,6 +61,35 @@ def levels(ref: PointRef, file: str) -> tuple[tuple[Point, PointDisk], ...]:
         if not disk.backing:
             return tuple(found)
     raise DamagedData(f"holds no whole {file}", subject=ref.id, hint="vmhost backup verify --all")
+
+
+def tree(ref: PointRef, file: str) -> str:
+    """Return a disk and all that it lies on, as QEMU's JSON; paths are relative to the guest's points.
+
+    QEMU is told each file that it opens: what a header says by the time that it is read leads it nowhere.
+
+    :raises DamagedData: a disk is not, or does not lie on, what its point says; :raises Refused: it lies on too many.
+    """
+    needed = levels(ref, file)
+    if len(needed) > LEVELS:
+        hint = f"vmhost backup run --full {needed[0][0].name}"
+        raise Refused(f"lies on {len(needed) - 1} points, {LEVELS - 1} are the most", subject=ref.id, hint=hint)
+    found = "null"
+    for point, disk in reversed(needed):
+        if damage := _unfit(places.published(point.ref) / file, disk):
+            raise DamagedData(f"{file} {damage}", subject=point.id, hint=f"vmhost backup verify {point.name}")
+        opened = json.dumps({"driver": "file", "filename": f"{point.id}/{file}"})
+        found = f'{{"driver": "qcow2", "file": {opened}, "backing": {found}}}'
+    return found
+
+
+def _unfit(path: Path, disk: PointDisk) -> str:
+    """Return why a file cannot be the disk that it should be, by its header, or empty."""
+    try:
+        with os_errors(path, "read"), places.opened(path):
+            return header_damage(path, disk)
+    except Absent:
+        return "is missing"
 
 
 def verify(ref: PointRef, tell: Tell) -> tuple[Damage, ...]:

@@ -16,14 +16,16 @@ from vmhost.backupports import Tell
 from vmhost.drivers.command import find, run
 from vmhost.drivers.files import os_errors
 from vmhost.drivers.repository import places
-from vmhost.model.errors import DamagedData
+from vmhost.model.errors import Cancelled, DamagedData
 
 HOURS: Final = 24 * 3600.0
 """Seconds that copying one disk may take; whoever loses patience cancels."""
 
 _CHUNK: Final = 1 << 22
 _PERCENT: Final = re.compile(r"\((\d+(?:\.\d+)?)/100%\)")
-_AT_ONCE: Final = "16"
+_AT_ONCE: Final = "4"
+"""Pieces of 2 MiB that a copier has in work: with more they leave the processor's cache, and it is slower."""
+
 _WITH_US: Final = ("setpriv", "--pdeathsig", "KILL", "--")
 """A copier that outlives us would hold locks on disks, and write into what the next run has begun."""
 
@@ -51,10 +53,13 @@ def export_of(socket: str, name: str) -> str:
     return f"nbd+unix:///{quote(name, safe='')}?socket={quote(socket, safe='/')}"
 
 
-def convert(source: str, form: str, target: Path, tell: Callable[[float], None], *, sealed: bool = True) -> None:
+def convert(
+    source: str, form: str, target: Path, tell: Callable[[float], None], *, cwd: Path | None = None, rate: int = 0
+) -> None:
     """Write the whole content of a disk, as qcow2, into a file that :func:`make` made; zeros take no space.
 
-    :param sealed: nobody writes the source, so that QEMU may lock it.
+    :param cwd: where relative names in the source begin.
+    :param rate: bytes a second at most; 0: no limit.
     :param tell: called with the share that is done, 0 to 1, also while nothing moves; what it raises ends the copying.
     """
     done = 0.0
@@ -65,13 +70,14 @@ def convert(source: str, form: str, target: Path, tell: Callable[[float], None],
             done = float(found[1]) / 100
             tell(done)
 
-    shared = [] if sealed else ["-U"]
-    words = ["convert", "-p", *shared, "-W", "-m", _AT_ONCE, "-f", form, "-O", "qcow2", source, str(target)]
+    limit = ["-r", str(rate)] if rate else []
+    words = ["convert", "-p", "-W", "-m", _AT_ONCE, *limit, "-f", form, "-O", "qcow2", source, str(target)]
     run(
         [*_WITH_US, find("qemu-img"), *words],
         timeout=HOURS,
         on_line=told,
         on_idle=lambda: tell(done),
+        cwd=cwd,
         hint=f"df -h {target.parent}",
     )
 
@@ -131,16 +137,23 @@ def sync_file(path: Path, mode: int | None = None) -> None:
 
 
 class Meter:
-    """Adds up bytes that are worked on and tells how far it is."""
+    """Adds up bytes that are worked on, in several threads, and tells how far it is; ``end`` ends those threads."""
 
     def __init__(self, total: int, tell: Tell) -> None:
         self._total = total
         self._done = 0
+        self._ended = False
         self._tell = tell
         self._lock = threading.Lock()
 
     def add(self, count: int) -> None:
         """Note that so many bytes more are done; from any thread."""
         with self._lock:
+            if self._ended:
+                raise Cancelled("nobody waits for it any more")
             self._done += count
             self._tell(self._done, self._total)
+
+    def end(self) -> None:
+        """Let the next ``add`` of every thread raise."""
+        self._ended = True

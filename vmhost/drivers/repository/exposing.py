@@ -5,7 +5,6 @@ So QEMU, and whoever breaks out of it, never has a file of the repository open, 
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import stat
@@ -18,14 +17,11 @@ from vmhost.drivers.command import run
 from vmhost.drivers.files import make_directory, os_errors, write_all
 from vmhost.drivers.processes import process_is_alive
 from vmhost.drivers.repository import checking, copying, places
-from vmhost.model.errors import Absent, DamagedData, DriverError, Refused
+from vmhost.model.errors import Absent, DriverError
 from vmhost.model.points import PointRef
 
 READERS: Final = "4"
 """Connections at a time: QEMU opens a disk more than once while it starts."""
-
-LEVELS: Final = 500
-"""Files that a disk may consist of: QEMU reads JSON so deep, and no longer words than 128 KiB."""
 
 _PATIENCE: Final = 10.0
 _SOCKET: Final = "--socket="
@@ -39,28 +35,10 @@ def expose(ref: PointRef, file: str, socket: Path) -> None:
     :raises DamagedData: a disk is not, or does not lie on, what its point says; :raises Refused: it lies on too many.
     """
     words = ["--fork", "--persistent", "--read-only", f"--shared={READERS}", "--cache=writeback"]
-    tree = _tree(ref, file)
+    tree = checking.tree(ref, file)
     make_directory(socket.parent)
     run(["qemu-nbd", *words, f"{_SOCKET}{socket}", f"json:{tree}"], timeout=60, cwd=places.points(ref))
     _give(socket)
-
-
-def _tree(ref: PointRef, file: str) -> str:
-    """Return a disk and all that it lies on, as QEMU's JSON; paths are relative to the guest's points."""
-    needed = checking.levels(ref, file)
-    if len(needed) > LEVELS:
-        hint = f"vmhost backup run --full {needed[0][0].name}"
-        raise Refused(f"lies on {len(needed) - 1} points, {LEVELS - 1} are the most", subject=ref.id, hint=hint)
-    tree = "null"
-    for point, disk in reversed(needed):
-        path = places.published(point.ref) / file
-        with os_errors(path, "read"), places.opened(path):
-            damage = checking.header_damage(path, disk)
-        if damage:
-            raise DamagedData(f"{file} {damage}", subject=point.id, hint=f"vmhost backup verify {point.name}")
-        opened = json.dumps({"driver": "file", "filename": f"{point.id}/{file}"})
-        tree = f'{{"driver": "qcow2", "file": {opened}, "backing": {tree}}}'
-    return tree
 
 
 def _give(socket: Path) -> None:

@@ -1,35 +1,31 @@
-"""Disks out of points: verified before anything is written, whole before anything is replaced."""
+"""Disks out of points: verified while they are written, and whole before anything is replaced."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from vmhost.backupports import Tell
+from vmhost.drivers.command import CommandFailed
 from vmhost.drivers.files import os_errors, sync_directory
 from vmhost.drivers.repository import checking, copying, places
 from vmhost.model.errors import Absent, DamagedData, NoCapacity
-from vmhost.model.points import KEPT, PointRef
+from vmhost.model.points import KEPT, Damage, Point, PointFile, PointRef
 from vmhost.model.units import format_size
 
 
 def restore(ref: PointRef, file: str, target: Path, like: Path | None, tell: Tell) -> None:
-    """Verify a disk with all that it lies on, and write it whole into a new file."""
+    """Verify a disk with all that it lies on, and write it whole into a new file, which stays only if all holds."""
     needed = checking.levels(ref, file)
     entries = [(point, next(entry for entry in point.files if entry.name == file)) for point, _ in needed]
-    total = sum(entry.size for _, entry in entries)
-    capacity = needed[0][1].capacity
-    meter = copying.Meter(total + capacity, tell)
-    for point, entry in entries:
-        if damage := checking.file_damage(point, entry, meter):
-            raise DamagedData(f"is not restorable: {damage}", subject=ref.id, hint="vmhost backup verify --all")
+    total, capacity = sum(entry.size for _, entry in entries), needed[0][1].capacity
+    source = f"json:{checking.tree(ref, file)}"
     _check_room(target.parent, min(total, capacity))
     copying.make(target)
     try:
-        source = places.published(ref) / file
-        copying.convert(
-            str(source), "qcow2", target, lambda share: tell(total + int(share * capacity), total + capacity)
-        )
+        _write(target, source, capacity, entries, copying.Meter(total + capacity, tell))
         with os_errors(target, "restore"):
             if like is not None:
                 _look_like(target, like)
@@ -38,6 +34,41 @@ def restore(ref: PointRef, file: str, target: Path, like: Path | None, tell: Tel
     except BaseException:
         target.unlink(missing_ok=True)
         raise
+
+
+def _write(
+    target: Path, source: str, capacity: int, entries: Sequence[tuple[Point, PointFile]], meter: copying.Meter
+) -> None:
+    """Write a disk while every byte that it comes from is verified. :raises DamagedData: something is damaged."""
+    written = 0
+
+    def told(share: float) -> None:
+        nonlocal written
+        before, written = written, int(share * capacity)
+        meter.add(written - before)
+        _refuse(check for check in checks if check.done())
+
+    with ThreadPoolExecutor(2, thread_name_prefix="restore") as pool:
+        checks = [pool.submit(checking.file_damage, point, entry, meter) for point, entry in entries]
+        try:
+            try:
+                copying.convert(source, "qcow2", target.absolute(), told, cwd=places.points(entries[0][0].ref))
+            except CommandFailed:
+                _refuse(checks)  # damage may be why it could not be read
+                raise
+            _refuse(checks)
+        except BaseException:
+            meter.end()
+            for check in checks:
+                check.cancel()
+            raise
+
+
+def _refuse(checks: Iterable[Future[Damage | None]]) -> None:
+    """:raises DamagedData: one of the files that were looked at is damaged."""
+    for check in checks:
+        if damage := check.result():
+            raise DamagedData(f"is not restorable: {damage}", subject=damage.point, hint="vmhost backup verify --all")
 
 
 def swap(path: Path, new: Path, kept: Path) -> None:

@@ -79,13 +79,13 @@ class FileRepositories:
             raise
         self._begun[ref] = (new.point, lock)
 
-    def copy(self, ref: PointRef, disk: DiskCopy, socket: str, tell: Tell) -> None:
+    def copy(self, ref: PointRef, disk: DiskCopy, socket: str, tell: Tell, *, rate: int = 0) -> None:
         point, _ = self._mine(ref)
         target = places.begun(ref) / disk.file
         source, form = (copying.export_of(socket, disk.target), "raw") if socket else (disk.source, disk.format)
         capacity = next(found.capacity for found in point.disks if found.file == disk.file)
         copying.make(target)
-        copying.convert(source, form, target, lambda share: tell(int(share * capacity), capacity))
+        copying.convert(source, form, target, lambda share: tell(int(share * capacity), capacity), rate=rate)
 
     def keep(self, ref: PointRef, name: str, source: str) -> None:
         self._mine(ref)

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
-from vmhost.model.spec.base import Count, HostMemory, LinkName, Model, Name
+from vmhost.model.spec.base import ByteRate, Count, HostMemory, LinkName, Model, Name
 from vmhost.model.spec.guest import GuestEntry, GuestInput, GuestSpec
 from vmhost.model.spec.network import BridgeEntry, BridgeSpec, NetworkSpec
 from vmhost.model.spec.resources import CpuSet
@@ -42,6 +42,9 @@ class HostSpec(Model):
     )
     placement: Literal["dense", "spread"] | None = Field(
         default=None, description="Whether guests fill one cache and cell after another, or lie apart; dense if absent."
+    )
+    backup_rate: ByteRate | None = Field(
+        default=None, description="Bytes per second that backups copy, of all guests together: 200M."
     )
     thresholds: ThresholdSpec | None = Field(default=None, description="When a resource is told to run short.")
 
