@@ -25,6 +25,7 @@ from vmhost.tui.screens.jobs import JobsScreen
 from vmhost.tui.screens.network import NetworkScreen
 from vmhost.tui.screens.plan import PlanScreen
 from vmhost.tui.screens.protection import ProtectionScreen
+from vmhost.tui.screens.servicelog import ServiceLogScreen
 from vmhost.tui.screens.services import ServicesScreen
 
 pytestmark = [pytest.mark.tui, pytest.mark.asyncio]
@@ -40,6 +41,7 @@ SCREENS = {
     "network": NetworkScreen,
     "protection": ProtectionScreen,
     "services": ServicesScreen,
+    "log": ServiceLogScreen,
 }
 
 

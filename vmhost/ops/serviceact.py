@@ -13,7 +13,7 @@ from vmhost.engine.services.hooks import Hook, run_hook
 from vmhost.engine.services.line import Lines
 from vmhost.engine.services.ready import await_ready
 from vmhost.model.errors import NotFound, Refused, VmhostError
-from vmhost.model.events import Event, Notice
+from vmhost.model.events import Event, StepDone, StepFailed, StepStarted
 from vmhost.model.guestops import ActOnUnit
 from vmhost.model.steps import SetMetadata
 from vmhost.ops.jobs import Job
@@ -29,27 +29,44 @@ DONE: Final = {"start": "started", "stop": "stopped", "restart": "restarted"}
 
 
 def act(
-    ports: Ports, lines: Lines, found: Sequence[Found], verb: Verb, on_event: Callable[[Event], None] | None
+    ports: Ports,
+    lines: Lines,
+    found: Sequence[Found],
+    verb: Verb,
+    on_event: Callable[[Event], None] | None,
+    cancelled: Callable[[], bool] | None,
 ) -> tuple[ActionResult, ...]:
     """Do it in one guest after the other, each until the service is ready; the first that fails ends it."""
     check_may_change(ports.hypervisor)
     subject = " ".join(dict.fromkeys(item.deployed.name for item in found))
     results: list[ActionResult] = []
-    with Job(ports, f"service {verb}", subject, on_event, None) as job:
+    with Job(ports, f"service {verb}", subject, on_event, cancelled) as job:
         context = Context(ports, on_event=job.tell, cancelled=job.cancelled)
-        for item in found:
+        for number, item in enumerate(found, 1):
             if any(result.error is not None for result in results):
                 results.append(ActionResult(item.deployed.name, item.guest, "not tried"))
                 continue
+            step = (number, len(found), item.guest, words_of(verb, item))
+            job.tell(StepStarted(*step))
+            began = ports.clock.monotonic()
             try:
+                context.check()
                 _one(ports, lines, item, verb, context)
             except VmhostError as error:
                 results.append(ActionResult(item.deployed.name, item.guest, error.message, error))
+                job.tell(StepFailed(*step, error.message))
                 job.fail(error)
             else:
                 results.append(ActionResult(item.deployed.name, item.guest, DONE[verb]))
-                job.tell(Notice(item.guest, f"{item.deployed.name}: {DONE[verb]}"))
+                job.tell(StepDone(*step, ports.clock.monotonic() - began))
     return tuple(results)
+
+
+def words_of(verb: Verb, item: Found) -> str:
+    """Return what is done to a service in a guest, as a sentence."""
+    unit = item.state.unit.name if item.state and item.state.unit else "its unit"
+    ready = "" if verb == "stop" else ", until it is ready"
+    return f"{item.guest}: {item.deployed.name}: {verb} {unit}{ready}"
 
 
 def _one(ports: Ports, lines: Lines, item: Found, verb: Verb, context: Context) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -80,12 +80,20 @@ def _message(value: Any) -> str:
     return str(value if value is not None else "")
 
 
-def logs(services: Services, found: Sequence[Found], *, since: float, lines: int, follow: bool) -> Iterator[LogLine]:
+def logs(
+    services: Services,
+    found: Sequence[Found],
+    *,
+    since: float,
+    lines: int,
+    follow: bool,
+    cancelled: Callable[[], bool],
+) -> Iterator[LogLine]:
     """Yield lines; see :meth:`Services.logs`. A guest that does not answer is told in a line of its own."""
     from vmhost.drivers.ssh.fanout import map_guests
 
     readers = {f"{item.deployed.name}\0{item.guest}": _Reader(services, item, since, lines) for item in found}
-    while True:
+    while not cancelled():
         answers = map_guests(lambda reader: reader.read(), readers)
         heard = [_told(readers[key], answer) for key, answer in answers.items()]
         yield from heapq.merge(*(sorted(part) for part in heard))

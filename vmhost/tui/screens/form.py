@@ -22,6 +22,7 @@ from vmhost.tui.screens.plan import PlanScreen
 
 if TYPE_CHECKING:
     from vmhost.model.plan import Plan
+    from vmhost.model.serviceplan import ServicePlan
     from vmhost.tui.changes import Change
 
 
@@ -69,7 +70,7 @@ class FormScreen(Frame):
         """Return what is to be planned."""
         return None
 
-    def trial(self) -> Callable[[], Plan] | None:
+    def trial(self) -> Callable[[], Plan | ServicePlan] | None:
         """Return what plans the wish, only to know whether it can be met; called when nothing is wrong."""
         return None
 
@@ -170,7 +171,7 @@ def _suggester(field: Field) -> SuggestFromList | None:
     return SuggestFromList(field.choices, case_sensitive=False) if field.choices else None
 
 
-def _outcome(plan: Callable[[], Plan]) -> Sequence[Line]:
+def _outcome(plan: Callable[[], Plan | ServicePlan]) -> Sequence[Line]:
     good, words = outcome_of(plan)
     if good:
         return [Line(words, Tone.GOOD)]

@@ -26,11 +26,11 @@ from vmhost.tui.widgets.lines import Lines
 if TYPE_CHECKING:
     from vmhost.model.events import Event
     from vmhost.model.outcome import Outcome
+    from vmhost.model.serviceplan import ServiceOutcome
     from vmhost.ops.host import Host
-    from vmhost.ops.proposals import Proposal
-    from vmhost.tui.changes import Change
+    from vmhost.tui.changes import Change, Proposed
 
-Ends = tuple["Outcome | VmhostError", ...]
+Ends = tuple["Outcome | ServiceOutcome | VmhostError", ...]
 
 
 class Phase(StrEnum):
@@ -66,7 +66,7 @@ class PlanScreen(Frame):
         self._change = change
         self._chosen: frozenset[str] = frozenset()
         self._phase = Phase.PLANNING
-        self._proposals: tuple[Proposal, ...] = ()
+        self._proposals: tuple[Proposed, ...] = ()
         self._rows: tuple[view.StepRow, ...] = ()
         self._numbers: dict[str, int] = {}
         self._log: list[Line] = []
@@ -106,7 +106,7 @@ class PlanScreen(Frame):
         )
         self._tell()
 
-    def _planned(self, turn: int, proposals: tuple[Proposal, ...]) -> None:
+    def _planned(self, turn: int, proposals: tuple[Proposed, ...]) -> None:
         if turn != self._turn:
             return
         self._proposals = proposals
@@ -169,7 +169,7 @@ class PlanScreen(Frame):
             if isinstance(end, VmhostError):
                 self._log += [Line(""), *error_lines(end)]
             elif end.done:
-                self._log.append(Line(str(end), Tone.GOOD))
+                self._log += [Line(text, Tone.GOOD) for text in str(end).splitlines()]
         if not errors and self._change.afterwards:
             self._words = [Line(self._change.afterwards, Tone.LIVELY)]
         if any(isinstance(error, Conflict) for error in errors):
@@ -256,18 +256,28 @@ class PlanScreen(Frame):
 
 def _apply_all(
     host: Host,
-    proposals: Sequence[Proposal],
+    proposals: Sequence[Proposed],
     hear: Callable[[int, Event], None],
     cancelled: Callable[[], bool],
 ) -> Ends:
     """Apply proposals one after another; one that fails does not stop the others, being asked to end does."""
-    ends: list[Outcome | VmhostError] = []
+    ends: list[Outcome | ServiceOutcome | VmhostError] = []
     for part, proposal in enumerate(proposals):
         if cancelled():
             ends.append(Cancelled("not begun: it was asked to end", subject=proposal.operation))
             continue
         try:
-            ends.append(host.apply(proposal, on_event=partial(hear, part), cancelled=cancelled))
+            ends.append(_apply(host, proposal, partial(hear, part), cancelled))
         except VmhostError as error:
             ends.append(error)
     return tuple(ends)
+
+
+def _apply(
+    host: Host, proposal: Proposed, hear: Callable[[Event], None], cancelled: Callable[[], bool]
+) -> Outcome | ServiceOutcome:
+    from vmhost.ops.serviceproposals import ServiceProposal
+
+    if isinstance(proposal, ServiceProposal):
+        return proposal.carry_out(host, on_event=hear, cancelled=cancelled)
+    return host.apply(proposal, on_event=hear, cancelled=cancelled)
