@@ -25,7 +25,7 @@ COLUMNS: Final = (
     Column("since", "SINCE", 27, rank=4),
 )
 ORDERS: Final = ("health", "service", "guest")
-BARS: Final = 40
+BARS: Final = 30
 """Looks of the past that are drawn."""
 
 _HEALTH: Final = {
@@ -108,7 +108,8 @@ def _past(one: ProbeHistory, signs: Signs) -> Iterator[Line]:
     )
     figures = (("median", one.median), ("95th", one.tail), ("most", one.most))
     times = ", ".join(f"{word} {_ms(seconds)}" for word, seconds in figures if seconds is not None)
-    yield Line(f"  {bars}  {one.looks} looks since {iso(one.since)}: {times or 'none of them good'}", Tone.DIM)
+    words = f"{times or 'never good'}; {one.looks} looks since {iso(one.since)}"
+    yield Line(f"  {bars}  {words}", Tone.DIM)
     if one.last_bad is not None:
         yield Line(f"  {one.bad} bad, the last {iso(one.last_bad)}: {one.text}", Tone.WARN)
 
