@@ -208,6 +208,21 @@ async def test_a_deployment_from_the_form_to_its_end(tmp_path: Path) -> None:
         await stage.shows("none of 1 is down")
 
 
+async def test_no_secret_is_read_before_the_plan(tmp_path: Path) -> None:
+    shop, file, told = Shop(), tmp_path / "shop.yaml", tmp_path / "told"
+    secret = f'environment: {{TOKEN: {{command: [sh, -c, "echo x >> {told}; echo word"]}}}}'
+    file.write_text(HEAD + NGINX.replace("unit: nginx", f"unit: nginx\n    {secret}"), encoding="utf-8")
+    async with on_stage(shop.fake) as stage:
+        await stage.press("colon", *"services", "enter", "a")
+        await fill(stage, file=str(file))
+        await stage.shows("its secrets are read for the plan only")
+        assert not told.exists()
+        await stage.press("ctrl+s")
+        await planned(stage)
+        await stage.shows("nothing is done yet")
+        assert told.read_text(encoding="utf-8") == "x\n"
+
+
 async def test_a_guest_that_changed_meanwhile_is_not_touched(shop: Shop, tmp_path: Path) -> None:
     file = tmp_path / "shop.yaml"
     file.write_text(HEAD + NGINX.replace("listen 80;", "listen 81;"), encoding="utf-8")

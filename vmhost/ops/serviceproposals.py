@@ -12,6 +12,7 @@ from vmhost.model.plan import Note
 from vmhost.model.serviceplan import ServiceOutcome, ServicePlan, ServiceStep
 from vmhost.ops.serviceact import words_of
 from vmhost.ops.servicedeploy import check_possible
+from vmhost.render.service import service_secrets
 
 if TYPE_CHECKING:
     from vmhost.model.guestops import GuestOp
@@ -113,6 +114,14 @@ def propose_deploy(host: Host, file: str, only: Sequence[str] = (), guests: Sequ
     services = host.services
     deployment = services.plan_deploy(load_site(file), only=only, guests=guests)
     return _of_deployment(host, deployment, f"service deploy {deployment.site}")
+
+
+def needs_secrets(file: str, only: Sequence[str] = ()) -> bool:
+    """Return whether secrets are read to plan services of a site file. :raises SpecError: the file is wrong."""
+    from vmhost.ops.sites import load_site
+
+    services = load_site(file).services
+    return any(tuple(service_secrets(spec)) for name, spec in services.items() if not only or name in only)
 
 
 def propose_delete(host: Host, name: str, guests: Sequence[str] = ()) -> ServiceProposal:

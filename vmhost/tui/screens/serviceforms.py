@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
+from vmhost.model.errors import VmhostError
 from vmhost.model.services import MOST_AT_ONCE, Rolling
 from vmhost.ops.formhelp import site_files
 from vmhost.tui import servicechanges
-from vmhost.tui.screens.form import Field, FormScreen
+from vmhost.tui.rows.cells import Line, Tone
+from vmhost.tui.screens.form import Field, FormScreen, outcome_lines
 
 if TYPE_CHECKING:
     from vmhost.model.serviceplan import ServicePlan
@@ -48,11 +50,13 @@ class DeployScreen(FormScreen):
         # What is in the file, and in the guests, is the trial's: neither may stop a key.
         return {} if self.value("file") else {"file": "which site file?"}
 
-    def trial(self) -> Callable[[], ServicePlan]:
+    def room(self) -> Callable[[], Sequence[Line]] | None:
         from vmhost.ops.serviceproposals import propose_deploy
 
+        if self.faults():
+            return None
         host, file, only, guests = self.vmhost.host, self.value("file"), self._words("only"), self._words("guests")
-        return lambda: propose_deploy(host, file, only, guests).plan
+        return lambda: _tried(file, only, lambda: propose_deploy(host, file, only, guests).plan)
 
     def change(self) -> Change:
         self.vmhost.site_file = self.value("file")
@@ -103,12 +107,16 @@ class RollScreen(DeployScreen):
                 found[name] = f"a whole number of guests is expected, {least} to {MOST_AT_ONCE}"
         return found
 
-    def trial(self) -> Callable[[], ServicePlan]:
+    def room(self) -> Callable[[], Sequence[Line]] | None:
         from vmhost.ops.serviceproposals import propose_roll
 
+        if self.faults():
+            return None
         host, name, how = self.vmhost.host, self.value("service"), self._how()
         file, to = self.value("file"), self.value("to")
-        return lambda: propose_roll(host, name, how, file=file, to=to, refresh=False).plan
+        return lambda: _tried(
+            file, (name,), lambda: propose_roll(host, name, how, file=file, to=to, refresh=False).plan
+        )
 
     def change(self) -> Change:
         self.vmhost.site_file = self.value("file") or self.vmhost.site_file
@@ -117,3 +125,14 @@ class RollScreen(DeployScreen):
     def _how(self) -> Rolling:
         canary, batch, away = (int(self.value(name)) for name, *_ in _COUNTS)
         return Rolling(canary, batch, away)
+
+
+def _tried(file: str, only: Sequence[str], plan: Callable[[], ServicePlan]) -> Sequence[Line]:
+    """Return whether it can be done. Secrets are not read for that: a program that tells them may ask for a word."""
+    from vmhost.ops.serviceproposals import needs_secrets
+
+    try:
+        secret = bool(file) and needs_secrets(file, only)
+    except VmhostError:
+        secret = False  # the plan fails likewise, and its words are told
+    return [Line("its secrets are read for the plan only", Tone.DIM)] if secret else outcome_lines(plan)
