@@ -167,7 +167,7 @@ async def test_a_past_that_cannot_be_read_hides_nothing_else(shop: Shop, monkeyp
     monkeypatch.setattr(FakeHistory, "looks", unreadable)
     async with on_stage(shop.fake) as stage:
         await services(stage)
-        await stage.tells("the file is damaged")
+        await stage.until(lambda: "not read: the file is damaged" in stage.lines("#looks"))
         assert "it is as it was deployed" in stage.lines("#looks")
 
 

@@ -74,14 +74,16 @@ def service_cells(row: ServiceRow, columns: Sequence[Column], signs: Signs) -> t
     return tuple(cells[column.id] for column in columns)
 
 
-def service_lines(row: ServiceRow, signs: Signs, past: Sequence[ProbeHistory] = (), trouble: str = "") -> list[Line]:
+def service_lines(
+    row: ServiceRow, signs: Signs, past: Sequence[ProbeHistory] = (), troubles: Sequence[str] = ()
+) -> list[Line]:
     """Return what is to be said of a service: every probe with its past, and every difference from what was deployed.
 
-    :param trouble: what is wrong with the line to its guest.
+    :param troubles: what else is wrong, as with the line to its guest.
     """
     head = Line(f"{row.service} IN {row.guest}{f', unit {row.unit}' if row.unit else ''}", Tone.LIVELY)
     error = [Line(f"{signs.crashed} {text}", Tone.BAD) for text in row.error.splitlines()]
-    error += [Line(f"{signs.warning} {trouble}", Tone.WARN)] if trouble else []
+    error += [Line(f"{signs.warning} {text}", Tone.WARN) for text in troubles]
     return [head, *error, *_looks(row, signs, past), *_drift(row, signs)]
 
 

@@ -51,7 +51,7 @@ class ServicesScreen(Frame):
         self._order = ORDERS[0]
         self._asking = self._reading = self._stale = False
         self._asked = 0.0
-        self._told = ""
+        self._no_past = ""
 
     def body(self) -> ComposeResult:
         yield Grid(COLUMNS, self._cells, self.vmhost.signs, id="services")
@@ -135,20 +135,19 @@ class ServicesScreen(Frame):
         """Read what the watch has seen."""
         if not self._reading:
             self._reading = True
-            errands.send(self, self.vmhost.host.services.history, self._have_past, self._no_past, "history")
+            errands.send(self, self.vmhost.host.services.history, self._have_past, self._past_failed, "history")
 
     def _have_past(self, found: tuple[ProbeHistory, ...]) -> None:
         self._reading = False
-        self._past = {}
+        self._past, self._no_past = {}, ""
         for one in found:
             self._past.setdefault(f"{one.guest}/{one.service}", []).append(one)
         self._show_looks()
 
-    def _no_past(self, error: VmhostError) -> None:
+    def _past_failed(self, error: VmhostError) -> None:
         self._reading = False
-        if self._told != error.message:  # once, not every half a minute
-            self._told = error.message
-            self.vmhost.tell_error(error)
+        self._no_past = f"what the watch has seen is not read: {error.message}"
+        self._show_looks()
 
     def _send(self, call: Callable[[], T], then: Callable[[T], None]) -> None:
         errands.send(self, call, then, self._failed, "services")
@@ -179,7 +178,8 @@ class ServicesScreen(Frame):
         row = self._rows.get(key)
         lines = [Line("")]
         if row is not None:
-            lines = service_lines(row, self.vmhost.signs, self._past.get(key, ()), self._trouble.get(row.guest, ""))
+            troubles = [text for text in (self._trouble.get(row.guest), self._no_past) if text]
+            lines = service_lines(row, self.vmhost.signs, self._past.get(key, ()), troubles)
         self.query_one("#looks", Lines).show(lines)
 
     def _cells(self, key: str, columns: Sequence[Column]) -> tuple[Cell, ...]:
