@@ -11,7 +11,8 @@ from vmhost.model.plan import Change, Note
 class ServiceStep:
     """One step inside a guest: ``why`` is the sentence that its events tell, ``when`` stands before it in a listing.
 
-    ``undo`` says how it is undone, empty: there is nothing to undo. ``shown`` is what will differ.
+    ``undo`` says how it is undone, empty: there is nothing to undo. ``shown`` is what will differ. ``quiet``: no event
+    tells of it, it is done when all is.
     """
 
     subject: str
@@ -20,6 +21,7 @@ class ServiceStep:
     shown: tuple[str, ...] = ()
     when: str = ""
     change: Change = Change.LIVE
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,13 +134,37 @@ class Services:
         """Start, stop or restart services, one guest after the other; the first that fails ends it.
 
         :param cancelled: asked between guests and while one is awaited; what was done stays.
-        :raises NotFound: there is no service of such a name.
+        :raises NotFound: there is no service of such a name, or a guest has none of them; :raises Refused: one has no
+            unit; :raises Unreachable: a guest does not run. Nothing is changed then.
+        """
+        if not names:
+            raise UsageError("which service?", hint="vmhost service list")
+        return self.act_on(self.to_act_on(names, guests), verb, on_event=on_event, cancelled=cancelled)
+
+    def act_on(
+        self,
+        found: Sequence[Found],
+        verb: Verb,
+        *,
+        on_event: Listener | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> tuple[ActionResult, ...]:
+        """Do as :meth:`act` to exactly these, which somebody has looked at.
+
+        A guest that has the service no more, or another one under its name, fails with a ``Conflict``.
         """
         from vmhost.ops.serviceact import act
 
-        if not names:
-            raise UsageError("which service?", hint="vmhost service list")
-        return act(self._host.ports, self.lines, self.find(names, guests), verb, on_event, cancelled)
+        return act(self._host.ports, self.lines, found, verb, on_event, cancelled)
+
+    def to_act_on(self, names: Sequence[str], guests: Sequence[str] = ()) -> tuple[Found, ...]:
+        """Return what :meth:`act` means by these names. :raises NotFound: as :meth:`act`."""
+        found = self.find(names, guests)
+        for guest in guests:
+            if all(item.guest != guest for item in found):
+                text = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} not in this guest"
+                raise NotFound(text, subject=guest, hint="vmhost service list")
+        return found
 
     def plan_deploy(self, site: Site, *, only: Sequence[str] = (), guests: Sequence[str] = ()) -> Deployment:
         """Return what would be done to bring a site's services to its guests; nothing is changed.

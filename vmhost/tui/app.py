@@ -159,9 +159,11 @@ class VmhostApp(App[int]):
             self.post_message(message)
 
     def on_unmount(self) -> None:
-        self._watch.stop()
-        self._person.settle()
-        self._smooth.end()
+        try:
+            self._watch.stop()
+            self._person.settle()
+        finally:
+            self._smooth.end()
 
     def on_pictured(self, message: Pictured) -> None:
         while any(isinstance(screen, TroubleScreen) for screen in self.screen_stack):

@@ -52,7 +52,7 @@ def power(names: Sequence[str], action: Action) -> Change:
     """Start, shut down, restart or power off guests."""
     options = (Option("p", "--discard-saved", "lose saved memory"),) if action == "start" else ()
     return Change(
-        f"{_WORDS[action]} {_listed(names)}",
+        f"{_WORDS[action]} {listed(names)}",
         lambda host, chosen: host.plan_power(names, action, discard_saved="--discard-saved" in chosen),
         lambda chosen: line(f"guest {_VERBS[action]}".split(), names, chosen),
         options,
@@ -62,7 +62,7 @@ def power(names: Sequence[str], action: Action) -> Change:
 def delete(names: Sequence[str]) -> Change:
     """Delete guests."""
     return Change(
-        f"delete {_listed(names)}",
+        f"delete {listed(names)}",
         lambda host, chosen: (
             host.plan_delete(names, Permit(power_off="--power-off" in chosen, disks="--disks" in chosen)),
         ),
@@ -171,7 +171,8 @@ def confirm_network() -> Change:
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names of guests, or how many they are."""
     return ", ".join(names) if len(names) <= 3 else f"{len(names)} guests"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vmhost.tui.changes import Change, Chosen, Option, line
+from vmhost.tui.changes import Change, Chosen, Option, line, listed
 
 if TYPE_CHECKING:
     from vmhost.model.services import Rolling
@@ -95,5 +95,5 @@ def _guests(guests: Sequence[str]) -> list[str]:
 
 
 def _listed(wanted: Wanted) -> str:
-    parts = [f"{name} in {', '.join(guests)}" if guests else name for name, guests in wanted.items()]
+    parts = [f"{name} in {listed(guests)}" if guests else name for name, guests in wanted.items()]
     return "; ".join(parts) if len(parts) <= 3 else f"{len(parts)} services"

@@ -29,8 +29,11 @@ class Smooth:
         sys.setswitchinterval(min(SWITCH, self._interval))
 
     def settle(self) -> None:
-        """Take what is alive by now out of the collector's sight, once. What nobody refers to is freed all the same."""
-        if not self._settled:
+        """Take what is alive by now out of the collector's sight, once. What nobody refers to is freed all the same.
+
+        A program that has done so itself is left alone: nothing could give back its own part of it later.
+        """
+        if not self._settled and gc.get_freeze_count() == 0:
             self._settled = True
             gc.freeze()
 

@@ -37,6 +37,7 @@ class Stage(StrEnum):
     WAITING = ""
     AT_WORK = "at work"
     DONE = "done"
+    ALREADY = "already"
     FAILED = "FAILED"
     UNDONE = "undone"
     STUCK = "NOT undone"
@@ -81,12 +82,24 @@ def after_event(rows: tuple[StepRow, ...], part: int, event: Event) -> tuple[Ste
             whys = (why, f"{subject}: {why}")
             return tuple(
                 replace(row, stage=stage)
-                if row.part == part and row.planned.why in whys and row.stage is not Stage.FAILED
+                if row.part == part and row.planned.why in whys and row.stage not in (Stage.FAILED, Stage.WAITING)
                 else row
                 for row in rows
             )
         case _:
             return rows
+
+
+def after_end(rows: tuple[StepRow, ...], part: int) -> tuple[StepRow, ...]:
+    """Return the rows after the proposal ``part`` ended well: a step inside a guest that no event told of was not
+    needed, since somebody else had done it meanwhile.
+    """
+    return tuple(
+        replace(row, stage=Stage.ALREADY)
+        if row.part == part and row.stage is Stage.WAITING and isinstance(row.planned, ServiceStep)
+        else row
+        for row in rows
+    )
 
 
 def _with(

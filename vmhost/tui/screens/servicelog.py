@@ -68,10 +68,10 @@ class ServiceLogScreen(Frame):
             self._came.append(log_line(item))
 
     def _take(self) -> None:
-        came = len(self._came)
+        came, before = len(self._came), len(self._kept)
         self._kept.extend(self._came.popleft() for _ in range(came))
         if came:
-            self.query_one("#log", Lines).show(tuple(self._kept))
+            self.query_one("#log", Lines).show(tuple(self._kept), dropped=before + came - len(self._kept))
 
     def _failed(self, error: VmhostError) -> None:
         self._take()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from vmhost.ops.services import Verb
 
 T = TypeVar("T")
+U = TypeVar("U")
 _EVERY: Final = 30.0
 """Seconds between two readings of what the watch has seen; no guest is asked for that."""
 
@@ -50,6 +51,7 @@ class ServicesScreen(Frame):
         self._trouble: dict[str, str] = {}
         self._order = ORDERS[0]
         self._asking = self._reading = self._stale = False
+        self._turn = 0
         self._asked = 0.0
         self._no_past = ""
 
@@ -75,7 +77,8 @@ class ServicesScreen(Frame):
 
     def on_screen_resume(self) -> None:
         if self._stale:
-            self._stale = False
+            self._stale = self.vmhost.at_work > 0  # whoever left a change at work finds them asked again the next time
+            self._asking = False  # what is being asked was asked before the change: its answer is not taken
             self.action_look()
 
     # --- asking -----------------------------------------------------------------------------------------------------
@@ -84,8 +87,7 @@ class ServicesScreen(Frame):
         """Read what was deployed, and ask the guests."""
         if self._asking:
             return
-        self._asking = True
-        self.say("asking the guests", Tone.DIM)
+        self._begin("asking the guests")
         services = self.vmhost.host.services
         self._send(lambda: services.list(look=False), self._deployed)
         self._read_past()
@@ -112,8 +114,7 @@ class ServicesScreen(Frame):
         keys, wanted = self._subjects(), self._wanted()
         if not keys or self._asking:
             return
-        self._asking = True
-        self.say("looking", Tone.DIM)
+        self._begin("looking")
         services = self.vmhost.host.services
 
         def check() -> tuple[ServiceRow, ...]:
@@ -149,8 +150,19 @@ class ServicesScreen(Frame):
         self._no_past = f"what the watch has seen is not read: {error.message}"
         self._show_looks()
 
+    def _begin(self, words: str) -> None:
+        self._asking = True
+        self._turn += 1
+        self.say(words, Tone.DIM)
+
     def _send(self, call: Callable[[], T], then: Callable[[T], None]) -> None:
-        errands.send(self, call, then, self._failed, "services")
+        """Make a call in a thread, as a part of what is being asked; an answer to what was asked before is lost."""
+        turn = self._turn
+
+        def current(hear: Callable[[U], None]) -> Callable[[U], None]:
+            return lambda heard: hear(heard) if turn == self._turn else None
+
+        errands.send(self, call, current(then), current(self._failed), "services")
 
     def _failed(self, error: VmhostError) -> None:
         self._asking = False
