@@ -165,7 +165,7 @@ async def test_what_the_watch_has_seen_is_shown_below() -> None:
 
 
 async def test_a_past_that_cannot_be_read_hides_nothing_else(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreadable(_: FakeHistory) -> Any:
+    def unreadable(*_: Any) -> Any:
         raise DriverError("the file is damaged", subject="looks")
 
     monkeypatch.setattr(FakeHistory, "looks", unreadable)

@@ -20,16 +20,18 @@ from vmhost.model.errors import Conflict, DriverError, NotFound, Refused, Unreac
 from vmhost.model.events import StepDone, Undone
 from vmhost.model.plan import Change
 from vmhost.model.serviceplan import ServiceOutcome, ServicePlan, ServiceStep
-from vmhost.model.services import ServiceRow
+from vmhost.model.services import KeptLook, ServiceRow
 from vmhost.ops import serviceproposals, serviceroll
 from vmhost.ops.servicelogs import LogLine
 from vmhost.ops.serviceproposals import ServiceProposal, propose_act, propose_delete, propose_deploy
 from vmhost.ops.services import Services
+from vmhost.testing.records import FakeHistory
 from vmhost.tui import servicechanges
 from vmhost.tui.rows import plan as rows
 from vmhost.tui.rows.cells import cut, in_rows
 from vmhost.tui.screens import servicelog
 from vmhost.tui.screens.plan import PlanScreen
+from vmhost.tui.screens.services import ServicesScreen
 from vmhost.tui.smooth import Smooth
 from vmhost.tui.widgets.lines import Lines
 
@@ -249,6 +251,35 @@ async def test_an_answer_from_before_a_change_is_not_shown_after_it(
         assert "down" in stage.row("web-01")
         await stage.press("r")
         await stage.shows("asking the guests", "1 of 2 are not well")
+
+
+@pytest.mark.tui
+@pytest.mark.asyncio
+async def test_of_the_past_only_what_is_looked_at_is_read(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    real: Any = FakeHistory.looks
+    asked: list[tuple[str, ...]] = []
+
+    def looks(self: FakeHistory, *which: str) -> tuple[KeptLook, ...]:
+        asked.append(which)
+        return real(self, *which)
+
+    monkeypatch.setattr(FakeHistory, "looks", looks)
+    first, second = (shop.fake.domain(name).uuid for name in ("web-01", "web-02"))
+    shop.fake.ports.history.looked([KeptLook(second, "nginx", "web", 5.0, good=False, seconds=5.0, text="refused")])
+    async with on_stage(shop.fake, size=(160, 40)) as stage:
+        await services(stage)
+        await stage.until(lambda: asked)
+        assert "refused" not in stage.lines("#looks")
+        await stage.press("down")
+        await stage.until(lambda: "1 bad, the last" in stage.lines("#looks"))
+        assert set(asked) == {(first, "nginx"), (second, "nginx")}
+        screen, before = stage.app.screen, len(asked)
+        assert isinstance(screen, ServicesScreen)
+        await stage.until(lambda: not screen._reading)
+        await stage.press("l")
+        screen._read_past()
+        assert not screen._reading
+        assert len(asked) == before
 
 
 @pytest.mark.tui

@@ -122,6 +122,15 @@ class Services:
         found = histories(self._host.ports.history.looks(), called)
         return tuple(one for one in found if (one.guest, one.service) in there)
 
+    def past(self, service: str, guest: str, uuid: str) -> tuple[ProbeHistory, ...]:
+        """Return the same of one service in one guest; that costs little, however many there are.
+
+        :raises DriverError: the history cannot be read.
+        """
+        from vmhost.plan.latency import histories
+
+        return tuple(histories(self._host.ports.history.looks(uuid, service), {uuid: guest}))
+
     def act(
         self,
         names: Sequence[str],

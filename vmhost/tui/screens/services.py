@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Final, TypeVar, cast
 
 from textual.app import ComposeResult
@@ -47,7 +48,7 @@ class ServicesScreen(Frame):
     def __init__(self) -> None:
         super().__init__()
         self._rows: dict[str, ServiceRow] = {}
-        self._past: dict[str, list[ProbeHistory]] = {}
+        self._past: tuple[str, tuple[ProbeHistory, ...]] = ("", ())
         self._trouble: dict[str, str] = {}
         self._order = ORDERS[0]
         self._asking = self._reading = self._stale = False
@@ -90,7 +91,6 @@ class ServicesScreen(Frame):
         self._begin("asking the guests")
         services = self.vmhost.host.services
         self._send(lambda: services.list(look=False), self._deployed)
-        self._read_past()
 
     def _deployed(self, rows: tuple[ServiceRow, ...]) -> None:
         if not self._rows:
@@ -133,17 +133,22 @@ class ServicesScreen(Frame):
         self.say("; ".join(words), Tone.BAD if bad else Tone.GOOD)
 
     def _read_past(self) -> None:
-        """Read what the watch has seen."""
-        if not self._reading:
-            self._reading = True
-            errands.send(self, self.vmhost.host.services.history, self._have_past, self._past_failed, "history")
+        """Read what the watch has seen of the service under the cursor, one reading at a time."""
+        key = self.grid.key or ""
+        row, picture = self._rows.get(key), self.vmhost.picture
+        domain = picture.observed.domain(row.guest) if row and picture else None
+        if row is None or domain is None or self._reading or self.app.screen is not self:
+            return
+        self._reading = True
+        call = partial(self.vmhost.host.services.past, row.service, row.guest, domain.uuid)
+        errands.send(self, call, partial(self._have_past, key), self._past_failed, "history")
 
-    def _have_past(self, found: tuple[ProbeHistory, ...]) -> None:
+    def _have_past(self, key: str, found: tuple[ProbeHistory, ...]) -> None:
         self._reading = False
-        self._past, self._no_past = {}, ""
-        for one in found:
-            self._past.setdefault(f"{one.guest}/{one.service}", []).append(one)
+        self._past, self._no_past = (key, found), ""
         self._show_looks()
+        if key != self.grid.key:  # it went on meanwhile
+            self._read_past()
 
     def _past_failed(self, error: VmhostError) -> None:
         self._reading = False
@@ -179,6 +184,7 @@ class ServicesScreen(Frame):
         }
         self.grid.marked &= self._rows.keys()
         self._show()
+        self._read_past()
 
     def _show(self) -> None:
         self.grid.sorted_by = self._order
@@ -190,8 +196,9 @@ class ServicesScreen(Frame):
         row = self._rows.get(key)
         lines = [Line("")]
         if row is not None:
+            past = self._past[1] if self._past[0] == key else ()
             troubles = [text for text in (self._trouble.get(row.guest), self._no_past) if text]
-            lines = service_lines(row, self.vmhost.signs, self._past.get(key, ()), troubles)
+            lines = service_lines(row, self.vmhost.signs, past, troubles)
         self.query_one("#looks", Lines).show(lines)
 
     def _cells(self, key: str, columns: Sequence[Column]) -> tuple[Cell, ...]:
@@ -199,6 +206,8 @@ class ServicesScreen(Frame):
 
     def on_grid_moved(self) -> None:
         self._show_looks()
+        if self._past[0] != self.grid.key:
+            self._read_past()
 
     def on_grid_opened(self, message: Grid.Opened) -> None:
         picture = self.vmhost.picture
