@@ -27,6 +27,7 @@ from vmhost.testing.records import FakeHistory
 from vmhost.tui.rows.cells import LONGEST
 from vmhost.tui.screens import servicelog
 from vmhost.tui.screens.plan import Phase, PlanScreen
+from vmhost.tui.widgets.lines import Lines
 
 pytestmark = [pytest.mark.tui, pytest.mark.asyncio]
 
@@ -383,3 +384,15 @@ async def test_a_guest_that_does_not_answer_is_told_in_the_log(shop: Shop, monke
         await stage.press("l")
         await stage.shows("web-01  (not read: no way")
         assert "\x1b" not in stage.text
+
+
+async def test_a_bar_that_appears_stands_where_the_text_is(shop: Shop) -> None:
+    with shop.inside("web-01") as system:
+        system.land.journal = [entry(float(second), f"line {second}") for second in range(1, 200)]
+    async with on_stage(shop.fake) as stage:
+        await services(stage)
+        await stage.press("l")
+        await stage.shows("line 199")
+        log = stage.app.screen.query_one("#log", Lines)
+        await stage.until(lambda: log.show_vertical_scrollbar)
+        assert log.vertical_scrollbar.position == log.scroll_y == log.max_scroll_y > 0

@@ -86,6 +86,11 @@ class Lines(ScrollView, can_focus=True):
         super().watch_scroll_y(old_value, new_value)
         self._at_end = self.scroll_target_y > self.max_scroll_y - 1
 
+    def watch_show_vertical_scrollbar(self, shown: bool) -> None:
+        """Put a bar that has only just appeared where the text is: it may have been scrolled before."""
+        if shown:
+            self.vertical_scrollbar.position = self.scroll_y
+
     def action_scroll_home(self) -> None:
         self._go_up_to(0)
 
