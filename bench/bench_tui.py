@@ -37,9 +37,9 @@ FIRST_PAINT, TICK, KEY, MEMORY, IDLE = 0.5, 0.030, 0.100, 150.0, 3.0
 SIZE = (120, 40)
 
 
-def crowded(count: int) -> FakeHost:
+def crowded(count: int, **more: float) -> FakeHost:
     """Return a host with that many running guests, in no time: one definition, many names."""
-    fake = FakeHost()
+    fake = FakeHost(**more)
     fake.links.create_bridge("br0", alias="vmhost:shop", mtu=1500, address="10.20.0.1/16")
     spec = builders.guest("web")
     who = builders.identity(spec)

@@ -367,8 +367,8 @@ class History(Protocol):
     def looked(self, looks: Sequence[KeptLook]) -> None:
         """Keep looks of probes; the newest of each probe are kept."""
 
-    def looks(self) -> tuple[KeptLook, ...]:
-        """All looks that are kept, probe by probe, the oldest first."""
+    def looks(self, guest: str = "", service: str = "") -> tuple[KeptLook, ...]:
+        """All looks that are kept, or those of a service in a guest (UUID), probe by probe, the oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

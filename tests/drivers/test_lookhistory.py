@@ -30,6 +30,15 @@ def test_what_one_process_keeps_another_reads(path: Path) -> None:
     assert len(first.read()) == 4
 
 
+def test_one_service_is_read_alone(path: Path) -> None:
+    history = LookHistory(path)
+    other = KeptLook("uuid", "other", "web", 2.0, good=True, seconds=0.1, text="")
+    history.add([look(2.0), look(1.0, probe="unit"), look(3.0, guest="else"), other, look(4.0)])
+    assert history.read("uuid", "nginx") == (look(1.0, probe="unit"), look(2.0), look(4.0))
+    assert history.read("uuid", "other") == (other,)
+    assert history.read("uuid", "ngin") == ()
+
+
 def test_nothing_was_kept_yet(path: Path) -> None:
     assert LookHistory(path).read() == ()
     assert not path.exists()

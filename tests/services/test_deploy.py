@@ -20,7 +20,7 @@ from vmhost.model.errors import (
     SpecError,
     Unreachable,
 )
-from vmhost.model.events import Event, StepStarted
+from vmhost.model.events import Event, StepDone, StepStarted
 from vmhost.model.guestops import ActOnUnit, GuestOp, Verb
 from vmhost.model.services import GuestFacts, Health, UnitFact
 from vmhost.model.spec.service import ServiceState, UnitSpec
@@ -464,6 +464,21 @@ def test_the_first_that_fails_ends_it_for_all_that_follow(shop: Shop) -> None:
     (job,) = [job for job in shop.host.jobs() if job.kind == "service restart"]
     assert job.state == "failed"
     assert "Job for nginx.service failed" in job.error
+
+
+def test_a_person_who_gives_up_leaves_what_is_not_done_yet_alone(shop: Shop) -> None:
+    shop.deploy()
+    told: list[Event] = []
+
+    def after_the_first() -> bool:
+        return any(isinstance(event, StepDone) for event in told)
+
+    results = shop.services.act(["nginx"], "stop", on_event=told.append, cancelled=after_the_first)
+    assert [result.text for result in results] == ["stopped", "cancelled"]
+    assert isinstance(results[1].error, Cancelled)
+    assert [shop.picture(guest)["units"]["nginx.service"][0] for guest in ("web-01", "web-02")] == [False, True]
+    (job,) = [job for job in shop.host.jobs() if job.kind == "service stop"]
+    assert job.state == "cancelled"
 
 
 def test_guests_of_others_and_guests_to_come_are_refused(shop: Shop) -> None:

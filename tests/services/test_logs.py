@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -84,7 +85,8 @@ def test_what_is_cut_is_told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_who_follows_gets_all_that_came_since_the_last_time(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    monkeypatch.setattr(servicelogs, "PAUSE", 0.0)
+    monkeypatch.setattr(servicelogs, "SLOW", 60.0)
     real, asked = shop.fake.programs["journalctl"], []
 
     def journalctl(inside: Inside, arguments: Sequence[str], data: bytes) -> Ran:
@@ -99,11 +101,48 @@ def test_who_follows_gets_all_that_came_since_the_last_time(shop: Shop, monkeypa
 
 
 def test_a_guest_that_is_gone_is_told_once_and_the_others_go_on(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.sleep", lambda _seconds: None)
+    monkeypatch.setattr(servicelogs, "PAUSE", 0.0)
+    monkeypatch.setattr(servicelogs, "SLOW", 60.0)
     shop.host.power(["web-02"], "power-off")
     lines = list(islice(shop.services.logs(["nginx"], follow=True), 5))
     assert [line.guest for line in lines if line.text.startswith("(not read: ")] == ["web-02"]
     assert [line.guest for line in lines if line.at] == ["web-01"] * 4
+
+
+def test_a_guest_that_hangs_delays_nobody_and_is_not_asked_again_meanwhile(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servicelogs, "PAUSE", 0.0)
+    monkeypatch.setattr(servicelogs, "SLOW", 0.0)
+    real, go_on, asked = servicelogs._Reader.read, Event(), []
+
+    def read(reader: servicelogs._Reader) -> list[servicelogs.LogLine]:
+        asked.append(reader.item.guest)
+        assert reader.item.guest != "web-02" or go_on.wait(60)
+        return real(reader)
+
+    monkeypatch.setattr(servicelogs._Reader, "read", read)
+    lines = shop.services.logs(["nginx"], follow=True)
+    told = [next(lines) for _ in range(8)]
+    assert {line.guest for line in told if line.at} == {"web-01"}
+    assert ("web-02", "(not read yet)") in [(line.guest, line.text) for line in told]
+    assert asked.count("web-02") == 1
+    assert asked.count("web-01") > 1
+    go_on.set()
+    assert next(line for line in lines if line.guest == "web-02").text == "nginx: line 2.0"
+
+
+def test_who_leaves_a_log_waits_for_no_guest(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, asked = Event(), Event()
+
+    def hangs(_: servicelogs._Reader) -> list[servicelogs.LogLine]:
+        asked.set()
+        assert go_on.wait(60)
+        return []
+
+    monkeypatch.setattr(servicelogs._Reader, "read", hangs)
+    assert list(shop.services.logs(["nginx"], follow=True, cancelled=asked.is_set)) == []
+    go_on.set()
 
 
 def test_an_unknown_service_is_told_with_the_nearest(shop: Shop) -> None:

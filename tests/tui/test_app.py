@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ from vmhost.tui.screens.jobs import JobsScreen
 from vmhost.tui.screens.network import NetworkScreen
 from vmhost.tui.screens.plan import PlanScreen
 from vmhost.tui.screens.protection import ProtectionScreen
+from vmhost.tui.screens.servicelog import ServiceLogScreen
 from vmhost.tui.screens.services import ServicesScreen
 
 pytestmark = [pytest.mark.tui, pytest.mark.asyncio]
@@ -40,6 +43,7 @@ SCREENS = {
     "network": NetworkScreen,
     "protection": ProtectionScreen,
     "services": ServicesScreen,
+    "log": ServiceLogScreen,
 }
 
 
@@ -335,3 +339,14 @@ async def test_without_a_terminal_there_is_an_error(monkeypatch: pytest.MonkeyPa
         terminal.check_terminal()
     monkeypatch.setenv("TERM", "xterm")
     terminal.check_terminal()
+
+
+async def test_the_interpreters_pauses_are_short_while_it_runs_and_as_before_afterwards() -> None:
+    before = sys.getswitchinterval(), gc.get_freeze_count()
+    async with on_stage() as stage:
+        assert sys.getswitchinterval() < before[0]
+        frozen = gc.get_freeze_count()
+        assert frozen > before[1] + 10_000, "what the first picture brought is not walked again and again"
+        await stage.picture()
+        assert gc.get_freeze_count() <= frozen, "what comes later is: it goes, too"
+    assert (sys.getswitchinterval(), gc.get_freeze_count()) == before

@@ -9,17 +9,19 @@ import click
 from vmhost.cli import diagnostics
 from vmhost.cli.common import consent, dry_run_option, interruptible, open_host, settle, tell, yes_option
 from vmhost.model.errors import UsageError
-from vmhost.model.services import Rolling
+from vmhost.model.services import MOST_AT_ONCE, Rolling
 from vmhost.model.text import sanitize
 
-COUNT = click.IntRange(1, 1000)
+COUNT = click.IntRange(1, MOST_AT_ONCE)
 
 
 @click.command()
 @click.argument("name")
 @click.argument("site", type=click.Path(), required=False)
 @click.option("--to", metavar="VERSION", default="", help="Another version of its packages, with the files of now.")
-@click.option("--canary", default=1, show_default=True, type=click.IntRange(0, 1000), help="Guests that go first.")
+@click.option(
+    "--canary", default=1, show_default=True, type=click.IntRange(0, MOST_AT_ONCE), help="Guests that go first."
+)
 @click.option("--batch", default=1, show_default=True, type=COUNT, help="Guests that are changed side by side.")
 @click.option("--max-unavailable", default=1, show_default=True, type=COUNT, help="Guests that may be away at once.")
 @click.option("--rollback-on-failure", is_flag=True, help="Take everything back when one fails.")

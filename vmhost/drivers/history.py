@@ -202,9 +202,9 @@ class SqliteHistory:
         """Keep looks of probes."""
         self._looks.add(looks)
 
-    def looks(self) -> tuple[KeptLook, ...]:
-        """Return all looks that are kept. :raises DriverError: they cannot be read."""
-        return self._looks.read()
+    def looks(self, guest: str = "", service: str = "") -> tuple[KeptLook, ...]:
+        """Return all looks that are kept, or those of one service. :raises DriverError: they cannot be read."""
+        return self._looks.read(guest, service)
 
     def close(self) -> None:
         """Close the files; the next call opens them again."""

@@ -36,6 +36,9 @@ _PRUNE: Final = "DELETE FROM look WHERE guest = ? AND service = ? AND probe = ? 
 _READ: Final = """
 SELECT guest, service, probe, at, good, seconds, text FROM look ORDER BY guest, service, probe, number
 """
+_READ_ONE: Final = """
+SELECT guest, service, probe, at, good, seconds, text FROM look WHERE guest = ? AND service = ? ORDER BY probe, number
+"""
 
 
 class LookHistory:
@@ -64,14 +67,17 @@ class LookHistory:
         except DriverError as error:
             _log.warning("history of probes: %s", error)
 
-    def read(self) -> tuple[KeptLook, ...]:
-        """Return all looks, probe by probe, the oldest first. :raises DriverError: they cannot be read."""
+    def read(self, guest: str = "", service: str = "") -> tuple[KeptLook, ...]:
+        """Return all looks, or those of a service in a guest, probe by probe, the oldest first.
+
+        :raises DriverError: they cannot be read.
+        """
 
         def read(database: sqlite3.Connection) -> tuple[KeptLook, ...]:
-            rows = database.execute(_READ).fetchall()
+            found = database.execute(_READ_ONE, (guest, service)) if guest else database.execute(_READ)
             return tuple(
                 KeptLook(guest, service, probe, at, bool(good), seconds, text)
-                for guest, service, probe, at, good, seconds, text in rows
+                for guest, service, probe, at, good, seconds, text in found.fetchall()
             )
 
         return self._database.read(read) or ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +173,10 @@ class ServiceRow:
     drift: tuple[ServiceDrift, ...] = ()
     roll: str = ""
     error: str = ""
+
+
+MOST_AT_ONCE: Final = 1000
+"""Guests of a rolling change that may go first, go side by side, or be away."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vmhost.model.capacity import Fit
     from vmhost.model.domains import ObservedDomain
     from vmhost.model.plan import Plan
+    from vmhost.model.serviceplan import ServicePlan
     from vmhost.model.spec import CpuSpec
     from vmhost.ops.host import Host
 
@@ -127,7 +128,7 @@ def room_for(host: Host, cpus: str, memory: str) -> Fit:
     return found
 
 
-def outcome_of(plan: Callable[[], Plan]) -> tuple[bool, str]:
+def outcome_of(plan: Callable[[], Plan | ServicePlan]) -> tuple[bool, str]:
     """Return whether a wish can be met here, and in a sentence how, or, a line for each reason, why not."""
     try:
         found = plan()
@@ -135,7 +136,7 @@ def outcome_of(plan: Callable[[], Plan]) -> tuple[bool, str]:
         return False, str(error)
     if found.empty:
         return True, "there is nothing to do"
-    count = len(found.steps) + len(found.after)
+    count = len((*found.steps, *getattr(found, "after", ())))
     return True, f"it can be done: {count} step{'' if count == 1 else 's'}"
 
 

@@ -137,6 +137,11 @@ def plan_deploy(
             raise NotFound(f"site {site.name} has no such service; it has {known}", subject=name, hint="vmhost schema")
     chosen = {name: spec for name, spec in site.services.items() if not only or name in only}
     domains = {domain.name: domain for domain in observe_domains(ports.hypervisor)}
+    there = {guest for spec in chosen.values() for guest in spec.guests}
+    for guest in guests:
+        if guest not in there:
+            text = f"no service of site {site.name} that is meant goes to this guest"
+            raise NotFound(text, subject=guest, hint="vmhost guest list")
     wanted: dict[str, tuple[ObservedDomain, Desired]] = {}
     for name, spec in chosen.items():
         secrets = _secrets(spec)

@@ -17,7 +17,7 @@ from vmhost.engine.services.carry import do
 from vmhost.engine.services.facts import Gatherer
 from vmhost.engine.services.ready import await_ready
 from vmhost.model.errors import ApplyError, Cancelled, NotFound, PartlyDone, Refused, VmhostError
-from vmhost.model.events import Event, Notice
+from vmhost.model.events import Event, Notice, StepDone, StepFailed, StepStarted, Undone
 from vmhost.model.guestops import RefreshPackages
 from vmhost.model.services import Health, Rolling
 from vmhost.model.spec.service import ServiceState
@@ -306,11 +306,15 @@ def _taken_back(run: _Run, failures: Mapping[str, VmhostError]) -> ApplyError:
         for text in error.leftovers
     ]
     undone = []
+    back = replace(run, tell=_as_taken_back(run.tell))
     for guest in reversed(run.tried):
         try:
-            undone += [guest] if run.restore(guest) else []
+            if back.restore(guest):
+                undone.append(guest)
+                _tell_undone(run, guest)
         except VmhostError as error:
             leftovers.append(f"{guest}: {error.message}: vmhost service roll {name} --back")
+            _tell_undone(run, guest, error.message)
     if not leftovers:
         _mark(run.ports, run.plan.marked, {})
     guest, first = next(iter(failures.items()))
@@ -324,6 +328,24 @@ def _taken_back(run: _Run, failures: Mapping[str, VmhostError]) -> ApplyError:
     )
     made.__cause__ = first
     return made
+
+
+def _as_taken_back(tell: Tell) -> Tell:
+    """Return what tells the steps of a way back in words of their own: they may be those of the way there."""
+
+    def told(event: Event) -> None:
+        if isinstance(event, StepStarted | StepDone | StepFailed | Undone):
+            event = replace(event, why=f"taken back: {event.why}")
+        tell(event)
+
+    return told
+
+
+def _tell_undone(run: _Run, guest: str, error: str = "") -> None:
+    """Tell of every step of the way there that it was undone, or why not."""
+    item = run.plan.items[guest]
+    for step in reversed(item.plan.steps):
+        run.tell(Undone(guest, f"{item.service}: {step.why}", error))
 
 
 def _partly(plan: Roll, done: Iterable[str], failures: dict[str, VmhostError]) -> VmhostError:

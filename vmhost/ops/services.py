@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -63,21 +64,24 @@ class Services:
 
     def __init__(self, host: Host) -> None:
         self._host = host
+        self._lock = threading.Lock()
         self._lines: Lines | None = None
 
     @property
     def lines(self) -> Lines:
         """The lines to guests; opened as they are needed."""
-        if self._lines is None:
-            ports = self._host.ports
-            self._lines = Lines(lambda guest, deadline: session_to(ports, guest, deadline), ports.clock)
-        return self._lines
+        ports = self._host.ports
+        with self._lock:
+            if self._lines is None:
+                self._lines = Lines(lambda guest, deadline: session_to(ports, guest, deadline), ports.clock)
+            return self._lines
 
     def close(self) -> None:
         """End the connections to guests."""
-        if self._lines is not None:
-            self._lines.close()
-            self._lines = None
+        with self._lock:
+            lines, self._lines = self._lines, None
+        if lines is not None:
+            lines.close()
 
     def list(
         self, names: Sequence[str] = (), *, guests: Sequence[str] = (), look: bool = True
@@ -118,18 +122,58 @@ class Services:
         found = histories(self._host.ports.history.looks(), called)
         return tuple(one for one in found if (one.guest, one.service) in there)
 
+    def past(self, service: str, guest: str, uuid: str) -> tuple[ProbeHistory, ...]:
+        """Return the same of one service in one guest; that costs little, however many there are.
+
+        :raises DriverError: the history cannot be read.
+        """
+        from vmhost.plan.latency import histories
+
+        return tuple(histories(self._host.ports.history.looks(uuid, service), {uuid: guest}))
+
     def act(
-        self, names: Sequence[str], verb: Verb, *, guests: Sequence[str] = (), on_event: Listener | None = None
+        self,
+        names: Sequence[str],
+        verb: Verb,
+        *,
+        guests: Sequence[str] = (),
+        on_event: Listener | None = None,
+        cancelled: Callable[[], bool] | None = None,
     ) -> tuple[ActionResult, ...]:
         """Start, stop or restart services, one guest after the other; the first that fails ends it.
 
-        :raises NotFound: there is no service of such a name.
+        :param cancelled: asked between guests and while one is awaited; what was done stays.
+        :raises NotFound: there is no service of such a name, or a guest has none of them; :raises Refused: one has no
+            unit; :raises Unreachable: a guest does not run. Nothing is changed then.
+        """
+        if not names:
+            raise UsageError("which service?", hint="vmhost service list")
+        return self.act_on(self.to_act_on(names, guests), verb, on_event=on_event, cancelled=cancelled)
+
+    def act_on(
+        self,
+        found: Sequence[Found],
+        verb: Verb,
+        *,
+        on_event: Listener | None = None,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> tuple[ActionResult, ...]:
+        """Do as :meth:`act` to exactly these, which somebody has looked at.
+
+        A guest that has the service no more, or another one under its name, fails with a ``Conflict``.
         """
         from vmhost.ops.serviceact import act
 
-        if not names:
-            raise UsageError("which service?", hint="vmhost service list")
-        return act(self._host.ports, self.lines, self.find(names, guests), verb, on_event)
+        return act(self._host.ports, self.lines, found, verb, on_event, cancelled)
+
+    def to_act_on(self, names: Sequence[str], guests: Sequence[str] = ()) -> tuple[Found, ...]:
+        """Return what :meth:`act` means by these names. :raises NotFound: as :meth:`act`."""
+        found = self.find(names, guests)
+        for guest in guests:
+            if all(item.guest != guest for item in found):
+                text = f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} not in this guest"
+                raise NotFound(text, subject=guest, hint="vmhost service list")
+        return found
 
     def plan_deploy(self, site: Site, *, only: Sequence[str] = (), guests: Sequence[str] = ()) -> Deployment:
         """Return what would be done to bring a site's services to its guests; nothing is changed.
@@ -180,14 +224,17 @@ class Services:
         since: float = 600.0,
         lines: int = 1000,
         follow: bool = False,
+        cancelled: Callable[[], bool] | None = None,
     ) -> Iterator[LogLine]:
         """Yield what services wrote to their guests' journals, merged by time.
 
         :param since: seconds back; :param lines: at most that many from each guest; :param follow: go on for ever.
+        :param cancelled: asked before the guests are read once more; True ends it, also where nobody writes anything.
         """
         from vmhost.ops.servicelogs import logs
 
-        return logs(self, self.find(names, guests), since=since, lines=lines, follow=follow)
+        found = self.find(names, guests)
+        return logs(self, found, since=since, lines=lines, follow=follow, cancelled=cancelled or (lambda: False))
 
     def plan_roll(
         self, name: str, how: Rolling, *, site: Site | None = None, to: str = "", refresh: bool = False

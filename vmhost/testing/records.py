@@ -133,9 +133,10 @@ class FakeHistory:
         with self._machine.at_work(changing=True) as world:
             world.looks.extend(looks)
 
-    def looks(self) -> tuple[KeptLook, ...]:
+    def looks(self, guest: str = "", service: str = "") -> tuple[KeptLook, ...]:
         with self._machine.at_work() as world:
-            return tuple(sorted(world.looks, key=lambda look: (look.guest, look.service, look.probe)))
+            found = [look for look in world.looks if not guest or (look.guest, look.service) == (guest, service)]
+            return tuple(sorted(found, key=lambda look: (look.guest, look.service, look.probe)))
 
     def interrupt(self) -> None:
         """Mark what runs as interrupted: its process died."""

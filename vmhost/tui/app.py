@@ -27,6 +27,7 @@ from vmhost.tui.screens.help import HelpScreen
 from vmhost.tui.screens.prompt import CommandLine
 from vmhost.tui.screens.small import LEAST_HEIGHT, LEAST_WIDTH, SmallScreen
 from vmhost.tui.screens.trouble import TroubleScreen
+from vmhost.tui.smooth import Smooth
 
 if TYPE_CHECKING:
     from vmhost.ops.host import Host
@@ -110,6 +111,7 @@ class VmhostApp(App[int]):
         """The site file that the person named last."""
         self._watch = host.watch(interval=interval)
         self._thread: threading.Thread | None = None
+        self._smooth = Smooth()
         for item in themes.THEMES:
             self.register_theme(item)
         self.theme = theme
@@ -135,6 +137,7 @@ class VmhostApp(App[int]):
         return dict(themes.VARIABLES)
 
     def on_mount(self) -> None:
+        self._smooth.begin()
         self.push_screen(GuestsScreen())
         self._check_size(self.size.width, self.size.height)
         # Not before: what it loads would take the processor from the first screen.
@@ -156,13 +159,17 @@ class VmhostApp(App[int]):
             self.post_message(message)
 
     def on_unmount(self) -> None:
-        self._watch.stop()
-        self._person.settle()
+        try:
+            self._watch.stop()
+            self._person.settle()
+        finally:
+            self._smooth.end()
 
     def on_pictured(self, message: Pictured) -> None:
         while any(isinstance(screen, TroubleScreen) for screen in self.screen_stack):
             self.pop_screen()
         self.picture = message.picture
+        self._smooth.settle()
         if self._person.summary:
             self.notify(sanitize(self._person.summary), severity="warning", timeout=15, markup=False)
             self._person.summary = ""

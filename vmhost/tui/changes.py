@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from vmhost.ops.host import Host
     from vmhost.ops.power import Action
     from vmhost.ops.proposals import Proposal
+    from vmhost.ops.serviceproposals import ServiceProposal
+
+    Proposed = Proposal | ServiceProposal
 
 Chosen = frozenset[str]
 
@@ -35,7 +38,7 @@ class Change:
     """
 
     title: str
-    propose: Callable[[Host, Chosen], tuple[Proposal, ...]]
+    propose: Callable[[Host, Chosen], tuple[Proposed, ...]]
     command: Callable[[Chosen], str]
     options: tuple[Option, ...] = ()
     afterwards: str = ""
@@ -49,9 +52,9 @@ def power(names: Sequence[str], action: Action) -> Change:
     """Start, shut down, restart or power off guests."""
     options = (Option("p", "--discard-saved", "lose saved memory"),) if action == "start" else ()
     return Change(
-        f"{_WORDS[action]} {_listed(names)}",
+        f"{_WORDS[action]} {listed(names)}",
         lambda host, chosen: host.plan_power(names, action, discard_saved="--discard-saved" in chosen),
-        lambda chosen: _line(f"guest {_VERBS[action]}".split(), names, chosen),
+        lambda chosen: line(f"guest {_VERBS[action]}".split(), names, chosen),
         options,
     )
 
@@ -59,11 +62,11 @@ def power(names: Sequence[str], action: Action) -> Change:
 def delete(names: Sequence[str]) -> Change:
     """Delete guests."""
     return Change(
-        f"delete {_listed(names)}",
+        f"delete {listed(names)}",
         lambda host, chosen: (
             host.plan_delete(names, Permit(power_off="--power-off" in chosen, disks="--disks" in chosen)),
         ),
-        lambda chosen: _line(("guest", "delete"), names, chosen),
+        lambda chosen: line(("guest", "delete"), names, chosen),
         (
             Option("p", "--power-off", "power it off first if it runs"),
             Option("x", "--disks", "delete its disks too, for good"),
@@ -79,7 +82,7 @@ def resize(name: str, cpus: int, memory: int, memory_text: str) -> Change:
         lambda host, chosen: (
             host.plan_resize(name, cpus=cpus, memory=memory, permit=Permit(stop="--allow-stop" in chosen)),
         ),
-        lambda chosen: _line(command, (name,), chosen),
+        lambda chosen: line(command, (name,), chosen),
         (Option("b", "--allow-stop", "restart it now, so that it has them at once"),),
     )
 
@@ -92,7 +95,7 @@ def create(wish: NewGuest) -> Change:
     return Change(
         f"new guest {wish.name}",
         lambda host, _: (host.plan_create(wish),),
-        lambda _: _line(words),
+        lambda _: line(words),
     )
 
 
@@ -101,7 +104,7 @@ def pin(name: str, cpus: Mapping[str, Any], flags: Sequence[str]) -> Change:
     return Change(
         f"pin {name}",
         lambda host, chosen: (host.plan_pin(name, permit=Permit(stop="--allow-stop" in chosen), **cpus),),
-        lambda chosen: _line(("guest", "pin", *flags), (name,), chosen),
+        lambda chosen: line(("guest", "pin", *flags), (name,), chosen),
         (Option("b", "--allow-stop", "restart it now if that is needed"),),
     )
 
@@ -111,7 +114,7 @@ def back_up(name: str) -> Change:
     return Change(
         f"back up {name}",
         lambda host, chosen: (host.backups.plan(name, full="--full" in chosen),),
-        lambda chosen: _line(("backup", "run"), (name,), chosen),
+        lambda chosen: line(("backup", "run"), (name,), chosen),
         (Option("x", "--full", "a full copy, whatever an increment could rest on"),),
     )
 
@@ -121,7 +124,7 @@ def snapshot(name: str) -> Change:
     return Change(
         f"snapshot of {name}",
         lambda host, _: (host.snapshots.plan_create(name),),
-        lambda _: _line(("snapshot", "create", name)),
+        lambda _: line(("snapshot", "create", name)),
     )
 
 
@@ -137,7 +140,7 @@ def apply_site(file: str) -> Change:
     return Change(
         f"apply {Path(file).name}",
         propose,
-        lambda chosen: _line(("apply",), (file,), chosen),
+        lambda chosen: line(("apply",), (file,), chosen),
         (
             Option("b", "--allow-stop", "restart guests whose change waits for that"),
             Option("p", "--discard-saved", "lose saved memory"),
@@ -156,7 +159,7 @@ def apply_network(file: str, seconds: int) -> Change:
     return Change(
         f"network of {Path(file).name}",
         propose,
-        lambda _: _line(("net", "apply", file, "--confirm", str(seconds))),
+        lambda _: line(("net", "apply", file, "--confirm", str(seconds))),
         afterwards="if it waits for a confirmation: look whether you still reach everything, then esc, and y on :net",
     )
 
@@ -164,13 +167,15 @@ def apply_network(file: str, seconds: int) -> Change:
 def confirm_network() -> Change:
     """Let the network change that waits stay."""
     return Change(
-        "confirm the network", lambda host, _: (host.plan_confirmation(),), lambda _: _line(("net", "confirm"))
+        "confirm the network", lambda host, _: (host.plan_confirmation(),), lambda _: line(("net", "confirm"))
     )
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names of guests, or how many they are."""
     return ", ".join(names) if len(names) <= 3 else f"{len(names)} guests"
 
 
-def _line(words: Sequence[str], names: Sequence[str] = (), chosen: Chosen = frozenset()) -> str:
+def line(words: Sequence[str], names: Sequence[str] = (), chosen: Chosen = frozenset()) -> str:
+    """Return a command line of vmhost: what is done, to which, and what is permitted besides."""
     return shlex.join(["vmhost", *words, *names, *sorted(chosen)])

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from rich.cells import cell_len, chop_cells, set_cell_size
+
 from vmhost.model.text import sanitize
 
 LONGEST: Final = 4096
@@ -82,6 +84,18 @@ ASCII: Final = Signs("*", "o", "=", "x", "~", ">", "+", "^", "v", "!", _ASCII, "
 def cell(text: object, tone: Tone = Tone.PLAIN) -> Cell:
     """Return a cell of any text, made safe."""
     return Cell(sanitize(str(text)[:LONGEST]), tone)
+
+
+def cut(text: str, width: int) -> str:
+    """Return a text, made safe, that is at most so wide; what has no room is three dots."""
+    safe = sanitize(text[:LONGEST])
+    return safe if cell_len(safe) <= width else f"{set_cell_size(safe, max(0, width - 3))}..."
+
+
+def in_rows(text: str, width: int, most: int) -> list[str]:
+    """Return a text, made safe, as rows that are filled; what has no room in so many is three dots."""
+    rows = chop_cells(sanitize(text[:LONGEST]), width)
+    return rows if len(rows) <= most else [*rows[: most - 1], cut("".join(rows[most - 1 : most + 1]), width)]
 
 
 def fit(columns: Sequence[Column], width: int, gap: int = 1) -> tuple[Column, ...]:

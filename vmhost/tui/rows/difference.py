@@ -14,7 +14,7 @@ from vmhost.model.plan import Planned
 from vmhost.model.steps import CreateSeed, DefineDomain, PlugNic, ScrubSeed, SetMetadata, Step, UndefineDomain
 from vmhost.tui.rows.cells import Line, Tone
 
-_TONES: Final = {"+": Tone.GOOD, "-": Tone.BAD, "@": Tone.DIM}
+TONES: Final = {"+": Tone.GOOD, "-": Tone.BAD, "@": Tone.DIM}
 _AWAY: Final = ("delete-", "remove-", "detach-", "unplug-", "close-", "unguard-", "unreserve")
 _ACTS: Final = frozenset(
     {"start-domain", "shut-down", "power-off", "await-guest", "await-confirmation", "check-tuning", "forget-console"}
@@ -59,7 +59,7 @@ def xml_difference(old: str, new: str) -> Iterator[Line]:
     empty = True
     for line in difference:
         empty = False
-        yield Line(line, _TONES.get(line[:1], Tone.PLAIN))
+        yield Line(line, TONES.get(line[:1], Tone.PLAIN))
     if empty:
         yield Line("the XML stays as it is", Tone.DIM)
 
@@ -69,14 +69,14 @@ def _apart(xml: str) -> str:
 
 
 def _signed(sign: str, lines: Iterable[str]) -> Iterator[Line]:
-    yield from (Line(f"{sign} {line}", _TONES[sign]) for line in lines)
+    yield from (Line(f"{sign} {line}", TONES[sign]) for line in lines)
 
 
 def _compared(old: list[str], new: list[str]) -> Iterator[Line]:
     """Yield both, what is in one only with its sign."""
     for line in difflib.ndiff(old, new):
         if line[0] != "?":
-            yield Line(line, _TONES.get(line[0], Tone.PLAIN))
+            yield Line(line, TONES.get(line[0], Tone.PLAIN))
 
 
 def _shape(step: Any) -> list[str]:

@@ -10,9 +10,10 @@ from typing import Final
 from vmhost.model.events import Event, Notice, Progress, StepDone, StepFailed, StepStarted, Undone, Waiting
 from vmhost.model.observed import Observed
 from vmhost.model.plan import Change, Plan, Planned
+from vmhost.model.serviceplan import ServicePlan, ServiceStep
 from vmhost.model.steps import Step
 from vmhost.tui.rows.cells import Cell, Column, Line, Signs, Tone, cell
-from vmhost.tui.rows.difference import difference_lines
+from vmhost.tui.rows.difference import TONES, difference_lines
 
 COLUMNS: Final = (
     Column("number", "#", 3, right=True),
@@ -36,6 +37,7 @@ class Stage(StrEnum):
     WAITING = ""
     AT_WORK = "at work"
     DONE = "done"
+    ALREADY = "already"
     FAILED = "FAILED"
     UNDONE = "undone"
     STUCK = "NOT undone"
@@ -50,17 +52,18 @@ class StepRow:
     key: str
     part: int
     number: int
-    planned: Planned
+    planned: Planned | ServiceStep
     late: bool
     stage: Stage = Stage.WAITING
     seconds: float = 0.0
 
 
-def rows_of(plans: Sequence[Plan]) -> tuple[StepRow, ...]:
+def rows_of(plans: Sequence[Plan | ServicePlan]) -> tuple[StepRow, ...]:
     """Return the rows of plans that are applied one after another."""
     found: list[StepRow] = []
     for part, plan in enumerate(plans):
-        for number, item in enumerate((*plan.steps, *plan.after), 1):
+        after = plan.after if isinstance(plan, Plan) else ()
+        for number, item in enumerate((*plan.steps, *after), 1):
             found.append(StepRow(f"{part}.{number}", part, number, item, number > len(plan.steps)))
     return tuple(found)
 
@@ -68,17 +71,18 @@ def rows_of(plans: Sequence[Plan]) -> tuple[StepRow, ...]:
 def after_event(rows: tuple[StepRow, ...], part: int, event: Event) -> tuple[StepRow, ...]:
     """Return the rows after an event of the proposal ``part``."""
     match event:
-        case StepStarted(number=number):
-            return _with(rows, part, number, Stage.AT_WORK)
-        case StepDone(number=number, seconds=seconds):
-            return _with(rows, part, number, Stage.DONE, seconds)
-        case StepFailed(number=number):
-            return _with(rows, part, number, Stage.FAILED)
-        case Undone(why=why, error=error):
+        case StepStarted():
+            return _with(rows, part, event, Stage.AT_WORK)
+        case StepDone(seconds=seconds):
+            return _with(rows, part, event, Stage.DONE, seconds)
+        case StepFailed():
+            return _with(rows, part, event, Stage.FAILED)
+        case Undone(subject, why, error):
             stage = Stage.STUCK if error else Stage.UNDONE
+            whys = (why, f"{subject}: {why}")
             return tuple(
                 replace(row, stage=stage)
-                if row.part == part and row.planned.why == why and row.stage is not Stage.FAILED
+                if row.part == part and row.planned.why in whys and row.stage not in (Stage.FAILED, Stage.WAITING)
                 else row
                 for row in rows
             )
@@ -86,10 +90,35 @@ def after_event(rows: tuple[StepRow, ...], part: int, event: Event) -> tuple[Ste
             return rows
 
 
-def _with(rows: tuple[StepRow, ...], part: int, number: int, stage: Stage, seconds: float = 0.0) -> tuple[StepRow, ...]:
+def after_end(rows: tuple[StepRow, ...], part: int) -> tuple[StepRow, ...]:
+    """Return the rows after the proposal ``part`` ended well: a step inside a guest that no event told of was not
+    needed, since somebody else had done it meanwhile.
+    """
     return tuple(
-        replace(row, stage=stage, seconds=seconds) if (row.part, row.number) == (part, number) else row for row in rows
+        replace(row, stage=Stage.ALREADY)
+        if row.part == part and row.stage is Stage.WAITING and isinstance(row.planned, ServiceStep)
+        else row
+        for row in rows
     )
+
+
+def _with(
+    rows: tuple[StepRow, ...],
+    part: int,
+    event: StepStarted | StepDone | StepFailed,
+    stage: Stage,
+    seconds: float = 0.0,
+) -> tuple[StepRow, ...]:
+    return tuple(
+        replace(row, stage=stage, seconds=seconds) if row.part == part and _is_of(event, row) else row for row in rows
+    )
+
+
+def _is_of(event: StepStarted | StepDone | StepFailed, row: StepRow) -> bool:
+    """Whether an event is a row's: guests count their steps each for itself, but tell them in the same words."""
+    if isinstance(row.planned, ServiceStep):
+        return row.planned.why == event.why
+    return row.number == event.number
 
 
 def step_cells(row: StepRow, number: int, columns: Sequence[Column], signs: Signs) -> tuple[Cell, ...]:
@@ -105,7 +134,7 @@ def _step_cell(row: StepRow, number: int, column: str, signs: Signs) -> Cell:
             late = "*" if row.late else ""
             return Cell(f"{row.planned.change}{late}", _TONES[row.planned.change])
         case "why":
-            return cell(row.planned.why)
+            return cell(_sentence(row))
         case "undo":
             return cell(undo_words(row), Tone.DIM)
         case _:
@@ -124,8 +153,15 @@ def _stage(row: StepRow, signs: Signs) -> Cell:
             return Cell(str(row.stage), Tone.WARN)
 
 
+def _sentence(row: StepRow) -> str:
+    when = row.planned.when if isinstance(row.planned, ServiceStep) else ""
+    return f"{when}{row.planned.why}"
+
+
 def undo_words(row: StepRow) -> str:
     """Return what takes a step back, in words."""
+    if isinstance(row.planned, ServiceStep):
+        return row.planned.undo or "nothing to undo"
     if row.late:
         return "cannot be undone" if _acts(row.planned.do) else "nothing to undo"
     return words(row.planned.undo) if row.planned.undo else "nothing to undo"
@@ -144,10 +180,13 @@ def words(step: Step) -> str:
     return f"{step.kind.replace('-', ' ')} {about}".strip()
 
 
-def harm_of(plans: Sequence[Plan]) -> str:
-    """Return in one sentence what plans mean for running guests and for data, empty when they harm nobody."""
+def harm_of(plans: Sequence[Plan | ServicePlan]) -> str:
+    """Return in one sentence what plans mean for running guests, services and data, empty when they harm nobody."""
     found = dict.fromkeys(Change, 0)
+    services = [plan.harm for plan in plans if isinstance(plan, ServicePlan) and plan.harm]
     for plan in plans:
+        if isinstance(plan, ServicePlan):
+            continue
         for name in plan.guests:
             for change in {item.change for item in (*plan.steps, *plan.after) if item.subject == name}:
                 found[change] += 1
@@ -157,7 +196,7 @@ def harm_of(plans: Sequence[Plan]) -> str:
         (Change.REMOVE, "removed"),
     )
     parts = [f"{_guests(found[change])} {text}" for change, text in told if found[change]]
-    return f"{' and '.join(parts)} by this" if parts else ""
+    return f"{' and '.join(parts)} by this" if parts else "; ".join(services)
 
 
 def _guests(count: int) -> str:
@@ -168,10 +207,12 @@ def step_lines(row: StepRow, observed: Observed) -> list[Line]:
     """Return everything about a step: reason, meaning, undo, and what it makes different."""
     item = row.planned
     lines = [
-        Line(item.why),
+        Line(_sentence(row)),
         Line(f"change   {_MEANING[item.change]}", _TONES[item.change]),
         Line(f"undo     {undo_words(row)}", Tone.DIM),
     ]
+    if isinstance(item, ServiceStep):
+        return [*lines, Line(""), *(Line(text, TONES.get(text[:1], Tone.PLAIN)) for text in item.shown)]
     return [*lines, Line(""), *difference_lines(item, observed)]
 
 

@@ -22,6 +22,7 @@ from vmhost.tui.screens.plan import PlanScreen
 
 if TYPE_CHECKING:
     from vmhost.model.plan import Plan
+    from vmhost.model.serviceplan import ServicePlan
     from vmhost.tui.changes import Change
 
 
@@ -74,7 +75,7 @@ class FormScreen(Frame):
         return None
 
     def room(self) -> Callable[[], Sequence[Line]] | None:
-        """Return what asks the ledger whether it fits while something else is wrong yet."""
+        """Return what says something of a wish that is not tried out as a plan, as whether it fits the ledger."""
         return None
 
     def __init__(self) -> None:
@@ -136,7 +137,7 @@ class FormScreen(Frame):
 
     def _try(self) -> None:
         trial = None if self.faults() else self.trial()
-        ask = self.room() if trial is None else lambda: _outcome(trial)
+        ask = self.room() if trial is None else lambda: outcome_lines(trial)
         if ask is not None:
             values = self._values
             self._trial.ask((values,), lambda: [*ask(), Line("\n".join(values), Tone.DIM)])
@@ -170,7 +171,8 @@ def _suggester(field: Field) -> SuggestFromList | None:
     return SuggestFromList(field.choices, case_sensitive=False) if field.choices else None
 
 
-def _outcome(plan: Callable[[], Plan]) -> Sequence[Line]:
+def outcome_lines(plan: Callable[[], Plan | ServicePlan]) -> Sequence[Line]:
+    """Return whether a wish can be met, and how, or why not."""
     good, words = outcome_of(plan)
     if good:
         return [Line(words, Tone.GOOD)]

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -16,7 +16,7 @@ from vmhost.model.errors import Cancelled, Conflict, VmhostError
 from vmhost.tui import errands
 from vmhost.tui.keymap import bindings
 from vmhost.tui.rows import plan as view
-from vmhost.tui.rows.cells import Cell, Column, Line, Tone
+from vmhost.tui.rows.cells import Cell, Column, Line, Tone, cut, in_rows
 from vmhost.tui.rows.errors import error_lines
 from vmhost.tui.screens.frame import Frame, styled
 from vmhost.tui.widgets.foot import Foot
@@ -26,11 +26,14 @@ from vmhost.tui.widgets.lines import Lines
 if TYPE_CHECKING:
     from vmhost.model.events import Event
     from vmhost.model.outcome import Outcome
+    from vmhost.model.serviceplan import ServiceOutcome
     from vmhost.ops.host import Host
-    from vmhost.ops.proposals import Proposal
-    from vmhost.tui.changes import Change
+    from vmhost.tui.changes import Change, Proposed
 
-Ends = tuple["Outcome | VmhostError", ...]
+_HEAD: Final = 8
+"""Lines above the steps; as the style sheet says."""
+
+Ends = tuple["Outcome | ServiceOutcome | VmhostError", ...]
 
 
 class Phase(StrEnum):
@@ -41,7 +44,7 @@ class Phase(StrEnum):
     EMPTY = "there is nothing to do"
     REFUSED = "this cannot be done"
     AT_WORK = "at work"
-    ENDING = "ending as soon as this step allows, then undoing"
+    ENDING = "ending as soon as this step allows"
     DONE = "done"
     FAILED = "failed"
 
@@ -50,7 +53,9 @@ class PlanScreen(Frame):
     """The plan of a change."""
 
     DEFAULT_CSS = """
-    PlanScreen #what { height: auto; max-height: 6; padding: 0 1; background: $surface; }
+    PlanScreen #what {
+        height: auto; max-height: 8; padding: 0 1; background: $surface; text-wrap: nowrap; text-overflow: ellipsis;
+    }
     PlanScreen #steps { height: 3fr; }
     PlanScreen #about { height: 2fr; border-top: solid $primary; padding: 0 1; }
     """
@@ -66,14 +71,16 @@ class PlanScreen(Frame):
         self._change = change
         self._chosen: frozenset[str] = frozenset()
         self._phase = Phase.PLANNING
-        self._proposals: tuple[Proposal, ...] = ()
+        self._proposals: tuple[Proposed, ...] = ()
         self._rows: tuple[view.StepRow, ...] = ()
         self._numbers: dict[str, int] = {}
         self._log: list[Line] = []
         self._words: list[Line] = []
+        self._harm: list[Line] = []
         self._show_log = False
         self._asked_to_end = threading.Event()
         self._turn = 0
+        self._planning = self._wished_again = False
 
     def body(self) -> ComposeResult:
         yield Static(id="what")
@@ -84,18 +91,31 @@ class PlanScreen(Frame):
         super().on_mount()
         self.action_again()
 
+    def on_resize(self) -> None:
+        if self.is_mounted:
+            self._tell()
+
     def title_of_place(self) -> str:
         return self._change.title
 
     # --- planning ---------------------------------------------------------------------------------------------------
 
     def action_again(self) -> None:
-        """Plan again."""
+        """Plan again; while that is being done, once more after it."""
         if self._busy():
             return
         self._turn += 1
-        self._phase, self._words, self._log, self._show_log = Phase.PLANNING, [], [], False
+        self._phase, self._words, self._harm = Phase.PLANNING, [], []
+        self._log, self._show_log = [], False
         self._set_rows(())
+        self._wished_again = self._planning
+        if not self._planning:
+            self._plan()
+        self._tell()
+
+    def _plan(self) -> None:
+        # One at a time: to plan may have a guest fetch its lists of packages, or ask a person for a secret.
+        self._planning = True
         host, change, chosen, turn = self.vmhost.host, self._change, self._chosen, self._turn
         errands.send(
             self,
@@ -104,10 +124,17 @@ class PlanScreen(Frame):
             lambda error: self._refused(turn, error),
             "plan",
         )
-        self._tell()
 
-    def _planned(self, turn: int, proposals: tuple[Proposal, ...]) -> None:
-        if turn != self._turn:
+    def _is_current(self, turn: int) -> bool:
+        """Whether an answer is that of the last wish; where it is not, that is planned now."""
+        self._planning = False
+        if self._wished_again:
+            self._wished_again = False
+            self._plan()
+        return turn == self._turn
+
+    def _planned(self, turn: int, proposals: tuple[Proposed, ...]) -> None:
+        if not self._is_current(turn):
             return
         self._proposals = proposals
         plans = [proposal.plan for proposal in proposals]
@@ -115,14 +142,14 @@ class PlanScreen(Frame):
         self._words = [Line(f"note: {note.subject}: {note.text}", Tone.DIM) for plan in plans for note in plan.notes]
         harm = view.harm_of(plans)
         if harm:
-            self._words.insert(0, Line(f"{self.vmhost.signs.warning} {harm}", Tone.WARN))
+            self._harm = [Line(f"{self.vmhost.signs.warning} {harm}", Tone.WARN)]
         self._set_rows(view.rows_of(plans))
         if any(row.late for row in self._rows):
             self._words.append(Line("* behind the commit point: a failure is reported, not undone", Tone.DIM))
         self._tell()
 
     def _refused(self, turn: int, error: VmhostError) -> None:
-        if turn != self._turn:
+        if not self._is_current(turn):
             return
         self._phase, self._proposals = Phase.REFUSED, ()
         self._log = error_lines(error)
@@ -142,7 +169,8 @@ class PlanScreen(Frame):
         """Apply the plan that is shown."""
         if self._phase is not Phase.SHOWN:
             return
-        self._phase, self._words, self._log, self._show_log = Phase.AT_WORK, [], [], True
+        self._phase, self._words, self._harm = Phase.AT_WORK, [], []
+        self._log, self._show_log = [], True
         self._asked_to_end.clear()
         self.vmhost.at_work += 1
         work = partial(_apply_all, self.vmhost.host, self._proposals, self._hear, self._asked_to_end.is_set)
@@ -165,11 +193,13 @@ class PlanScreen(Frame):
         self.vmhost.wake()
         errors = [end for end in ends if isinstance(end, VmhostError)]
         self._phase = Phase.FAILED if errors else Phase.DONE
-        for end in ends:
+        for part, end in enumerate(ends):
             if isinstance(end, VmhostError):
                 self._log += [Line(""), *error_lines(end)]
-            elif end.done:
-                self._log.append(Line(str(end), Tone.GOOD))
+                continue
+            self._rows = view.after_end(self._rows, part)
+            if end.done:
+                self._log += [Line(text, Tone.GOOD) for text in str(end).splitlines()]
         if not errors and self._change.afterwards:
             self._words = [Line(self._change.afterwards, Tone.LIVELY)]
         if any(isinstance(error, Conflict) for error in errors):
@@ -190,6 +220,7 @@ class PlanScreen(Frame):
             self._tell()
         elif self._phase is not Phase.ENDING:
             self._turn += 1
+            self._wished_again = False
             super().action_back()
 
     def _busy(self) -> bool:
@@ -211,13 +242,16 @@ class PlanScreen(Frame):
 
     def _head(self) -> list[Line]:
         tones = {Phase.DONE: Tone.GOOD, Phase.FAILED: Tone.BAD, Phase.REFUSED: Tone.BAD}
-        lines = [Line(f"{self._change.title}: {self._phase}", tones.get(self._phase, Tone.LIVELY))]
-        lines.append(Line(f"$ {self._change.command(self._chosen)}"))
+        width = max(20, self.size.width - 2)
+        title = cut(self._change.title, width - len(self._phase) - 2)
+        lines = [Line(f"{title}: {self._phase}", tones.get(self._phase, Tone.LIVELY)), *self._harm]
+        lines += [Line(part) for part in in_rows(f"$ {self._change.command(self._chosen)}", width, 2)]
         if not self._busy() and self._phase not in (Phase.DONE, Phase.FAILED):
             for option in self._change.options:
                 sign = "[x]" if option.flag in self._chosen else "[ ]"
                 lines.append(Line(f"{sign} {option.key}  {option.words}  ({option.flag})"))
-        return [*lines, *self._words]
+        lines += self._words
+        return lines if len(lines) <= _HEAD else [*lines[: _HEAD - 1], Line(f"and {len(lines) - _HEAD + 1} more")]
 
     def _about_step(self) -> Sequence[Line]:
         picture, key = self.vmhost.picture, self.query_one("#steps", Grid).key
@@ -256,18 +290,28 @@ class PlanScreen(Frame):
 
 def _apply_all(
     host: Host,
-    proposals: Sequence[Proposal],
+    proposals: Sequence[Proposed],
     hear: Callable[[int, Event], None],
     cancelled: Callable[[], bool],
 ) -> Ends:
     """Apply proposals one after another; one that fails does not stop the others, being asked to end does."""
-    ends: list[Outcome | VmhostError] = []
+    ends: list[Outcome | ServiceOutcome | VmhostError] = []
     for part, proposal in enumerate(proposals):
         if cancelled():
             ends.append(Cancelled("not begun: it was asked to end", subject=proposal.operation))
             continue
         try:
-            ends.append(host.apply(proposal, on_event=partial(hear, part), cancelled=cancelled))
+            ends.append(_apply(host, proposal, partial(hear, part), cancelled))
         except VmhostError as error:
             ends.append(error)
     return tuple(ends)
+
+
+def _apply(
+    host: Host, proposal: Proposed, hear: Callable[[Event], None], cancelled: Callable[[], bool]
+) -> Outcome | ServiceOutcome:
+    from vmhost.ops.serviceproposals import ServiceProposal
+
+    if isinstance(proposal, ServiceProposal):
+        return proposal.carry_out(host, on_event=hear, cancelled=cancelled)
+    return host.apply(proposal, on_event=hear, cancelled=cancelled)

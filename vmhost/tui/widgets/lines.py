@@ -55,8 +55,12 @@ class Lines(ScrollView, can_focus=True):
         """The text."""
         return self._lines
 
-    def show(self, lines: Sequence[Line]) -> None:
-        """Show a text; nothing is drawn when it is the same."""
+    def show(self, lines: Sequence[Line], *, dropped: int = 0) -> None:
+        """Show a text; nothing is drawn when it is the same.
+
+        :param dropped: lines that went from its beginning since it was shown last: whoever reads what follows them
+            goes on to see that.
+        """
         found = tuple(lines)
         if found == self._lines:
             return
@@ -65,6 +69,8 @@ class Lines(ScrollView, can_focus=True):
         self.virtual_size = Size(width, len(found))
         self.refresh()
         self._keep_end()
+        if dropped and not self._at_end:
+            self._go_up_to(self.scroll_y - dropped)
 
     def to_end(self) -> None:
         """Go to the end, and stay there while text is added if it is followed."""
@@ -79,6 +85,11 @@ class Lines(ScrollView, can_focus=True):
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
         super().watch_scroll_y(old_value, new_value)
         self._at_end = self.scroll_target_y > self.max_scroll_y - 1
+
+    def watch_show_vertical_scrollbar(self, shown: bool) -> None:
+        """Put a bar that has only just appeared where the text is: it may have been scrolled before."""
+        if shown:
+            self.vertical_scrollbar.position = self.scroll_y
 
     def action_scroll_home(self) -> None:
         self._go_up_to(0)
