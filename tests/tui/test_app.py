@@ -26,6 +26,7 @@ from vmhost.tui.screens.network import NetworkScreen
 from vmhost.tui.screens.plan import PlanScreen
 from vmhost.tui.screens.protection import ProtectionScreen
 from vmhost.tui.screens.services import ServicesScreen
+from vmhost.tui.screens.work import WorkScreen
 
 pytestmark = [pytest.mark.tui, pytest.mark.asyncio]
 
@@ -40,6 +41,7 @@ SCREENS = {
     "network": NetworkScreen,
     "protection": ProtectionScreen,
     "services": ServicesScreen,
+    "work": WorkScreen,
 }
 
 

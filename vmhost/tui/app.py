@@ -104,7 +104,8 @@ class VmhostApp(App[int]):
         self.set_keymap(dict(self._person.own))
         self.host = host
         self.signs: Signs = UNICODE if unicode else ASCII
-        self.at_work = 0
+        self.at_work = self.beside = 0
+        """Changes that are under way, and work that is, on its screen or left to itself."""
         self.after_exit = ""
         self.site_file = ""
         """The site file that the person named last."""
@@ -224,9 +225,13 @@ class VmhostApp(App[int]):
             self.focused.insert_text_at_cursor(event.character)
 
     def action_leave(self) -> None:
-        """Quit, unless a change is under way."""
+        """Quit, unless a change or other work is under way."""
         if self.at_work:
             text = "a change is under way: wait for its end, or esc on its screen asks it to end"
+            self.notify(text, severity="warning", markup=False)
+            return
+        if self.beside:
+            text = "work is under way: wait for its end, or x on :jobs asks it to end"
             self.notify(text, severity="warning", markup=False)
             return
         self.exit(0)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from vmhost.model.services import Health, ServiceRow
 from vmhost.tui.rows.cells import Cell, Column, Line, Signs, Tone, cell
+
+if TYPE_CHECKING:
+    from vmhost.model.domains import ObservedDomain
+    from vmhost.model.services import DeployedService
 
 COLUMNS: Final = (
     Column("service", "SERVICE", 14, grows=1, widest=30),
@@ -81,3 +85,19 @@ def _drift(row: ServiceRow, signs: Signs) -> Iterator[Line]:
         )
     if row.looks and not row.drift:
         yield Line("it is as it was deployed", Tone.DIM)
+
+
+def deployed_lines(domain: ObservedDomain) -> list[Line]:
+    """Return what was deployed into a guest, as its definition tells; nobody is asked."""
+    found = domain.metadata.services if domain.metadata else ()
+    if not found:
+        return [Line("no service was deployed to it", Tone.DIM)]
+    return [Line(f"{item.name} {item.version}{_deployed(item)}") for item in found]
+
+
+def _deployed(item: DeployedService) -> str:
+    words = [item.env] if item.env else []
+    words += [f"deployed {item.deployed} by {item.user}"] if item.deployed else []
+    words += ["stopped by a person"] if item.stopped else []
+    words += [f"rolling to {item.roll}"] if item.roll else []
+    return f"  ({', '.join(words)})" if words else ""
