@@ -52,7 +52,13 @@ class RestoreAsScreen(FormScreen):
         return (
             Field("point", "point", self._point, self._known(), (LATEST, *(self._points or ()))),
             Field("name", "new name", free, "letters, digits, '.', '_', '-'"),
-            Field("site", "site file", self.vmhost.site_file, f"which says what its networks are now: {sites}", self._files),
+            Field(
+                "site",
+                "site file",
+                self.vmhost.site_file,
+                f"which says what its networks are now: {sites}",
+                self._files,
+            ),
         )
 
     def _known(self) -> str:
