@@ -370,6 +370,9 @@ class History(Protocol):
     def looks(self) -> tuple[KeptLook, ...]:
         """All looks that are kept, probe by probe, the oldest first."""
 
+    def last_looks(self, since: float) -> tuple[KeptLook, ...]:
+        """The newest look of each probe, of those that were made since a time (epoch)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:

@@ -106,7 +106,7 @@ def test_ctrl_c_and_a_resize(tmux: Tmux) -> None:
     tmux.run("resize-window", "-x", "50", "-y", "12")
     tmux.shows("too small: 50x12")
     tmux.run("resize-window", "-x", "120", "-y", "40")
-    tmux.shows(r"▸  build-01", "SITE")
+    tmux.shows(r"▸  build-01", "VLAN")
     tmux.keys("C-c")
     tmux.shows("shell>$")
 

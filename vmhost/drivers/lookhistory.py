@@ -36,6 +36,12 @@ _PRUNE: Final = "DELETE FROM look WHERE guest = ? AND service = ? AND probe = ? 
 _READ: Final = """
 SELECT guest, service, probe, at, good, seconds, text FROM look ORDER BY guest, service, probe, number
 """
+# SQLite takes the other columns from the row of the maximum (https://sqlite.org/lang_select.html, bare columns).
+_LATEST: Final = """
+SELECT guest, service, probe, at, good, seconds, text FROM (
+    SELECT *, max(number) FROM look WHERE at >= ? GROUP BY guest, service, probe
+) ORDER BY guest, service, probe
+"""
 
 
 class LookHistory:
@@ -66,9 +72,15 @@ class LookHistory:
 
     def read(self) -> tuple[KeptLook, ...]:
         """Return all looks, probe by probe, the oldest first. :raises DriverError: they cannot be read."""
+        return self._select(_READ)
 
+    def last(self, since: float) -> tuple[KeptLook, ...]:
+        """Return the newest look of each probe since a time. :raises DriverError: they cannot be read."""
+        return self._select(_LATEST, since)
+
+    def _select(self, statement: str, *values: float) -> tuple[KeptLook, ...]:
         def read(database: sqlite3.Connection) -> tuple[KeptLook, ...]:
-            rows = database.execute(_READ).fetchall()
+            rows = database.execute(statement, values).fetchall()
             return tuple(
                 KeptLook(guest, service, probe, at, bool(good), seconds, text)
                 for guest, service, probe, at, good, seconds, text in rows

@@ -17,6 +17,7 @@ from textual.widgets import Input
 
 from vmhost.model.errors import VmhostError
 from vmhost.model.text import sanitize
+from vmhost.ops.care import Rounds
 from vmhost.ops.watch import INTERVAL, Picture
 from vmhost.tui import errands, themes
 from vmhost.tui.keymap import EVERYWHERE, Own, bindings
@@ -90,6 +91,9 @@ class VmhostApp(App[int]):
     picture: var[Picture | None] = var(None, always_update=True)
     """The one picture that all screens show; no ``reactive``, which would draw the whole screen again each time."""
 
+    known = var(0, always_update=True)
+    """Counts how often something more became known of guests on their rounds."""
+
     def __init__(
         self,
         host: Host,
@@ -110,6 +114,7 @@ class VmhostApp(App[int]):
         self.site_file = ""
         """The site file that the person named last."""
         self._watch = host.watch(interval=interval)
+        self.rounds = Rounds(host)
         self._thread: threading.Thread | None = None
         for item in themes.THEMES:
             self.register_theme(item)
@@ -144,6 +149,10 @@ class VmhostApp(App[int]):
     def _begin_to_watch(self) -> None:
         self._thread = threading.Thread(target=self._take_pictures, name="watch", daemon=True)
         self._thread.start()
+        threading.Thread(target=self.rounds.run, args=(self._hear_of_rounds,), name="rounds", daemon=True).start()
+
+    def _hear_of_rounds(self) -> None:
+        self.tell(errands.Answer(self, lambda: setattr(self, "known", self.known + 1)))
 
     def _take_pictures(self) -> None:
         try:
@@ -158,6 +167,7 @@ class VmhostApp(App[int]):
 
     def on_unmount(self) -> None:
         self._watch.stop()
+        self.rounds.stop()
         self._person.settle()
 
     def on_pictured(self, message: Pictured) -> None:
@@ -178,7 +188,8 @@ class VmhostApp(App[int]):
         message.deliver()
 
     def wake(self) -> None:
-        """Let a new picture be taken at once."""
+        """Let a new picture be taken at once, and what is kept of guests be read again: something was done."""
+        self.rounds.forget()
         self._watch.wake()
 
     def tell_error(self, error: VmhostError) -> None:
