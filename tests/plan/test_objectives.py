@@ -18,7 +18,7 @@ from vmhost.plan.objectives import objectives
     ("wish", "points", "expected"),
     [
         ({}, POINTS, Objectives(DAY)),
-        ({"rpo": "3h", "verified": "7d"}, POINTS, Objectives(10_800, 7 * DAY)),
+        ({"rpo": "3h", "rto": "5m", "verified": "7d"}, POINTS, Objectives(10_800, 300, 7 * DAY)),
         ({"every": "10h"}, POINTS, Objectives(DAY, next_point=8 * 3600)),
         ({"every": "65m"}, POINTS, Objectives(DAY, next_point=0)),
         ({"every": "10h"}, (), Objectives(DAY, next_point=0)),
@@ -42,4 +42,4 @@ def test_the_last_good_drill_says_how_long_it_takes_and_the_last_of_all_when_the
     spec = BackupSpec.model_validate({"drill": {"every": "10d"}})
     drills = (drill("2027-01-05T08:00:00Z"), drill("2027-01-08T08:00:00Z", failed="it hangs"))
     found = objectives(spec, POINTS, drills, NOW, "here", DAY)
-    assert (found.rto, found.next_drill) == (12.0, 2 * DAY)
+    assert (found.took, found.next_drill) == (12.0, 2 * DAY)

@@ -9,15 +9,17 @@ from dataclasses import dataclass
 class Objectives:
     """What is wanted of a guest's protection and what comes next for it, all in seconds.
 
-    ``rpo`` is how old its newest point may be, ``verified`` how long ago one was found whole, ``drill`` how long ago it
-    was drilled; None: its site does not say. ``rto`` is how long its last good drill took, None: there was none.
+    ``rpo`` is how old its newest point may be, ``rto`` how long a drill may take to bring it back, ``verified`` how
+    long ago a point was found whole, ``drill`` how long ago it was drilled; None: its site does not say. ``took`` is
+    how long its last good drill took, None: there was none.
     ``next_point`` and ``next_drill`` are the time until a night's work has that to do for it, 0: now; None: a point at
     every night's work, a drill never by itself.
     """
 
     rpo: float
+    rto: float | None = None
     verified: float | None = None
     drill: float | None = None
-    rto: float | None = None
+    took: float | None = None
     next_point: float | None = None
     next_drill: float | None = None

@@ -24,6 +24,7 @@ def objectives(
     last = newest((point for point in whole(points) if point.ref.host == host), host)
     return Objectives(
         wish.rpo or rpo,
+        wish.rto,
         wish.verified,
         wish.drill.every,
         next((drill.rto for drill in reversed(drills) if not drill.failed), None),

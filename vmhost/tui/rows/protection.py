@@ -18,7 +18,7 @@ COLUMNS: Final = (
     Column("age", "POINT", 8, rank=1, right=True),
     Column("verified", "VERIFIED", 8, rank=3, right=True),
     Column("drilled", "DRILLED", 8, rank=4, right=True),
-    Column("rto", "RTO", 5, rank=8, right=True),
+    Column("rto", "RTO", 7, rank=8, right=True),
     Column("next", "NEXT", 8, rank=5),
     Column("kind", "KIND", 11, rank=9),
     Column("level", "LEVEL", 11, rank=7),
@@ -36,7 +36,7 @@ def protection_cells(guest: Guarded, now: float, columns: Sequence[Column], sign
         "age": _against(row.age if row.age >= 0 else None, wants.rpo if wants else None, "none"),
         "verified": _against(_since(row.verified, now), wants.verified if wants else None, "never"),
         "drilled": _against(_since(row.drilled, now), wants.drill if wants else None, "never"),
-        "rto": Cell(span(wants.rto)) if wants and wants.rto is not None else Cell("-", Tone.DIM),
+        "rto": _took(wants),
         "next": _next(wants),
         "kind": Cell(row.kind or "-"),
         "level": Cell(row.level or "-"),
@@ -60,6 +60,14 @@ def _against(age: float | None, limit: float | None, none: str) -> Cell:
     if limit is None:
         return Cell(text, Tone.PLAIN if age is not None else Tone.DIM)
     return Cell(f"{text}/{lasting(limit)}", Tone.BAD if age is None or age > limit else Tone.GOOD)
+
+
+def _took(wants: Objectives | None) -> Cell:
+    if wants is None or wants.took is None:
+        return Cell("-" if wants is None or wants.rto is None else f"-/{span(wants.rto)}", Tone.DIM)
+    if wants.rto is None:
+        return Cell(span(wants.took))
+    return Cell(f"{span(wants.took)}/{span(wants.rto)}", Tone.BAD if wants.took > wants.rto else Tone.GOOD)
 
 
 def _since(time: str, now: float) -> float | None:
@@ -91,7 +99,8 @@ def _outlook(wants: Objectives) -> list[str]:
     found = [f"at most {lasting(wants.rpo)} may be lost"]
     found += [f"verified every {lasting(wants.verified)}"] if wants.verified else []
     found += [f"drilled every {lasting(wants.drill)}"] if wants.drill else []
-    found += [f"its last drill took {span(wants.rto)}"] if wants.rto is not None else []
+    found += [f"back within {span(wants.rto)}"] if wants.rto else []
+    found += [f"its last drill took {span(wants.took)}"] if wants.took is not None else []
     if wants.next_point is None:
         found.append("a point at each night's work")
     else:
