@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 
 import pytest
@@ -12,7 +13,7 @@ from tests.tui.stage import Stage, on_stage
 from vmhost.model.errors import Refused
 from vmhost.model.observed import DomainState
 from vmhost.model.services import KeptLook
-from vmhost.ops.care import read_care
+from vmhost.ops.care import Rounds, read_care
 from vmhost.ops.host import Host
 from vmhost.ops.protectionview import RPO
 from vmhost.ops.sites import parse_site
@@ -341,3 +342,30 @@ async def test_what_cannot_be_read_is_not_known_and_never_taken_for_nothing(monk
     assert [care.late for care in read_care(host, domains).values()] == [False, False]
     fake.advance(1)
     assert [care.late for care in read_care(host, domains).values()] == [False, True]
+
+
+async def test_what_was_done_is_known_though_nobody_looked_at_that_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmhost.ops.care._PAUSE", 0.001)
+    fake = demo_host(speed=0)
+    host, told, rounds = Host(ports=fake.ports), threading.Event(), Rounds(Host(ports=fake.ports))
+    (web,) = (domain for domain in host.observe().domains if domain.name == "web-01")
+    thread = threading.Thread(target=rounds.run, args=(told.set,), daemon=True)
+    thread.start()
+    try:
+        rounds.of(web)
+        assert told.wait(20)
+        host.backups.run(["web-01"])
+        told.clear()
+        rounds.forget()
+        for _ in range(20_000):  # until it has gone round while nothing was wanted
+            if not rounds._anew:
+                break
+            await asyncio.sleep(0.001)
+        rounds.of(web)
+        assert told.wait(20), "it is not taken for fresh"
+        found = rounds.of(web)
+        assert found is not None
+        assert found.points == 1
+    finally:
+        rounds.stop()
+        thread.join(20)

@@ -85,8 +85,10 @@ class Rounds:
         while not self._end.wait(pause):
             began = time.monotonic()
             wanted, self._wanted = self._wanted, {}
-            anew, self._anew = self._anew, False
-            due = [one for one in wanted.values() if anew or began - self._read_at.get(one.uuid, -AGAIN) >= AGAIN]
+            if self._anew:
+                self._anew, self._read_at = False, dict.fromkeys(self._read_at, began - AGAIN)
+            # A list at once: the thread that draws may be about to add one more to these.
+            due = [one for one in list(wanted.values()) if began - self._read_at.get(one.uuid, -AGAIN) >= AGAIN]
             if due:
                 self._read_at.update((one.uuid, began) for one in due)
                 self._read(due)
