@@ -63,7 +63,7 @@ class Rounds:
         self._known: dict[str, Care] = {}
         self._read_at: dict[str, float] = {}
         self._wanted: dict[str, ObservedDomain] = {}
-        self._anew = False
+        self._anew = self._at_work = False
         self._end = threading.Event()
 
     def of(self, domain: ObservedDomain) -> Care | None:
@@ -75,6 +75,11 @@ class Rounds:
         """Let everything be read again that is wanted: something was done. From any thread."""
         self._anew = True
 
+    @property
+    def settled(self) -> bool:
+        """Whether all that was asked for was read once, and told."""
+        return not self._at_work and self._read_at.keys() >= self._wanted.keys()
+
     def stop(self) -> None:
         """End :meth:`run` soon; from any thread."""
         self._end.set()
@@ -84,6 +89,7 @@ class Rounds:
         pause = _PAUSE
         while not self._end.wait(pause):
             began = time.monotonic()
+            self._at_work = True
             wanted, self._wanted = self._wanted, {}
             if self._anew:
                 self._anew, self._read_at = False, dict.fromkeys(self._read_at, began - AGAIN)
@@ -94,6 +100,7 @@ class Rounds:
                 self._read(due)
                 self._drop(began)
                 tell()
+            self._at_work = False
             pause = max(_PAUSE, SHARE * (time.monotonic() - began))
 
     def _read(self, due: Iterable[ObservedDomain]) -> None:
