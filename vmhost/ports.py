@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from vmhost.backupports import Backups as Backups
 from vmhost.backupports import Repositories as Repositories
+from vmhost.historyport import History as History
 from vmhost.kernelport import Kernel as Kernel
 from vmhost.model.identity import NAMESPACE
 from vmhost.model.layout import Layout as Layout
@@ -30,11 +31,8 @@ from vmhost.snapports import DomainDisks
 
 if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
     from vmhost.model.disklimits import DiskLimits
-    from vmhost.model.drills import DrillRecord
     from vmhost.model.image import ImageRecord
     from vmhost.model.observed import RawDomain
-    from vmhost.model.outcome import JobRecord
-    from vmhost.model.services import KeptLook
     from vmhost.model.stats import DomainStats
     from vmhost.model.tuning import Tuning
     from vmhost.netports import Keeper
@@ -345,30 +343,6 @@ class Journals(Protocol):
         """Take over all journals whose owners are dead. :raises DamagedData: when one is from a newer vmhost or torn
         in the middle (a torn last line is a write that never happened).
         """
-
-
-class History(Protocol):
-    """Jobs, running and past."""
-
-    def start(self, record: JobRecord) -> None: ...
-    def update(self, id: str, *, progress: str, done: float, total: float, rate: float) -> None: ...  # noqa: A002
-    def end(self, id: str, *, state: str, error: str) -> None: ...  # noqa: A002
-    def cancel(self, id: str) -> None: ...  # noqa: A002
-    def cancelled(self, id: str) -> bool: ...  # noqa: A002
-    def log(self, id: str, line: str) -> None: ...  # noqa: A002
-    def lines(self, id: str) -> tuple[str, ...]: ...  # noqa: A002
-    def jobs(self, *, limit: int = 100) -> tuple[JobRecord, ...]: ...
-    def drilled(self, record: DrillRecord) -> None:
-        """Note what became of a drill."""
-
-    def drills(self) -> tuple[DrillRecord, ...]:
-        """All drills that are kept, the oldest first."""
-
-    def looked(self, looks: Sequence[KeptLook]) -> None:
-        """Keep looks of probes; the newest of each probe are kept."""
-
-    def looks(self, guest: str = "", service: str = "") -> tuple[KeptLook, ...]:
-        """All looks that are kept, or those of a service in a guest (UUID), probe by probe, the oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

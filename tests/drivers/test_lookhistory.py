@@ -82,3 +82,16 @@ def test_a_file_that_cannot_be_written_stops_nothing(path: Path, caplog: pytest.
     path.mkdir()
     LookHistory(path).add([look(1.0)])
     assert "history of probes" in caplog.text
+
+
+def test_the_last_look_of_each_probe_is_read_without_the_others(path: Path) -> None:
+    history = LookHistory(path)
+    assert history.last(0.0) == ()
+    history.add([look(1.0, "old"), look(7.0, good=False, text="status 503"), look(8.0, "unit"), look(9.0)])
+    history.add([look(5.0, guest="else"), look(6.0, "unit", good=False, text="failed")])  # the clock was put back
+    assert history.last(5.0) == (
+        look(5.0, guest="else"),
+        look(6.0, "unit", good=False, text="failed"),
+        look(9.0),
+    )
+    assert [one.probe for one in history.last(0.0) if one.guest == "uuid"] == ["old", "unit", "web"]

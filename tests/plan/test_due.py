@@ -67,6 +67,9 @@ def test_objectives_that_are_missed_are_told() -> None:
     assert problem({"drill": {"every": "7d"}}) == "it never came back in a drill"
     assert problem({"drill": {"every": "7d"}}, old) == "it last came back in a drill 336 h ago, 168 h are the most"
     assert problem({"drill": {"every": "7d"}}, old, new) == ""
+    slow = replace(new, rto=90.0)
+    assert problem({"rto": "1m"}, slow) == "its last drill brought it back after 90 s, 60 s are the most"
+    assert problem({"rto": "90s"}, slow) == problem({"rto": "1m"}, slow, new) == problem({"rto": "1m"}) == ""
     assert problem({}, new, drill("2027-01-15T01:00:00Z", failed="it hangs")) == "its last drill failed: it hangs"
     assert problem({}, drill("2027-01-15T01:00:00Z", guest="other", failed="it hangs")) == ""
 

@@ -29,6 +29,7 @@ from vmhost.tui.screens.plan import PlanScreen
 from vmhost.tui.screens.protection import ProtectionScreen
 from vmhost.tui.screens.servicelog import ServiceLogScreen
 from vmhost.tui.screens.services import ServicesScreen
+from vmhost.tui.screens.work import WorkScreen
 
 pytestmark = [pytest.mark.tui, pytest.mark.asyncio]
 
@@ -44,6 +45,7 @@ SCREENS = {
     "protection": ProtectionScreen,
     "services": ServicesScreen,
     "log": ServiceLogScreen,
+    "work": WorkScreen,
 }
 
 

@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 
+from tests.services.shop import Shop
 from tests.tui.stage import Stage, on_stage
 from vmhost.model.errors import Unreachable
+from vmhost.ops.host import Host
 from vmhost.render import amend
 from vmhost.testing.commands import Ran
 from vmhost.tui import errands
@@ -25,13 +27,14 @@ async def open_guest(stage: Stage, name: str, key: str = "enter") -> None:
 
 
 async def test_every_tab_by_its_number_and_by_the_arrows() -> None:
-    words = ["host key", "of the host", "-root.qcow2", "received", "nothing happened", "<domain", "login:"]
-    words.append("running 'modules:final'")
+    words = ["host key", "of the host", "-root.qcow2", "received", "no service was deployed to it", "it has no point"]
+    words += ["nothing happened", "<domain", "login:", "running 'modules:final'"]
     async with on_stage() as stage:
         await open_guest(stage, "db-01")
         for number, word in enumerate(words, 1):
-            await stage.press(str(number))
-            await stage.until(lambda word=word: word in stage.lines())
+            await stage.press(str(number % 10))
+            text = "#about" if word == "it has no point" else "#text"
+            await stage.until(lambda word=word, text=text: word in stage.lines(text))
         await stage.press("right")
         await stage.until(lambda: "host key" in stage.lines())
         await stage.press("left", "left", "left")
@@ -104,7 +107,7 @@ async def test_who_goes_away_from_the_end_stays_away_though_more_comes_at_once(a
 async def test_events_are_told_the_newest_first() -> None:
     async with on_stage() as stage:
         await open_guest(stage, "web-01")
-        await stage.press("5")
+        await stage.press("7")
         stage.fake.hypervisor.power_off(stage.fake.domain("web-01").uuid)
         await stage.until(lambda: "stopped (destroyed)" in stage.lines())
         assert stage.lines().splitlines()[0].endswith("stopped (destroyed)")
@@ -115,7 +118,7 @@ async def test_a_guest_that_vanishes_while_its_screen_is_open() -> None:
         await open_guest(stage, "legacy-nas")
         stage.fake.hypervisor.undefine(stage.fake.domain("legacy-nas").uuid)
         await stage.shows("this guest is gone")
-        for key in ("1", "2", "3", "4", "5", "6", "7", "u", "S", "R", "D", "e", "ctrl+d", "c", "s", "y", "l"):
+        for key in (*"0123456789", *"bNvBinopzX", "u", "S", "R", "D", "e", "ctrl+d", "c", "s", "y", "l"):
             await stage.press(key)
             assert stage.place == "GuestScreen"
         await stage.press("escape")
@@ -209,7 +212,7 @@ async def test_the_xml_says_where_it_is_not_what_was_applied() -> None:
 async def test_cloud_inits_log_comes_over_ssh_and_is_asked_again() -> None:
     async with on_stage() as stage:
         await open_guest(stage, "web-03")
-        await stage.press("8")
+        await stage.press("0")
         await stage.until(lambda: "web-03: it does not run" in stage.lines())
         assert "vmhost guest start web-03" in stage.lines()
         stage.fake.hypervisor.start(stage.fake.domain("web-03").uuid)
@@ -242,3 +245,55 @@ async def test_an_answer_that_comes_while_the_screen_goes_is_dropped() -> None:
             await asyncio.sleep(0)
         await gone
         errands.Answer(screen, lambda: pytest.fail("its screen is gone")).deliver()
+
+
+async def test_its_services_are_those_that_were_deployed_and_how_they_are_when_it_is_asked() -> None:
+    shop = Shop()
+    shop.deploy()
+    async with on_stage(shop.fake) as stage:
+        await open_guest(stage, "web-01")
+        await stage.press("5")
+        await stage.until(lambda: "nginx 1.22" in stage.lines() and "it is as it was deployed" in stage.lines())
+        with shop.inside("web-01") as system:
+            system.land.units["nginx.service"].active = False
+        await stage.press("r")
+        await stage.until(lambda: "✗" in stage.lines())
+        await stage.press("escape")
+        await open_guest(stage, "web-02")
+        await stage.press("5")
+        await stage.until(lambda: "it is as it was deployed" in stage.lines())
+        stage.fake.hypervisor.power_off(stage.fake.domain("web-02").uuid)
+        await stage.until(lambda: "the guest does not run" in stage.lines())
+        assert "nginx 1.22" in stage.lines(), "what was deployed is known all the same"
+
+
+async def test_its_snapshots_and_points_are_a_list_with_the_same_keys() -> None:
+    async with on_stage() as stage:
+        host = Host(ports=stage.fake.ports)
+        host.backups.run(["web-01"])
+        await open_guest(stage, "web-01")
+        await stage.press("6")
+        (point,) = host.backups.list("web-01")
+        await stage.until(lambda: "✓ web-01 is protected" in stage.lines("#about") and point.id in stage.text)
+        await stage.press("N")
+        await stage.shows("vmhost snapshot create web-01", "y yes, apply")
+        await stage.press("y")
+        await stage.shows("snapshot of web-01: done")
+        await stage.press("escape")
+        (made,) = host.snapshots.list("web-01")
+        await stage.until(lambda: f"snapshot {made.name}" in stage.grid.keys)
+        stage.grid.go_to(f"point {point.ref.host} {point.id}")
+        await stage.press("v")
+        await stage.shows(f"vmhost backup verify web-01 --point {point.id}")
+        await stage.press("escape", "home", "z")
+        await stage.shows(f"vmhost snapshot revert web-01 {made.name}")
+        await stage.press("escape", "1")
+        await stage.until(lambda: "host key" in stage.text)
+        await stage.press("v")
+        await stage.shows("verify all points of web-01")
+        await stage.press("escape", "escape")
+        await open_guest(stage, "jenkins")
+        await stage.press("6")
+        await stage.until(lambda: "only guests of vmhost are protected" in stage.lines("#about"))
+        await stage.press("b")
+        await stage.shows("this cannot be done", "foreign")

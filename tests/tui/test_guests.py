@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import pytest
 from textual.events import Key
 
+from tests.services.shop import Shop
 from tests.tui.stage import Stage, on_stage
+from vmhost.model.errors import Refused
 from vmhost.model.observed import DomainState
+from vmhost.model.services import KeptLook
+from vmhost.ops.care import Rounds, read_care
 from vmhost.ops.host import Host
+from vmhost.ops.protectionview import RPO
 from vmhost.ops.sites import parse_site
 from vmhost.testing import FakeHost, builders
 from vmhost.testing.demo import demo_host
@@ -34,7 +42,7 @@ async def test_it_shows_the_host_and_all_guests_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("width", "there", "gone"), [(80, "FLAGS", "SITE"), (120, "SITE", "DISK      "), (200, "SITE", "")]
+    ("width", "there", "gone"), [(80, "FLAGS", "SITE"), (120, "VLAN     ", "SITE"), (200, "SITE", "")]
 )
 async def test_columns_follow_the_width(width: int, there: str, gone: str) -> None:
     async with on_stage(size=(width, 24)) as stage:
@@ -234,3 +242,130 @@ async def test_what_is_typed_fast_after_a_key_is_neither_lost_nor_a_command() ->
         await stage.until(lambda: stage.place == "CommandLine" and ":host" in stage.text)
         await stage.press("enter")
         await stage.until(lambda: stage.place == "HostScreen")
+
+
+async def test_services_and_verified_points_stand_in_columns_of_their_own() -> None:
+    shop = Shop()
+    shop.deploy()
+    now = shop.fake.ports.clock.now()
+    uuid = {name: shop.fake.domain(name).uuid for name in ("web-01", "web-02", "db-01")}
+    shop.fake.history.looked([KeptLook(uuid["web-01"], "nginx", probe, now, True, 0.1) for probe in ("http", "unit")])
+    shop.fake.history.looked([KeptLook(uuid["web-02"], "nginx", "unit", now, True, 0.1)])
+    shop.fake.history.looked([KeptLook(uuid["web-02"], "nginx", "http", now, False, 0.1, "refused")])
+    for guest in ("web-01", "db-01"):
+        shop.host.backups.run([guest])
+    shop.fake.advance(5 * 60)
+    shop.host.backups.verify("web-01")
+    async with on_stage(shop.fake, size=(200, 60)) as stage:
+        await stage.until(lambda: "1/1" in stage.row("web-01"))
+        head = stage.rows[1]
+        where = [(head.index(title) + len(title), width) for title, width in (("SVC", 5), ("PROT", 5))]
+
+        def told(name: str) -> list[str]:
+            return [stage.row(name)[end - width : end].strip() for end, width in where]
+
+        assert told("web-01") == ["1/1", "5m"]
+        assert told("web-02") == ["0/1", "none"]
+        assert told("db-01") == ["-", "never"]
+        assert told("jenkins") == ["-", "-"]
+        shop.fake.advance(3600)  # the watch is not at work any more
+        shop.host.backups.verify("db-01")
+        stage.app.wake()
+        await stage.until(lambda: told("web-01") == ["?/1", "1h"] and told("db-01") == ["-", "1h"])
+
+
+async def test_a_repository_that_does_not_answer_delays_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake, go_on = demo_host(speed=0), threading.Event()
+    Host(ports=fake.ports).backups.run(["web-01"])
+    repositories = type(fake.ports.repositories)
+    points = repositories.points
+    asked: list[str] = []
+
+    def hangs(repository: object, path: str, guest: str = "") -> object:
+        asked.append(guest)
+        assert go_on.wait(60)
+        return points(repository, path, guest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(repositories, "points", hangs)
+    async with on_stage(fake, size=(200, 60)) as stage:
+        try:
+            await stage.until(lambda: asked)
+            await stage.press("slash", *"web-01", "enter")
+            await stage.picture()
+            assert names(stage) == ["web-01"]
+        finally:
+            go_on.set()
+        await stage.until(lambda: "never" in stage.row("10.20.0.11"))
+
+
+async def test_only_guests_on_the_screen_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = demo_host(speed=0)
+    host = Host(ports=fake.ports)
+    host.backups.run(["web-03", "build-01"])
+    repositories = type(fake.ports.repositories)
+    points = repositories.points
+    asked: set[str] = set()
+
+    def counted(repository: object, path: str, guest: str = "") -> object:
+        asked.add(guest)
+        return points(repository, path, guest)  # type: ignore[arg-type]
+
+    async with on_stage(fake, size=(200, 16)) as stage:
+        monkeypatch.setattr(repositories, "points", counted)
+        stage.app.wake()
+        await stage.until(lambda: "never" in stage.row("build-01"))
+        assert fake.domain("web-03").uuid not in asked
+        await stage.press("end")
+        await stage.until(lambda: "never" in stage.row("web-03"))
+
+
+async def test_what_cannot_be_read_is_not_known_and_never_taken_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = demo_host(speed=0)
+    host = Host(ports=fake.ports)
+    host.backups.run(["web-01"])
+    domains = [domain for domain in host.observe().domains if domain.name in ("web-01", "db-01")]
+
+    def away(*_: object, **__: object) -> None:
+        raise Refused("it is not mounted", subject="/backups")
+
+    (first, second) = read_care(host, domains).values()
+    assert (first.points, second.points, second.verified) == (0, 1, -1.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(fake.ports.repositories), "look", away)
+        patch.setattr(type(fake.history), "last_looks", away)
+        assert {care.points for care in read_care(host, domains).values()} == {-1}
+    with monkeypatch.context() as patch:
+        patch.setattr(type(fake.ports.repositories), "points", away)
+        assert {care.points for care in read_care(host, domains).values()} == {-1}
+    host.backups.verify("web-01")
+    fake.advance(RPO)
+    assert [care.late for care in read_care(host, domains).values()] == [False, False]
+    fake.advance(1)
+    assert [care.late for care in read_care(host, domains).values()] == [False, True]
+
+
+async def test_what_was_done_is_known_though_nobody_looked_at_that_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmhost.ops.care._PAUSE", 0.001)
+    fake = demo_host(speed=0)
+    host, told, rounds = Host(ports=fake.ports), threading.Event(), Rounds(Host(ports=fake.ports))
+    (web,) = (domain for domain in host.observe().domains if domain.name == "web-01")
+    thread = threading.Thread(target=rounds.run, args=(told.set,), daemon=True)
+    thread.start()
+    try:
+        rounds.of(web)
+        assert told.wait(20)
+        host.backups.run(["web-01"])
+        told.clear()
+        rounds.forget()
+        for _ in range(20_000):  # until it has gone round while nothing was wanted
+            if not rounds._anew:
+                break
+            await asyncio.sleep(0.001)
+        rounds.of(web)
+        assert told.wait(20), "it is not taken for fresh"
+        found = rounds.of(web)
+        assert found is not None
+        assert found.points == 1
+    finally:
+        rounds.stop()
+        thread.join(20)

@@ -46,7 +46,7 @@ def with_names(names: tuple[str, ...]) -> FakeHost:
 
 
 async def test_hostile_names_on_every_screen() -> None:
-    async with on_stage(with_names(NASTY)) as stage:
+    async with on_stage(with_names(NASTY), size=(200, 40)) as stage:
         await stage.shows("[bold red]markup[/]", "vm[/x]", "\\x1b[2Jcleared")
         without_controls(stage)
         for number in range(len(NASTY)):

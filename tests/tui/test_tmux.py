@@ -69,14 +69,14 @@ def test_a_session_from_start_to_end(tmux: Tmux) -> None:
     assert "db-01" not in tmux.screen
     tmux.keys("Enter")
     tmux.shows("10.20.0.11", "host key")
-    tmux.keys("7")
+    tmux.keys("9")
     tmux.shows("login:")
     tmux.keys("S")
     tmux.shows(r"\$ vmhost guest stop web-01", "nothing is done yet")
     tmux.keys("y")
     tmux.shows("shut down web-01: done")
     tmux.keys("Escape")
-    tmux.shows("7 Console")
+    tmux.shows("9 Console")
     time.sleep(0.6)  # an escape right after another is taken for one key by terminals
     tmux.keys("Escape")
     tmux.shows("○ shut off", "9 running")
@@ -106,7 +106,7 @@ def test_ctrl_c_and_a_resize(tmux: Tmux) -> None:
     tmux.run("resize-window", "-x", "50", "-y", "12")
     tmux.shows("too small: 50x12")
     tmux.run("resize-window", "-x", "120", "-y", "40")
-    tmux.shows(r"▸  build-01", "SITE")
+    tmux.shows(r"▸  build-01", "VLAN")
     tmux.keys("C-c")
     tmux.shows("shell>$")
 

@@ -206,6 +206,10 @@ class SqliteHistory:
         """Return all looks that are kept, or those of one service. :raises DriverError: they cannot be read."""
         return self._looks.read(guest, service)
 
+    def last_looks(self, since: float) -> tuple[KeptLook, ...]:
+        """Return the newest look of each probe since a time. :raises DriverError: they cannot be read."""
+        return self._looks.last(since)
+
     def close(self) -> None:
         """Close the files; the next call opens them again."""
         self._database.close()

@@ -39,6 +39,12 @@ SELECT guest, service, probe, at, good, seconds, text FROM look ORDER BY guest, 
 _READ_ONE: Final = """
 SELECT guest, service, probe, at, good, seconds, text FROM look WHERE guest = ? AND service = ? ORDER BY probe, number
 """
+# SQLite takes the other columns from the row of the maximum (https://sqlite.org/lang_select.html, bare columns).
+_LATEST: Final = """
+SELECT guest, service, probe, at, good, seconds, text FROM (
+    SELECT *, max(number) FROM look WHERE at >= ? GROUP BY guest, service, probe
+) ORDER BY guest, service, probe
+"""
 
 
 class LookHistory:
@@ -72,12 +78,18 @@ class LookHistory:
 
         :raises DriverError: they cannot be read.
         """
+        return self._select(_READ_ONE, guest, service) if guest else self._select(_READ)
 
+    def last(self, since: float) -> tuple[KeptLook, ...]:
+        """Return the newest look of each probe since a time. :raises DriverError: they cannot be read."""
+        return self._select(_LATEST, since)
+
+    def _select(self, statement: str, *values: float | str) -> tuple[KeptLook, ...]:
         def read(database: sqlite3.Connection) -> tuple[KeptLook, ...]:
-            found = database.execute(_READ_ONE, (guest, service)) if guest else database.execute(_READ)
+            rows = database.execute(statement, values).fetchall()
             return tuple(
                 KeptLook(guest, service, probe, at, bool(good), seconds, text)
-                for guest, service, probe, at, good, seconds, text in found.fetchall()
+                for guest, service, probe, at, good, seconds, text in rows
             )
 
         return self._database.read(read) or ()

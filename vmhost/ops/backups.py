@@ -258,13 +258,18 @@ class Backups:
             return tuple(self._verify(one, job) for one in points)
 
     def _verify(self, point: Point, job: Job) -> Verified:
+        clock = self._ports.clock
+        began = clock.monotonic()
+
         def tell(done: int, total: int) -> None:
-            job.tell(Progress(point.name, f"verify {point.id}", done, total))
+            seconds = clock.monotonic() - began
+            rate = done / seconds if seconds > 0 else 0.0
+            job.tell(Progress(point.name, f"verify {point.id}", done, total, rate))
             if job.cancelled():
                 raise Cancelled("cancelled", hint="vmhost job list")
 
         damages = self._ports.repositories.verify(point.ref, tell)
-        found = "" if damages else iso(self._ports.clock.now())
+        found = "" if damages else iso(clock.now())
         try:
             self._ports.repositories.note(point.ref, verified=found, damaged=bool(damages))
         except (DriverError, DamagedData, Conflict) as error:

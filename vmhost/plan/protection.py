@@ -66,11 +66,19 @@ def _of(
     problems = (
         f"its newest point is {_hours(age)} old, {_hours(objective)} are the most" if age > objective else "",
         f"its last drill failed: {drills[-1].failed}" if drills and drills[-1].failed else "",
+        _slow(drills, ward.wish.rto),
         _late("was found whole", verified, ward.wish.verified, now),
         _late("came back in a drill", drilled, ward.wish.drill.every, now),
     )
     problem = next((text for text in problems if text), "")
     return Protection(ward.name, len(points), last.id, age, last.kind, last.level, problem, verified, drilled)
+
+
+def _slow(drills: Sequence[DrillRecord], limit: float | None) -> str:
+    """Say so if the last drill took longer to bring the guest back than its site wants."""
+    if limit is None or not drills or drills[-1].failed or drills[-1].rto <= limit:
+        return ""
+    return f"its last drill brought it back after {drills[-1].rto:.0f} s, {limit:.0f} s are the most"
 
 
 def _late(what: str, last: str, limit: float | None, now: float) -> str:

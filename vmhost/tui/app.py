@@ -17,6 +17,7 @@ from textual.widgets import Input
 
 from vmhost.model.errors import VmhostError
 from vmhost.model.text import sanitize
+from vmhost.ops.care import Rounds
 from vmhost.ops.watch import INTERVAL, Picture
 from vmhost.tui import errands, themes
 from vmhost.tui.keymap import EVERYWHERE, Own, bindings
@@ -91,6 +92,9 @@ class VmhostApp(App[int]):
     picture: var[Picture | None] = var(None, always_update=True)
     """The one picture that all screens show; no ``reactive``, which would draw the whole screen again each time."""
 
+    known = var(0, always_update=True)
+    """Counts how often something more became known of guests on their rounds."""
+
     def __init__(
         self,
         host: Host,
@@ -105,11 +109,13 @@ class VmhostApp(App[int]):
         self.set_keymap(dict(self._person.own))
         self.host = host
         self.signs: Signs = UNICODE if unicode else ASCII
-        self.at_work = 0
+        self.at_work = self.beside = 0
+        """Changes that are under way, and work that is, on its screen or left to itself."""
         self.after_exit = ""
         self.site_file = ""
         """The site file that the person named last."""
         self._watch = host.watch(interval=interval)
+        self.rounds = Rounds(host)
         self._thread: threading.Thread | None = None
         self._smooth = Smooth()
         for item in themes.THEMES:
@@ -146,6 +152,10 @@ class VmhostApp(App[int]):
     def _begin_to_watch(self) -> None:
         self._thread = threading.Thread(target=self._take_pictures, name="watch", daemon=True)
         self._thread.start()
+        threading.Thread(target=self.rounds.run, args=(self._hear_of_rounds,), name="rounds", daemon=True).start()
+
+    def _hear_of_rounds(self) -> None:
+        self.tell(errands.Answer(self, lambda: setattr(self, "known", self.known + 1)))
 
     def _take_pictures(self) -> None:
         try:
@@ -161,6 +171,7 @@ class VmhostApp(App[int]):
     def on_unmount(self) -> None:
         try:
             self._watch.stop()
+            self.rounds.stop()
             self._person.settle()
         finally:
             self._smooth.end()
@@ -184,7 +195,8 @@ class VmhostApp(App[int]):
         message.deliver()
 
     def wake(self) -> None:
-        """Let a new picture be taken at once."""
+        """Let a new picture be taken at once, and what is kept of guests be read again: something was done."""
+        self.rounds.forget()
         self._watch.wake()
 
     def tell_error(self, error: VmhostError) -> None:
@@ -231,9 +243,13 @@ class VmhostApp(App[int]):
             self.focused.insert_text_at_cursor(event.character)
 
     def action_leave(self) -> None:
-        """Quit, unless a change is under way."""
+        """Quit, unless a change or other work is under way."""
         if self.at_work:
             text = "a change is under way: wait for its end, or esc on its screen asks it to end"
+            self.notify(text, severity="warning", markup=False)
+            return
+        if self.beside:
+            text = "work is under way: wait for its end, or x on :jobs asks it to end"
             self.notify(text, severity="warning", markup=False)
             return
         self.exit(0)

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from vmhost.model.retention import Keep
-from vmhost.model.spec.base import Age, Count, Line, Model
+from vmhost.model.spec.base import Age, Count, Line, Model, Seconds
 
 Several = Annotated[Count, Field(ge=0, le=10_000)]
 
@@ -48,6 +48,7 @@ class BackupSpec(Model):
     rpo: Age | None = Field(
         default=None, description="The objective: its newest point is never older; without it nightly status --rpo."
     )
+    rto: Seconds | None = Field(default=None, description="The objective: a drill brings it back in no more than that.")
     verified: Age | None = Field(
         default=None, description="The objective: a point of it was found whole no longer ago than that."
     )

@@ -160,3 +160,8 @@ def span(seconds: float) -> str:
         if seconds >= length:
             return f"{seconds / length:.0f}{unit}"
     return f"{max(0.0, seconds):.0f}s"
+
+
+def lasting(seconds: float) -> str:
+    """Return a time to the hour up to three days, since objectives are so: ``40m``, ``27h``, ``30d``."""
+    return f"{seconds / 3600:.0f}h" if 3600 <= seconds < 3 * 86400 else span(seconds)

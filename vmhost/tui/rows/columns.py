@@ -30,6 +30,8 @@ WORDS: Final[Mapping[str, str]] = {
     "net-spark": "the same, as bars",
     "address": "the address that it is reached at",
     "vlan": "the VLANs of its ports",
+    "services": "its services that the watch found healthy, of all",
+    "protection": "how old its newest point is that was found whole",
     "site": "the site that it belongs to",
     "flags": "what is special: drift, pending, saved, foreign, protected",
 }

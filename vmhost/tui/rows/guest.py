@@ -21,6 +21,8 @@ TABS: Final = (
     ("cpu", "CPU & memory"),
     ("disks", "Disks"),
     ("network", "Network"),
+    ("services", "Services"),
+    ("kept", "Snapshots & backups"),
     ("events", "Events"),
     ("xml", "XML"),
     ("console", "Console"),

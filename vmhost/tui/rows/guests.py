@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from vmhost.model.domains import DomainState, ObservedDomain
 from vmhost.model.stats import Load
 from vmhost.ops.watch import Picture
-from vmhost.tui.rows.cells import Cell, Column, Signs, Tone, cell, rate, share, size, spark, weight
+from vmhost.tui.rows.cells import Cell, Column, Signs, Tone, cell, lasting, rate, share, size, spark, weight
 from vmhost.tui.rows.filters import passes, tests_of
+
+if TYPE_CHECKING:
+    from vmhost.ops.care import Care
 
 COLUMNS: Final = (
     Column("name", "NAME", 14, grows=1, widest=40),
@@ -25,14 +28,24 @@ COLUMNS: Final = (
     Column("net", "NET", 7, rank=9, right=True),
     Column("net-spark", "NET", 8, rank=15, grows=5, widest=24),
     Column("address", "ADDRESS", 15, rank=5),
-    Column("vlan", "VLAN", 8, rank=11),
-    Column("site", "SITE", 8, rank=10),
+    Column("vlan", "VLAN", 8, rank=10),
+    Column("services", "SVC", 5, rank=7, right=True),
+    Column("protection", "PROT", 5, rank=7, right=True),
+    Column("site", "SITE", 8, rank=11),
     Column("flags", "FLAGS", 9, rank=6, grows=2, widest=20),
 )
 SORTS: Final = ("name", "state", "cpu", "memory", "disk", "net", "address", "vlan", "site")
 
 CHANGING: Final = frozenset({"state", "cpu", "disk", "net"})
 """Columns that every picture may sort in another way."""
+
+Caring = Callable[[ObservedDomain], "Care | None"]
+"""What is known of a guest's services and points, None: nothing yet."""
+
+
+def _nothing(_: ObservedDomain) -> Care | None:
+    return None
+
 
 _FLOOR: Final = float(1 << 20)
 """Bytes a second below which a rate does not fill its bar, so that a trickle does not look like a flood."""
@@ -106,16 +119,19 @@ def ordered(picture: Picture, query: str, sort: str, *, reverse: bool = False) -
     return uuids[::-1] if reverse else uuids
 
 
-def guest_cells(picture: Picture, domain: ObservedDomain, columns: Sequence[Column], signs: Signs) -> tuple[Cell, ...]:
-    """Return the cells of one guest, in the order of the columns."""
-    look = _Look(picture, domain, signs)
+def guest_cells(
+    picture: Picture, domain: ObservedDomain, columns: Sequence[Column], signs: Signs, care: Caring = _nothing
+) -> tuple[Cell, ...]:
+    """Return the cells of one guest, in the order of the columns; ``care`` is asked where a column shows of it."""
+    look = _Look(picture, domain, signs, care)
     return tuple(_CELLS[column.id](look, column.width) for column in columns)
 
 
 class _Look:
     """A guest on a picture, with what several of its cells need."""
 
-    def __init__(self, picture: Picture, domain: ObservedDomain, signs: Signs) -> None:
+    def __init__(self, picture: Picture, domain: ObservedDomain, signs: Signs, care: Caring) -> None:
+        self.care = care
         self.picture = picture
         self.domain = domain
         self.signs = signs
@@ -211,6 +227,32 @@ def _vlan(look: _Look, _: int) -> Cell:
     return cell(" ".join(vlans_of(look.domain)) or "-")
 
 
+def _services(look: _Look, _: int) -> Cell:
+    """Return how many are healthy, of all; ``?``: nobody has looked at any of them lately."""
+    there = [item.name for item in look.domain.metadata.services] if look.domain.metadata else []
+    if not there:
+        return Cell("-", Tone.DIM)
+    care = look.care(look.domain)
+    up, down = (care.up, care.down) if care else (frozenset[str](), frozenset[str]())
+    good, bad = sum(name in up for name in there), sum(name in down for name in there)
+    if not good and not bad:
+        return Cell(f"?/{len(there)}", Tone.DIM)
+    tone = Tone.BAD if bad else Tone.GOOD if good == len(there) else Tone.WARN
+    return Cell(f"{good}/{len(there)}", tone)
+
+
+def _protection(look: _Look, _: int) -> Cell:
+    """Return how old the newest point is that was found whole."""
+    if look.domain.metadata is None:
+        return Cell("-", Tone.DIM)
+    care = look.care(look.domain)
+    if care is None or care.points < 0:
+        return Cell("" if care is None else "?", Tone.WARN)
+    if care.verified < 0:
+        return Cell("never", Tone.WARN) if care.points else Cell("none", Tone.BAD)
+    return Cell(lasting(care.verified), Tone.BAD if care.late else Tone.GOOD)
+
+
 def _site(look: _Look, _: int) -> Cell:
     return cell(look.domain.metadata.site if look.domain.metadata else "-")
 
@@ -251,6 +293,8 @@ _CELLS: Final[Mapping[str, Callable[[_Look, int], Cell]]] = {
     "net-spark": _net_spark,
     "address": _address,
     "vlan": _vlan,
+    "services": _services,
+    "protection": _protection,
     "site": _site,
     "flags": _flags,
 }

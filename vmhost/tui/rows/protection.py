@@ -1,93 +1,113 @@
-"""How guests are protected, as rows, and the points and snapshots of one of them."""
+"""How guests are protected, as rows against their own objectives, and one of them in sentences."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from vmhost.model.nightly import Protection
-from vmhost.model.points import Point
-from vmhost.tui.rows.cells import Cell, Column, Line, Signs, Tone, cell, size, span
+from vmhost.tui.rows.cells import Cell, Column, Line, Signs, Tone, cell, lasting, span
 
 if TYPE_CHECKING:
-    from vmhost.ops.snapshots import SnapshotRow
+    from vmhost.model.objectives import Objectives
+    from vmhost.ops.protectionview import Guarded
 
 COLUMNS: Final = (
     Column("name", "GUEST", 14, grows=2, widest=40),
     Column("state", "STATE", 13),
-    Column("age", "AGE", 5, rank=1, right=True),
-    Column("kind", "KIND", 11, rank=5),
-    Column("level", "LEVEL", 11, rank=3),
-    Column("verified", "VERIFIED", 20, rank=4),
-    Column("points", "POINTS", 6, rank=6, right=True),
-    Column("drilled", "DRILLED", 20, rank=7),
+    Column("age", "POINT", 8, rank=1, right=True),
+    Column("verified", "VERIFIED", 8, rank=3, right=True),
+    Column("drilled", "DRILLED", 8, rank=4, right=True),
+    Column("rto", "RTO", 7, rank=8, right=True),
+    Column("next", "NEXT", 8, rank=5),
+    Column("kind", "KIND", 11, rank=9),
+    Column("level", "LEVEL", 11, rank=7),
+    Column("points", "POINTS", 6, rank=10, right=True),
     Column("why", "WHY", 20, rank=2, grows=1, widest=80),
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Protected:
-    """What protects the guests of a host: a row for each guest, the worst first, and all points and snapshots."""
-
-    rows: tuple[Protection, ...] = ()
-    points: tuple[Point, ...] = ()
-    snapshots: tuple[SnapshotRow, ...] = ()
-
-    def points_of(self, uuid: str) -> list[Point]:
-        """Return the points of a guest, the newest first; another guest that had its name has none here."""
-        found = [point for point in self.points if point.ref.guest == uuid]
-        return sorted(found, key=lambda point: point.generation, reverse=True)
-
-
-def protection_cells(
-    row: Protection, points: Sequence[Point], columns: Sequence[Column], signs: Signs
-) -> tuple[Cell, ...]:
-    """Return the cells of one guest with its points."""
-    newest = next((point for point in points if point.id == row.newest), None)
-    verified = newest.verified if newest else "-"
-    state = (
-        Cell(f"{signs.warning} unprotected", Tone.BAD) if row.problem else Cell(f"{signs.mark} protected", Tone.GOOD)
-    )
+def protection_cells(guest: Guarded, now: float, columns: Sequence[Column], signs: Signs) -> tuple[Cell, ...]:
+    """Return the cells of one guest; what misses an objective stands beside it, as ``27h/26h``."""
+    row, wants = guest.protection, guest.objectives
     cells = {
         "name": cell(row.name),
-        "state": state,
-        "age": Cell(span(row.age) if row.age >= 0 else "-"),
+        "state": _state(guest, signs),
+        "age": _against(row.age if row.age >= 0 else None, wants.rpo if wants else None, "none"),
+        "verified": _against(_since(row.verified, now), wants.verified if wants else None, "never"),
+        "drilled": _against(_since(row.drilled, now), wants.drill if wants else None, "never"),
+        "rto": _took(wants),
+        "next": _next(wants),
         "kind": Cell(row.kind or "-"),
         "level": Cell(row.level or "-"),
-        "verified": Cell(verified) if verified else Cell("never", Tone.WARN),
         "points": Cell(str(row.points)),
-        "drilled": Cell(row.drilled) if row.drilled else Cell("never", Tone.DIM),
-        "why": cell(row.problem, Tone.DIM),
+        "why": cell(row.problem if wants else "no guest any more: n makes one of a point", Tone.DIM),
     }
     return tuple(cells[column.id] for column in columns)
 
 
-def kept_lines(name: str, uuid: str, found: Protected, signs: Signs) -> list[Line]:
-    """Return the points and snapshots of a guest, the newest first."""
-    snapshots = [row for row in found.snapshots if row.guest == name]
-    return [*_points(name, found.points_of(uuid), signs), Line(""), *_snapshots(name, snapshots, signs)]
+def _state(guest: Guarded, signs: Signs) -> Cell:
+    if guest.objectives is None:
+        return Cell(f"{signs.off} gone", Tone.DIM)
+    if guest.protection.problem:
+        return Cell(f"{signs.warning} unprotected", Tone.BAD)
+    return Cell(f"{signs.mark} protected", Tone.GOOD)
 
 
-def _points(name: str, points: Sequence[Point], signs: Signs) -> Iterator[Line]:
-    yield Line(f"POINTS OF {name}", Tone.LIVELY)
-    for point in points:
-        notes = [f"verified {point.verified}" if point.verified else "never verified"]
-        notes += ["pinned"] if point.pinned else []
-        notes += [f"because {point.because}"] if point.because else []
-        sign = f"{signs.crashed} DAMAGED " if point.damaged else ""
-        text = f"{sign}{point.id}  {point.kind:<11} {point.level:<11} {size(point.size):>5}  {', '.join(notes)}"
-        yield Line(text, Tone.BAD if point.damaged else Tone.PLAIN)
-    if not points:
-        yield Line("it has none: b plans one", Tone.WARN)
+def _against(age: float | None, limit: float | None, none: str) -> Cell:
+    """Return an age beside the objective for it, if there is one."""
+    text = none if age is None else lasting(age)
+    if limit is None:
+        return Cell(text, Tone.PLAIN if age is not None else Tone.DIM)
+    return Cell(f"{text}/{lasting(limit)}", Tone.BAD if age is None or age > limit else Tone.GOOD)
 
 
-def _snapshots(name: str, rows: Sequence[SnapshotRow], signs: Signs) -> Iterator[Line]:
-    yield Line(f"SNAPSHOTS OF {name}", Tone.LIVELY)
-    for row in reversed(rows):
-        here = f" {signs.cursor} its disks rest on it" if row.present else ""
-        state = "" if row.state == "whole" else f"  {row.state.upper()}"
-        text = f"{row.name}  {row.created}  {row.level:<11} {size(row.size):>5}{state}{here}"
-        yield Line(text, Tone.PLAIN if row.state == "whole" else Tone.WARN)
-    if not rows:
-        yield Line("it has none: N plans one", Tone.DIM)
+def _took(wants: Objectives | None) -> Cell:
+    if wants is None or wants.took is None:
+        return Cell("-" if wants is None or wants.rto is None else f"-/{span(wants.rto)}", Tone.DIM)
+    if wants.rto is None:
+        return Cell(span(wants.took))
+    return Cell(f"{span(wants.took)}/{span(wants.rto)}", Tone.BAD if wants.took > wants.rto else Tone.GOOD)
+
+
+def _since(time: str, now: float) -> float | None:
+    return max(0.0, now - datetime.fromisoformat(time).timestamp()) if time else None
+
+
+def _next(wants: Objectives | None) -> Cell:
+    if wants is None:
+        return Cell("-", Tone.DIM)
+    if wants.next_point is None:
+        return Cell("each run")
+    return Cell(f"in {lasting(wants.next_point)}") if wants.next_point else Cell("now", Tone.WARN)
+
+
+def protection_lines(guest: Guarded | None, signs: Signs) -> list[Line]:
+    """Return a guest in two lines: how it stands, and what comes next for it."""
+    if guest is None:
+        return [Line("nothing is known of its protection: only guests of vmhost are protected", Tone.DIM)]
+    row, wants = guest.protection, guest.objectives
+    if wants is None:
+        return [Line(f"{row.name} ({guest.uuid}) is gone; what is left of it are {row.points} points", Tone.DIM)]
+    state = Line(f"{signs.mark} {row.name} is protected", Tone.GOOD)
+    if row.problem:
+        state = Line(f"{signs.warning} {row.name}: {row.problem}{'' if row.points else ': b plans one'}", Tone.BAD)
+    return [state, Line("; ".join(_outlook(wants)), Tone.DIM)]
+
+
+def _outlook(wants: Objectives) -> list[str]:
+    found = [f"at most {lasting(wants.rpo)} may be lost"]
+    found += [f"verified every {lasting(wants.verified)}"] if wants.verified else []
+    found += [f"drilled every {lasting(wants.drill)}"] if wants.drill else []
+    found += [f"back within {span(wants.rto)}"] if wants.rto else []
+    found += [f"its last drill took {span(wants.took)}"] if wants.took is not None else []
+    if wants.next_point is None:
+        found.append("a point at each night's work")
+    else:
+        found.append(f"next point {_when(wants.next_point)}")
+    found += [f"next drill {_when(wants.next_drill)}"] if wants.next_drill is not None else []
+    return found
+
+
+def _when(seconds: float) -> str:
+    return f"in {lasting(seconds)}" if seconds else "now"

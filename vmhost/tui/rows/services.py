@@ -11,7 +11,8 @@ from vmhost.model.services import Health, ServiceRow
 from vmhost.tui.rows.cells import LONGEST, Cell, Column, Line, Signs, Tone, cell, spark
 
 if TYPE_CHECKING:
-    from vmhost.model.services import ProbeHistory
+    from vmhost.model.domains import ObservedDomain
+    from vmhost.model.services import DeployedService, ProbeHistory
     from vmhost.ops.servicelogs import LogLine
 
 COLUMNS: Final = (
@@ -134,3 +135,19 @@ def log_line(line: LogLine) -> Line:
     if not line.at:  # said by vmhost of the guest
         return Line(f"{'-':8} {line.guest}  {line.text[:LONGEST]}", Tone.WARN)
     return Line(f"{datetime.fromtimestamp(line.at, UTC):%H:%M:%S} {line.guest}  {line.text[:LONGEST]}")
+
+
+def deployed_lines(domain: ObservedDomain) -> list[Line]:
+    """Return what was deployed into a guest, as its definition tells; nobody is asked."""
+    found = domain.metadata.services if domain.metadata else ()
+    if not found:
+        return [Line("no service was deployed to it", Tone.DIM)]
+    return [Line(f"{item.name} {item.version}{_deployed(item)}") for item in found]
+
+
+def _deployed(item: DeployedService) -> str:
+    words = [item.env] if item.env else []
+    words += [f"deployed {item.deployed} by {item.user}"] if item.deployed else []
+    words += ["stopped by a person"] if item.stopped else []
+    words += [f"rolling to {item.roll}"] if item.roll else []
+    return f"  ({', '.join(words)})" if words else ""

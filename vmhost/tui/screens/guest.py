@@ -9,11 +9,16 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.widgets import Tab, Tabs
 
+from vmhost.ops.protectionview import ProtectionView, view_protection
 from vmhost.tui import errands
 from vmhost.tui.keymap import bindings
 from vmhost.tui.rows.cells import Line, Tone
 from vmhost.tui.rows.guest import TABS, definition_lines, find, tab_lines
+from vmhost.tui.rows.protection import protection_lines
+from vmhost.tui.rows.services import deployed_lines, service_lines
 from vmhost.tui.screens.asked import Asked
+from vmhost.tui.screens.keeping import Keeping, Subject, subject_of
+from vmhost.tui.screens.keptpane import KeptPane
 from vmhost.tui.screens.power import Power
 from vmhost.tui.widgets.lines import Lines
 
@@ -22,11 +27,12 @@ if TYPE_CHECKING:
     from vmhost.model.errors import VmhostError
     from vmhost.ops.host import Host
     from vmhost.ops.watch import Picture
+    from vmhost.tui.rows.kept import Kept
 
 _CONSOLE_LINES = 500
 
 
-class GuestScreen(Power):
+class GuestScreen(Keeping, Power):
     """One guest.
 
     :param tab: the tab that is shown first.
@@ -34,16 +40,17 @@ class GuestScreen(Power):
 
     DEFAULT_CSS = """
     GuestScreen Tabs { height: 2; }
-    GuestScreen Lines { padding: 0 1; }
+    GuestScreen #text { padding: 0 1; }
+    GuestScreen KeptPane { display: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         *bindings("guest"),
         Binding("left,h", "step(-1)", show=False, priority=True),
         Binding("right", "step(1)", show=False, priority=True),
         Binding("escape", "back", show=False),
-        *(Binding(str(number), f"tab({name!r})", show=False) for number, (name, _) in enumerate(TABS, 1)),
+        *(Binding(str(number % 10), f"tab({name!r})", show=False) for number, (name, _) in enumerate(TABS, 1)),
     ]
-    AUTO_FOCUS = "Lines"
+    AUTO_FOCUS = "#text"
     place = "guest"
 
     def __init__(self, uuid: str, tab: str = "overview") -> None:
@@ -57,10 +64,14 @@ class GuestScreen(Power):
         self._cores = Asked(self, "counting the cores", self._show_again)
         self._definition = Asked(self, "comparing with what was applied", self._show_again)
         self._first_boot = Asked(self, "asking the guest over SSH", self._show_again)
+        self._services = Asked(self, "asking the guest over SSH", self._show_again)
+        self._protection = Asked(self, "reading what is kept of it", self._show_again)
+        self._view = ProtectionView()
 
     def body(self) -> ComposeResult:
-        yield Tabs(*(Tab(f"{number} {title}", id=name) for number, (name, title) in enumerate(TABS, 1)))
+        yield Tabs(*(Tab(f"{number % 10} {title}", id=name) for number, (name, title) in enumerate(TABS, 1)))
         yield Lines(id="text")
+        yield KeptPane(self.vmhost.signs)
 
     def on_mount(self) -> None:
         tabs = self.query_one(Tabs)
@@ -100,6 +111,12 @@ class GuestScreen(Power):
         elif self._tab == "cloud-init":
             self._ask(domain)
             text.show(self._first_boot.lines)
+        elif self._tab == "services":
+            self._ask(domain)
+            text.show([*deployed_lines(domain), Line(""), *self._services.lines])
+        elif self._tab == "kept":
+            self._ask(domain)
+            self._pane.show(self._view, self._view.guest(self._uuid), self._protection.lines)
         else:
             self._ask(domain)
             lines = tab_lines(self._tab, picture, domain, self.vmhost.signs)
@@ -114,8 +131,40 @@ class GuestScreen(Power):
                 self._cores.ask((domain,), lambda: _cores(host, domain), again=again)
             case "xml":
                 self._definition.ask((domain,), lambda: _definition(host, domain), again=again)
+            case "services":
+                services = domain.metadata.services if domain.metadata else ()
+                about = (domain.raw.state, services)
+                self._services.ask(about, lambda: self._look_at_services(host, domain.name), again=again)
+            case "kept":
+                self._protection.ask((domain,), lambda: self._read_protection(host), again=again)
             case "cloud-init":
                 self._first_boot.ask((domain.raw.state,), lambda: _first_boot(host, domain.name), again=again)
+
+    def _look_at_services(self, host: Host, name: str) -> Sequence[Line]:
+        rows = host.services.list(guests=[name])
+        return [line for row in rows for line in (*service_lines(row, self.vmhost.signs), Line(""))]
+
+    def _read_protection(self, host: Host) -> Sequence[Line]:
+        """Read what protects the guest; called in a thread, it leaves one value that never changes."""
+        self._view = view = view_protection(host)
+        return protection_lines(view.guest(self._uuid), self.vmhost.signs)
+
+    @property
+    def _pane(self) -> KeptPane:
+        return self.query_one(KeptPane)
+
+    def subject(self) -> Subject | None:
+        domain, guest = self._domain, self._view.guest(self._uuid)
+        if domain is None or self._gone:
+            return None
+        return subject_of(guest) or Subject(domain.name, domain.name)
+
+    def kept(self) -> Kept | None:
+        return self._pane.meant
+
+    def on_screen_resume(self) -> None:
+        if self._tab == "kept" and self._domain is not None:
+            self._ask(self._domain, again=True)
 
     def _show_again(self) -> None:
         if self.vmhost.picture is not None and not self._gone:
@@ -147,12 +196,19 @@ class GuestScreen(Power):
             return
         self._tab = event.tab.id
         text = self.query_one("#text", Lines)
+        self._show_pane()
         if self.vmhost.picture is not None:
             self._show_tab(self.vmhost.picture)
         if self._tab in ("console", "cloud-init"):
             text.to_end()
         else:
             text.scroll_home(animate=False)
+
+    def _show_pane(self) -> None:
+        listed = self._tab == "kept"
+        self._pane.display, text = listed, self.query_one("#text", Lines)
+        text.display = not listed
+        self.set_focus(self._pane.list if listed else text)
 
     def action_tab(self, tab: str) -> None:
         """Go to a tab."""

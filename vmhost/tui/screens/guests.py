@@ -91,7 +91,11 @@ class GuestsScreen(Power, Frame):
         domain = self._by_uuid.get(key)
         if picture is None or domain is None:
             return tuple(Cell() for _ in columns)
-        return guest_cells(picture, domain, columns, self.vmhost.signs)
+        return guest_cells(picture, domain, columns, self.vmhost.signs, self.vmhost.rounds.of)
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        self.watch(self.app, "known", self._again)
 
     def _again(self) -> None:
         """Show the same picture in another order or choice."""

@@ -8,34 +8,31 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from vmhost.tui import changes, errands
+from vmhost.ops.protectionview import ProtectionView, view_protection
+from vmhost.tui import errands
 from vmhost.tui.keymap import bindings
-from vmhost.tui.rows.cells import Cell, Column, Line, Tone
-from vmhost.tui.rows.protection import COLUMNS, Protected, kept_lines, protection_cells
-from vmhost.tui.screens.frame import Frame
+from vmhost.tui.rows.cells import Cell, Column, Tone
+from vmhost.tui.rows.protection import COLUMNS, protection_cells, protection_lines
 from vmhost.tui.screens.guest import GuestScreen
-from vmhost.tui.screens.plan import PlanScreen
+from vmhost.tui.screens.keeping import Keeping, Subject, subject_of
+from vmhost.tui.screens.keptpane import KeptPane
 from vmhost.tui.widgets.grid import Grid
-from vmhost.tui.widgets.lines import Lines
 
 if TYPE_CHECKING:
     from vmhost.model.errors import VmhostError
-    from vmhost.model.nightly import Protection
-    from vmhost.ops.host import Host
+    from vmhost.ops.protectionview import Guarded
     from vmhost.ops.watch import Picture
-
-OBJECTIVE: Final = 26 * 3600.0
-"""Seconds that the newest point may be old, as ``vmhost nightly status`` has it."""
+    from vmhost.tui.rows.kept import Kept
 
 _EVERY: Final = 30.0
 
 
-class ProtectionScreen(Frame):
+class ProtectionScreen(Keeping):
     """Guests with what protects them, read when it is opened, when guests change, and every half a minute."""
 
     DEFAULT_CSS = """
     ProtectionScreen #guests { height: 3fr; }
-    ProtectionScreen #kept { height: 2fr; border-top: solid $primary; padding: 0 1; }
+    ProtectionScreen KeptPane { height: 2fr; border-top: solid $primary; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("protection"), Binding("escape", "back", show=False)]
     AUTO_FOCUS = "#guests"
@@ -43,15 +40,14 @@ class ProtectionScreen(Frame):
 
     def __init__(self) -> None:
         super().__init__()
-        self._found: Protected | None = None
-        self._rows: dict[str, Protection] = {}
-        self._uuids: dict[str, str] = {}
+        self._view = ProtectionView()
+        self._guests: dict[str, Guarded] = {}
         self._domains: object = None
         self._reading = self._again = False
 
     def body(self) -> ComposeResult:
         yield Grid(COLUMNS, self._cells, self.vmhost.signs, id="guests")
-        yield Lines(id="kept")
+        yield KeptPane(self.vmhost.signs)
 
     def on_mount(self) -> None:
         super().on_mount()
@@ -64,7 +60,6 @@ class ProtectionScreen(Frame):
     def show(self, picture: Picture) -> None:
         if self._domains is not picture.observed.domains:
             self._domains = picture.observed.domains
-            self._uuids = {domain.name: domain.uuid for domain in picture.observed.domains}
             self.action_read()
 
     def action_read(self) -> None:
@@ -73,17 +68,18 @@ class ProtectionScreen(Frame):
         if not self._reading:
             self._reading = True
             host = self.vmhost.host
-            errands.send(self, lambda: _read(host), self._have, self._failed, "protection")
+            errands.send(self, lambda: view_protection(host), self._have, self._failed, "protection")
 
-    def _have(self, found: Protected) -> None:
-        self._found = found
-        self._rows = {row.name: row for row in found.rows}
-        self.query_one("#guests", Grid).show(tuple(self._rows))
-        bare = sum(bool(row.problem) for row in found.rows)
-        if not found.rows:
+    def _have(self, view: ProtectionView) -> None:
+        self._view = view
+        self._guests = {guest.uuid: guest for guest in view.guests}
+        self._grid.show(tuple(self._guests))
+        here = [guest for guest in view.guests if guest.objectives]
+        bare = sum(bool(guest.protection.problem) for guest in here)
+        if not here:
             self.say("this host has no guests of vmhost")
         else:
-            text = f"{bare} of {len(found.rows)} guests are not protected" if bare else "all guests are protected"
+            text = f"{bare} of {len(here)} guests are not protected" if bare else "all guests are protected"
             self.say(text, Tone.BAD if bare else Tone.GOOD)
         self._show_kept()
         self._read_done()
@@ -99,38 +95,46 @@ class ProtectionScreen(Frame):
         if self._again:
             self.action_read()
 
+    @property
+    def _grid(self) -> Grid:
+        return self.query_one("#guests", Grid)
+
+    @property
+    def _guest(self) -> Guarded | None:
+        return self._guests.get(self._grid.key or "")
+
+    @property
+    def _pane(self) -> KeptPane:
+        return self.query_one(KeptPane)
+
     def _show_kept(self) -> None:
-        key = self.query_one("#guests", Grid).key
-        found, uuid = self._found, self._uuids.get(key or "", "")
-        lines = kept_lines(key, uuid, found, self.vmhost.signs) if key and found else [Line("")]
-        self.query_one("#kept", Lines).show(lines)
+        guest = self._guest
+        self._pane.show(self._view, guest, protection_lines(guest, self.vmhost.signs) if guest else ())
 
     def _cells(self, key: str, columns: Sequence[Column]) -> tuple[Cell, ...]:
-        points = self._found.points_of(self._uuids.get(key, "")) if self._found else ()
-        return protection_cells(self._rows[key], points, columns, self.vmhost.signs)
+        return protection_cells(self._guests[key], self._view.now, columns, self.vmhost.signs)
+
+    def subject(self) -> Subject | None:
+        return subject_of(self._guest)
+
+    def kept(self) -> Kept | None:
+        return self._pane.meant
 
     def on_grid_moved(self) -> None:
         self._show_kept()
 
-    def on_grid_opened(self, message: Grid.Opened) -> None:
-        if uuid := self._uuids.get(message.key):
-            self.app.push_screen(GuestScreen(uuid))
+    def on_grid_opened(self) -> None:
+        self.action_open_guest()
+
+    def action_back(self) -> None:
+        """Leave the list of what is kept, then the screen."""
+        if self._grid.has_focus:
+            super().action_back()
+        else:
+            self._grid.focus()
 
     def action_open_guest(self) -> None:
         """Open the guest under the cursor."""
-        self.query_one("#guests", Grid).action_open()
-
-    def action_back_up(self) -> None:
-        """Plan a point of the guest under the cursor."""
-        if key := self.query_one("#guests", Grid).key:
-            self.app.push_screen(PlanScreen(changes.back_up(key)))
-
-    def action_snapshot(self) -> None:
-        """Plan a snapshot of the guest under the cursor."""
-        if key := self.query_one("#guests", Grid).key:
-            self.app.push_screen(PlanScreen(changes.snapshot(key)))
-
-
-def _read(host: Host) -> Protected:
-    rows = host.backups.nightly.status(objective=OBJECTIVE)
-    return Protected(rows, host.backups.list(), host.snapshots.list())
+        guest = self._guest
+        if guest is not None and guest.objectives is not None:
+            self.app.push_screen(GuestScreen(guest.uuid))

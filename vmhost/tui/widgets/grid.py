@@ -30,6 +30,7 @@ class Grid(ScrollView, can_focus=True):
 
     :param columns: all columns; those that have no room are left out.
     :param cells: returns the cells of a key for the columns that are shown.
+    :param second: it is the second on its screen, and shows its cursor while it has the focus only.
     """
 
     DEFAULT_CSS = """
@@ -80,8 +81,11 @@ class Grid(ScrollView, can_focus=True):
             super().__init__()
             self.column = column
 
-    def __init__(self, columns: Sequence[Column], cells: Cells, signs: Signs, **more: str) -> None:
+    def __init__(
+        self, columns: Sequence[Column], cells: Cells, signs: Signs, *, second: bool = False, **more: str
+    ) -> None:
         super().__init__(**more)  # type: ignore[arg-type]
+        self._second = second
         self._all = tuple(columns)
         self._columns: tuple[Column, ...] = ()
         self._make = cells
@@ -154,7 +158,7 @@ class Grid(ScrollView, can_focus=True):
         return self._row(key, cells, columns, width)
 
     def _row(self, key: str, cells: tuple[Cell, ...], columns: Sequence[Column], width: int) -> Strip:
-        here = bool(self._keys) and key == self._keys[self._at]
+        here = key == self.key and (self.has_focus or not self._second)
         plain = self._style(Tone.PLAIN, here)
         sign = self._signs.cursor if here else " "
         mark = self._signs.mark if key in self.marked else " "
@@ -216,6 +220,12 @@ class Grid(ScrollView, can_focus=True):
             self.refresh(Region(0, 1, self.size.width, len(visible)))
         elif regions:
             self.refresh(*regions)
+
+    def on_focus(self) -> None:
+        self.refresh()
+
+    def on_blur(self) -> None:
+        self.refresh()
 
     def _keep_in_view(self) -> None:
         height, top = self.size.height - 1, self.scroll_offset.y

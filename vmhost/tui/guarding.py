@@ -1,0 +1,197 @@
+"""What a person may ask for about points and snapshots, as data: changes that are planned, and work that reads."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vmhost.model.errors import VmhostError
+from vmhost.model.permit import Permit
+from vmhost.tui.changes import Change, Chosen, Option
+from vmhost.tui.rows.cells import Line, Tone, lasting, size, span
+
+if TYPE_CHECKING:
+    from vmhost.model.events import Event
+    from vmhost.ops.backups import Verified
+    from vmhost.ops.drills import DrillResult
+    from vmhost.ops.host import Host
+    from vmhost.ops.proposals import Proposal
+
+Hear = Callable[["Event"], None]
+Cancelled = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Work that leaves guests and points as they are. ``look`` tells what would be done, ``carry_out`` does it and
+    returns what came of it, with what failed if anything did; ``command`` is its equal.
+    """
+
+    title: str
+    command: str
+    look: Callable[[Host], Sequence[Line]]
+    carry_out: Callable[[Host, Hear, Cancelled], tuple[Sequence[Line], VmhostError | None]]
+
+
+STOP = Option("b", "--allow-stop", "shut it down if it runs, and start it afterwards")
+POWER = Option("p", "--power-off", "power it off if it runs, and start it afterwards")
+SAVED = Option("x", "--discard-saved", "lose saved memory")
+
+
+def restore(name: str, point: str) -> Change:
+    """Bring a guest's disks back to a point."""
+    return Change(
+        f"restore {name}",
+        lambda host, chosen: (
+            host.backups.plan_restore(
+                name, point=point, stop="--allow-stop" in chosen, power_off="--power-off" in chosen
+            ),
+        ),
+        lambda chosen: _line("backup", "restore", name, "--point", point, "--in-place", chosen=chosen),
+        (STOP, POWER),
+        afterwards="what its disks were is kept: look whether the guest is well, then esc, and o keeps what it has now",
+    )
+
+
+def restore_as(subject: str, point: str, name: str, site: str) -> Change:
+    """Make a new guest of a point; ``site``: the file with the networks, or empty."""
+
+    def propose(host: Host, _: Chosen) -> tuple[Proposal, ...]:
+        return (new_guest_of(host, subject, point, name, site),)
+
+    words = ("backup", "restore", subject, "--point", point, "--as", name, *(("--site", site) if site else ()))
+    return Change(f"restore as {name}", propose, lambda _: _line(*words))
+
+
+def new_guest_of(host: Host, subject: str, point: str, name: str, site: str) -> Proposal:
+    """Plan a new guest of a point."""
+    from vmhost.ops.sites import load_site
+
+    networks = load_site(site) if site else None
+    return host.backups.plan_restore_as(subject, name, point=point, site=networks)
+
+
+def confirm(name: str) -> Change:
+    """Give up what a guest's disks were before its restore."""
+    return Change(
+        f"keep what {name} has now",
+        lambda host, _: (host.backups.plan_confirm(name),),
+        lambda _: _line("backup", "confirm", name),
+    )
+
+
+def prune(subject: str, keep: str) -> Change:
+    """Delete points that rules no longer keep; no rules: those of the guest's site."""
+    words = ("backup", "prune", subject, *(("--keep", keep) if keep else ()))
+    return Change(f"prune {subject}", lambda host, _: (pruning_of(host, subject, keep),), lambda _: _line(*words))
+
+
+def pruning_of(host: Host, subject: str, keep: str) -> Proposal:
+    """Plan which points go."""
+    from vmhost.ops.prune import parse_keep
+
+    return host.backups.plan_prune([subject], parse_keep(keep) if keep else None)
+
+
+def revert(name: str, snapshot: str) -> Change:
+    """Put a guest's disks back to a snapshot."""
+    return Change(
+        f"revert {name} to {snapshot}",
+        lambda host, chosen: (
+            host.snapshots.plan_revert(
+                name,
+                snapshot,
+                Permit(
+                    stop="--allow-stop" in chosen,
+                    power_off="--power-off" in chosen,
+                    discard_saved="--discard-saved" in chosen,
+                ),
+            ),
+        ),
+        lambda chosen: _line("snapshot", "revert", name, snapshot, chosen=chosen),
+        (STOP, POWER, SAVED),
+    )
+
+
+def drop_snapshot(name: str, snapshot: str) -> Change:
+    """Delete a snapshot, whose files are merged."""
+    return Change(
+        f"delete snapshot {snapshot} of {name}",
+        lambda host, _: (host.snapshots.plan_delete(name, snapshot),),
+        lambda _: _line("snapshot", "delete", name, snapshot),
+    )
+
+
+def verify(subject: str, point: str) -> Work:
+    """Read every byte of a point, or, if none is named, of all points of a guest."""
+
+    def look(host: Host) -> list[Line]:
+        points = host.backups.list(subject)
+        if point:
+            points = (host.backups.choose(points, point, subject, None),)
+        if not points:
+            return [Line("it has no points: there is nothing to read", Tone.WARN)]
+        head = Line(f"every byte of these is read, and of what they lie on: {size(sum(one.size for one in points))}")
+        return [head, *(Line(f"  {one.id}  {one.kind:<11} {size(one.size):>5}") for one in points)]
+
+    def carry_out(host: Host, hear: Hear, cancelled: Cancelled) -> tuple[list[Line], VmhostError | None]:
+        from vmhost.ops.backups import raise_damages
+
+        found = host.backups.verify(subject, point=point, on_event=hear, cancelled=cancelled)
+        return [line for one in found for line in _verdict(one)], _error(lambda: raise_damages(found, ()))
+
+    words = ("backup", "verify", subject, *(("--point", point) if point else ()))
+    return Work(f"verify {point or f'all points of {subject}'}", _line(*words), look, carry_out)
+
+
+def _verdict(found: Verified) -> list[Line]:
+    name, point = found.point.name, found.point.id
+    bad = [Line(f"{name}  {point}  DAMAGED: {damage}", Tone.BAD) for damage in found.damages]
+    return bad or [Line(f"{name}  {point}  as it was", Tone.GOOD)]
+
+
+def drill(subject: str, point: str) -> Work:
+    """Boot a point of a guest where nobody hears it, or, if none is named, its newest whole one."""
+
+    def look(host: Host) -> list[Line]:
+        plan = host.backups.drills.plan(subject, point=point).plan
+        steps = [f"{number:2}  {item.why}" for number, item in enumerate((*plan.steps, *plan.after), 1)]
+        head = Line("the point is read back first; then a copy of the guest boots in a network that leads nowhere:")
+        notes = [Line(f"note: {note.text}", Tone.DIM) for note in plan.notes]
+        return [head, *(Line(f"  {text}") for text in steps), *notes]
+
+    def carry_out(host: Host, hear: Hear, cancelled: Cancelled) -> tuple[list[Line], VmhostError | None]:
+        from vmhost.ops.drills import raise_failures
+
+        results = host.backups.drills.run([subject], point=point, on_event=hear, cancelled=cancelled)
+        return [line for one in results for line in _came_back(one)], _error(lambda: raise_failures(results))
+
+    words = ("backup", "drill", subject, *(("--point", point) if point else ()))
+    return Work(f"drill {point or f'the newest point of {subject}'}", _line(*words), look, carry_out)
+
+
+def _came_back(result: DrillResult) -> list[Line]:
+    done = result.drill
+    if done is None:
+        return []
+    if done.failed:
+        head = Line(f"{result.name}: {done.point}: FAILED: {done.failed}", Tone.BAD)
+    else:
+        text = f"it came back after {span(done.rto)}; what is newer than {lasting(done.rpo)} would be lost"
+        head = Line(f"{result.name}: {done.point}: {text}", Tone.GOOD)
+    said = [Line("the last that it said:", Tone.DIM)] if done.console else []
+    return [head, *said, *(Line(f"  {line}", Tone.DIM) for line in done.console)]
+
+
+def _error(judge: Callable[[], None]) -> VmhostError | None:
+    try:
+        judge()
+    except VmhostError as error:
+        return error
+    return None
+
+
+def _line(*words: str, chosen: Chosen = frozenset()) -> str:
+    return shlex.join(["vmhost", *words, *sorted(chosen)])
