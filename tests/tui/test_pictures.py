@@ -81,7 +81,7 @@ class Errands:
     async def done(self, stage: Stage) -> str:
         """Return the picture, when all that was asked for is on it and it no longer changes."""
         before, now = "", painted(stage.app)
-        while before != now or self._threads:
+        while before != now or self._threads or not stage.app.rounds.settled:
             self._threads = [thread for thread in self._threads if thread.is_alive()]
             await asyncio.sleep(0.005)
             await stage.pilot.pause()
