@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from typing import Final
 
+from vmhost.model.calendar import parse_calendar
 from vmhost.model.drills import DrillRecord
 from vmhost.model.points import Point
 from vmhost.model.spec.protection import BackupSpec
@@ -25,20 +27,36 @@ class Due:
     drill: bool = False
 
 
-def due(spec: BackupSpec, points: Iterable[Point], last: DrillRecord | None, now: float, host: str) -> Due:
+def due(
+    spec: BackupSpec,
+    points: Iterable[Point],
+    last: DrillRecord | None,
+    now: float,
+    host: str,
+    *,
+    local: tzinfo = UTC,
+    otherwise: str | None = None,
+) -> Due:
     """Return what is due of a guest.
 
     :param points: its own. :param last: its last drill; one that failed counts, lest the same one fails every night.
     :param host: whose points an increment may lie on. :param now: seconds since the epoch.
+    :param local: the time zone of calendars that name none. :param otherwise: when a guest whose site says nothing gets
+        a point, as a calendar event; None: every time.
     """
     ours = [point for point in whole(points) if point.ref.host == host]
     any_one = newest(ours, host)
     full = newest((point for point in ours if point.kind == "full"), host)
-    drilled = None if last is None else age_of(last.started, now)
+    wish, silent = spec.schedule, spec.every is None and spec.schedule.points is None
+
+    def is_due(age: float | None, moments: str | None, before: str | None) -> bool:
+        return _over(age, before, now) or _passed(moments, before, now, local)
+
+    taken = None if any_one is None else any_one.taken
     return Due(
-        point=_over(spec.every, None if any_one is None else age_of(any_one.taken, now)) or spec.every is None,
-        full=_over(spec.full, None if full is None else age_of(full.taken, now)),
-        drill=_over(spec.drill.every, drilled),
+        point=(silent and otherwise is None) or is_due(spec.every, otherwise if silent else wish.points, taken),
+        full=is_due(spec.full, wish.full, None if full is None else full.taken),
+        drill=is_due(spec.drill.every, wish.drill, None if last is None else last.started),
     )
 
 
@@ -47,5 +65,21 @@ def age_of(time: str, now: float) -> float:
     return max(0.0, now - datetime.fromisoformat(time).timestamp())
 
 
-def _over(limit: float | None, age: float | None) -> bool:
-    return limit is not None and (age is None or age >= NEARLY * limit)
+def _over(limit: float | None, before: str | None, now: float) -> bool:
+    return limit is not None and (_is_nothing(before, now) or age_of(str(before), now) >= NEARLY * limit)
+
+
+def _passed(moments: str | None, before: str | None, now: float, local: tzinfo) -> bool:
+    """Whether one of the moments has come since the last time; what never was is due at once."""
+    if moments is None or _is_nothing(before, now):
+        return moments is not None
+    after = _parsed(moments).after(datetime.fromisoformat(str(before)), local)
+    return after is not None and after.timestamp() <= now
+
+
+def _is_nothing(before: str | None, now: float) -> bool:
+    """Whether there is no last time, or one that is yet to come: then the clock was wrong, and it says nothing."""
+    return before is None or datetime.fromisoformat(before).timestamp() > now
+
+
+_parsed = lru_cache(maxsize=256)(parse_calendar)
