@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from vmhost.backupports import Backups as Backups
 from vmhost.backupports import Repositories as Repositories
 from vmhost.backupports import Timers as Timers
+from vmhost.kernelport import Clock as Clock
 from vmhost.kernelport import Kernel as Kernel
 from vmhost.model.identity import NAMESPACE
 from vmhost.model.layout import Layout as Layout
@@ -30,8 +31,6 @@ from vmhost.snapports import DiskFiles as DiskFiles
 from vmhost.snapports import DomainDisks
 
 if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
-    from datetime import tzinfo
-
     from vmhost.model.disklimits import DiskLimits
     from vmhost.model.drills import DrillRecord
     from vmhost.model.image import ImageRecord
@@ -229,17 +228,6 @@ class ImageSource(Protocol):
 
     def damaged(self) -> tuple[tuple[str, str], ...]:
         """The names of the others, each with what is wrong with it."""
-
-
-class Clock(Protocol):
-    """Time."""
-
-    def now(self) -> float:
-        """Seconds since the epoch, UTC."""
-
-    def monotonic(self) -> float: ...
-    def zone(self) -> tzinfo:
-        """The time zone of this machine."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,3 +151,13 @@ def test_who_was_never_drilled_comes_first() -> None:
     drills = [drill("2027-01-02T08:00:00Z"), drill("2027-01-03T08:00:00Z", guest="db", failed="it hangs")]
     found = turns({"web": "web-01", "db": "db-01", "new": "new-01"}, drills)
     assert found == (Turn("new-01"), Turn("web-01", 12.0), Turn("db-01"))
+
+
+def test_a_turn_takes_as_long_as_all_of_the_last_one_whatever_became_of_it() -> None:
+    good, bad = (
+        replace(drill("2027-01-02T08:00:00Z"), seconds=100.0),
+        replace(drill("2027-01-03T08:00:00Z", guest="db", failed="it hangs"), seconds=900.0),
+    )
+    old = drill("2027-01-04T08:00:00Z", guest="old")  # before it was kept
+    found = turns({"web": "web-01", "db": "db-01", "old": "old-01"}, [good, bad, old])
+    assert found == (Turn("web-01", 100.0), Turn("db-01", 900.0), Turn("old-01", 12.0))
