@@ -1,4 +1,4 @@
-"""What vmhost asks of the host's kernel about processors, guests and time. The same rules as in :mod:`vmhost.ports` hold."""
+"""What vmhost asks of the host's kernel: processors, guests, time. The same rules as in :mod:`vmhost.ports` hold."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from vmhost.drivers.command import Completed, run
 from vmhost.drivers.files import make_directory, os_errors, sync_directory, write_atomically
@@ -12,7 +13,7 @@ from vmhost.drivers.netunit import has_systemd
 from vmhost.model.errors import Absent, AlreadyThere, UsageError
 from vmhost.model.nightsteps import CRON, FILES, MARK, TIMER, UNITS, ObservedTimers, TimerFile
 
-_SEARCHED = ("/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
+_SEARCHED: Final = ("/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
 """Where units of the same names would be another's, which ours would hide or be hidden by (systemd.unit(5))."""
 
 
@@ -49,9 +50,8 @@ class SystemTimers:
             done = run(["systemd-analyze", "verify", *map(str, paths)], timeout=60, check=False)
         # What it says of other units of this machine is not about ours.
         names = [path.name for path in paths]
-        said = [
-            line for line in done.stderr.decode(errors="replace").splitlines() if any(name in line for name in names)
-        ]
+        lines = done.stderr.decode(errors="replace").splitlines()
+        said = [line for line in lines if any(name in line for name in names)]
         if said:
             text = said[0].replace(f"{directory}/", "")
             raise UsageError(f"systemd does not take the unit: {text}", hint="vmhost nightly units --at 22:00")

@@ -50,7 +50,8 @@ def due(
     wish, silent = spec.schedule, spec.every is None and spec.schedule.points is None
 
     def is_due(age: float | None, moments: str | None, before: str | None) -> bool:
-        return _over(age, before, now) or _passed(moments, before, now, local)
+        since = _since(before, now)
+        return _over(age, since, now) or _passed(moments, since, now, local)
 
     taken = None if any_one is None else any_one.taken
     return Due(
@@ -65,21 +66,22 @@ def age_of(time: str, now: float) -> float:
     return max(0.0, now - datetime.fromisoformat(time).timestamp())
 
 
-def _over(limit: float | None, before: str | None, now: float) -> bool:
-    return limit is not None and (_is_nothing(before, now) or age_of(str(before), now) >= NEARLY * limit)
+def _since(before: str | None, now: float) -> datetime | None:
+    """Return a last time; None: there is none, or one that is yet to come, when the clock was wrong."""
+    since = None if before is None else datetime.fromisoformat(before)
+    return since if since and since.timestamp() <= now else None
 
 
-def _passed(moments: str | None, before: str | None, now: float, local: tzinfo) -> bool:
+def _over(limit: float | None, since: datetime | None, now: float) -> bool:
+    return limit is not None and (since is None or now - since.timestamp() >= NEARLY * limit)
+
+
+def _passed(moments: str | None, since: datetime | None, now: float, local: tzinfo) -> bool:
     """Whether one of the moments has come since the last time; what never was is due at once."""
-    if moments is None or _is_nothing(before, now):
+    if moments is None or since is None:
         return moments is not None
-    after = _parsed(moments).after(datetime.fromisoformat(str(before)), local)
+    after = _parsed(moments).after(since, local)
     return after is not None and after.timestamp() <= now
-
-
-def _is_nothing(before: str | None, now: float) -> bool:
-    """Whether there is no last time, or one that is yet to come: then the clock was wrong, and it says nothing."""
-    return before is None or datetime.fromisoformat(before).timestamp() > now
 
 
 _parsed = lru_cache(maxsize=256)(parse_calendar)
