@@ -73,6 +73,18 @@ def test_each_site_says_what_it_keeps_and_one_that_says_nothing_keeps_all(fake: 
     assert left == {"db-01": 10, "off-01": 10, "web-01": 5}
 
 
+def test_a_site_keeps_all_points_of_the_last_hours(fake: FakeHost) -> None:
+    host = Host(ports=fake.ports)
+    says = WEB.replace("image: debian-12", "image: debian-12\n    backup: {keep: {within: 150m}}")
+    host.apply(host.plan(site(OTHER, says, WEB.replace("web-01", "off-01") + "    state: stopped\n")))
+    for _ in range(5):
+        host.backups.run(["web-01"], full=True)
+        fake.advance(3600)
+    raise_failures(host.backups.nightly.run(["web-01"]))
+    kept = [point.kind for point in host.backups.list("web-01")]
+    assert kept == ["full", "full", "incremental"], "of five hours before, those of the last two and a half"
+
+
 @pytest.mark.parametrize(("method", "step"), [("begin_backup", "backup"), ("verify", "verify"), ("publish", "backup")])
 def test_one_that_fails_stops_nobody(fake: FakeHost, method: str, step: str) -> None:
     told = failing(fake, method, 0).backups.nightly.run(keep=KEEP)

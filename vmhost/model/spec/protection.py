@@ -30,10 +30,13 @@ class KeepSpec(Model):
     monthly: Several = Field(default=0, description="The newest of each of that many months.")
     yearly: Several = Field(default=0, description="The newest of each of that many years.")
 
+    within: Age | None = Field(default=None, description="All that were taken no longer than that before the newest.")
+
     @property
     def rules(self) -> Keep:
         """The same for retention."""
-        return Keep(self.last, self.hourly, self.daily, self.weekly, self.monthly, self.yearly)
+        counted = (self.last, self.hourly, self.daily, self.weekly, self.monthly, self.yearly)
+        return Keep(*counted, within=self.within or 0.0)
 
 
 class DrillSpec(Model):
