@@ -1,7 +1,8 @@
 """Random histories of writes, points, prunes, snapshots, lost bitmaps and kills of vmhost, libvirtd and QEMU.
 
 After each step the points that are there are those that must be, and the newest holds what a plain array of bytes says;
-at the end all of them do. ``make test-full`` takes more steps.
+at the end all of them do. ``make test`` goes through the same history each time; ``make test-full`` through a longer
+one from the printed seed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from vmhost.ops.host import Host
 pytestmark = [pytest.mark.backup, pytest.mark.timeout(3000)]
 
 STEPS, ALL_STEPS = 15, 300
+SEED = "5"
 CALLS = 40
 """No operation makes many more calls than that; one that makes fewer is not killed."""
 
@@ -174,7 +176,8 @@ class History:
 def test_every_point_of_a_random_history_equals_its_instant(
     small: Paused, connected: Host, repository: str, tmp_path: Path, lab: InLab, full_run: bool
 ) -> None:
-    seed = int(os.environ.get("VMHOST_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
+    drawn = os.environ.get("VMHOST_TEST_SEED") or str(random.SystemRandom().randrange(1 << 32))
+    seed = drawn if full_run else SEED
     history = History(small, connected, lab, repository, tmp_path, random.Random(f"{seed} backups"))
     told: list[str] = []
     try:
