@@ -22,6 +22,7 @@ from tests.backup.victim import KEEP
 from tests.backup.writing import Paused, held_by_point
 from tests.labfixture import InLab
 from vmhost.drivers.command import run
+from vmhost.model.errors import Refused
 from vmhost.model.permit import Permit
 from vmhost.ops.backups import raise_failures
 from vmhost.ops.host import Host
@@ -104,7 +105,12 @@ class History:
 
     def merge(self) -> str:
         name = self.chance.choice(sorted(self.snapshots))
-        self.host.apply(self.host.snapshots.plan_delete("small", name))
+        try:
+            self.host.apply(self.host.snapshots.plan_delete("small", name))
+        except Refused as refused:  # after going back, two may rest on one
+            if f"rest on snapshot {name}" not in refused.message:
+                raise
+            return refused.message
         del self.snapshots[name]
         return f"snapshot {name} was merged"
 
