@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from vmhost.model.backupsteps import DiskCopy
+    from vmhost.model.nightsteps import ObservedTimers, TimerFile
     from vmhost.model.points import BackupProgress, Damage, Level, NewPoint, Point, PointRef, RepositoryId, Tracking
 
 Tell = Callable[[int, int], None]
@@ -134,3 +135,23 @@ class Repositories(Protocol):
 
     def kept(self, path: str) -> tuple[str, ...]:
         """What restores keep of the disk at a path."""
+
+
+class Timers(Protocol):
+    """What wakes the night's work on this machine: files for systemd or cron, each with our mark."""
+
+    def state(self) -> ObservedTimers: ...
+    def check(self, files: Sequence[TimerFile]) -> None:
+        """Let systemd read units before they are put in place. :raises UsageError: it would not take them."""
+
+    def put(self, file: TimerFile) -> None:
+        """Write a file, or write it anew, by which a timer goes at once; AlreadyThere when it is another's."""
+
+    def drop(self, path: str) -> None:
+        """Delete a file; Absent when there is none, AlreadyThere when it is another's."""
+
+    def start(self, timer: str) -> None:
+        """Let systemd start a timer, now and at every boot; Absent when it has none of that name."""
+
+    def stop(self, timer: str) -> None:
+        """Let systemd stop a timer, now and for good; Absent when it has none of that name."""

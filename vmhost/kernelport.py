@@ -1,4 +1,4 @@
-"""What vmhost asks of the host's kernel about processors and guests. The same rules as in :mod:`vmhost.ports` hold."""
+"""What vmhost asks of the host's kernel: processors, guests, time. The same rules as in :mod:`vmhost.ports` hold."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from datetime import tzinfo
+
     from vmhost.model.stats import LinkLoad
     from vmhost.model.tuning import Held
 
@@ -26,3 +28,14 @@ class Kernel(Protocol):
 
     def traffic(self) -> Mapping[str, LinkLoad]:
         """What the network cards and bonds that tell their speed have carried so far, by name."""
+
+
+class Clock(Protocol):
+    """Time."""
+
+    def now(self) -> float:
+        """Seconds since the epoch, UTC."""
+
+    def monotonic(self) -> float: ...
+    def zone(self) -> tzinfo:
+        """The time zone of this machine."""

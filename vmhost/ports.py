@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from vmhost.backupports import Backups as Backups
 from vmhost.backupports import Repositories as Repositories
+from vmhost.backupports import Timers as Timers
 from vmhost.historyport import History as History
+from vmhost.kernelport import Clock as Clock
 from vmhost.kernelport import Kernel as Kernel
 from vmhost.model.identity import NAMESPACE
 from vmhost.model.layout import Layout as Layout
@@ -226,15 +228,6 @@ class ImageSource(Protocol):
         """The names of the others, each with what is wrong with it."""
 
 
-class Clock(Protocol):
-    """Time."""
-
-    def now(self) -> float:
-        """Seconds since the epoch, UTC."""
-
-    def monotonic(self) -> float: ...
-
-
 @dataclass(frozen=True, slots=True)
 class KeyPair:
     """An ed25519 key pair in OpenSSH's formats; the private half is never printed, logged or journaled."""
@@ -368,5 +361,6 @@ class Ports:
     journals: Journals
     reservations: Reservations
     repositories: Repositories
+    timers: Timers
     history: History
     layout: Layout

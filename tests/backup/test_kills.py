@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.backup.test_chain import back_up, scribble
+from tests.backup.victim import KEEP
 from tests.backup.writing import Paused, held, held_by_point
 from tests.labfixture import InLab
 from vmhost.drivers.command import Completed, run
@@ -77,6 +79,62 @@ def test_vmhost_is_killed_while_it_takes_a_point(
     assert there <= instants.keys()
     assert {point: held_by_point(repository, point, small, tmp_path) for point in there} == {
         point: instants[point] for point in there
+    }
+
+
+def test_vmhost_and_libvirtd_are_killed_while_old_points_are_deleted(
+    small: Paused, connected: Host, repository: str, tmp_path: Path, lab: InLab, full_run: bool
+) -> None:
+    chance, instants = random.Random(12), dict[str, dict[str, str]]()
+    for full in (True, False, False, True, False):
+        scribble(small, chance, 2)
+        instants[back_up(connected, repository, full=full).id] = small.hashes()
+    kept = set(list(instants)[-2:])
+    keep, place = tmp_path / "keep", Path(repository)
+    shutil.copytree(place, keep)
+
+    def left() -> set[str]:
+        """The points that are there, each of them whole."""
+        points = connected.backups.list(repository=repository)
+        assert all(not found.damages for found in connected.backups.verify(repository=repository))
+        return {point.id for point in points}
+
+    def as_before() -> None:
+        """Each victim finds the same, so that each makes the same calls."""
+        shutil.rmtree(place)
+        shutil.copytree(keep, place)
+
+    def prune(on_event: Callable[[Event], None] | None = None) -> None:
+        connected.apply(connected.backups.plan_prune(["small"], KEEP, repository=repository), on_event=on_event)
+
+    calls = int(victim("prune", repository, -1, "count").text)
+    assert left() == kept
+    for number, where in chosen(calls, full_run, "prune"):
+        as_before()
+        assert_killed(victim("prune", repository, number, where))
+        assert kept <= left() <= instants.keys(), f"{number} {where}: before recovery, too"
+        connected.recover()
+        assert left() in (kept, instants.keys()), f"{number} {where}"
+        prune()
+        assert left() == kept, f"{number} {where}"
+        assert list(place.rglob(".new-*")) == [], f"{number} {where}"
+        assert not connected.interrupted()
+    as_before()
+    struck = []
+
+    def strike(event: Event) -> None:
+        if isinstance(event, StepDone) and "delete point" in event.why and not struck:
+            struck.append(event)
+            lab.restart_libvirtd(kill=True)
+
+    prune(strike)
+    assert struck
+    assert left() == kept
+    point = back_up(connected, repository)
+    assert point.kind == "incremental", point.because
+    instants[point.id] = small.hashes()
+    assert {one: held_by_point(repository, one, small, tmp_path) for one in left()} == {
+        one: instants[one] for one in (*kept, point.id)
     }
 
 

@@ -1,6 +1,6 @@
-"""One backup, restore or drill in a process of its own, which kills itself at its k-th call into the outside world.
+"""One backup, prune, restore or drill in a process of its own, which kills itself at its k-th call into the world.
 
-python -m tests.backup.victim run|restore|drill GUEST REPOSITORY NUMBER before|after|count
+python -m tests.backup.victim run|prune|restore|drill GUEST REPOSITORY NUMBER before|after|count
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ from collections.abc import Callable
 
 from vmhost.cli import diagnostics
 from vmhost.model.errors import VmhostError
+from vmhost.model.retention import Keep
 from vmhost.ops.host import Host
 from vmhost.testing.faults import COUNTED, FaultPlan, FaultyPorts
 
+KEEP = Keep(last=2)
+"""What a prune leaves."""
 LOOK, WAIT = ("hypervisor", "backup_progress"), ("wakeups", "wait")
 
 
@@ -42,6 +45,8 @@ def main() -> int:
         try:
             if operation == "run":
                 host.apply(backups.plan(guest, repository=repository))
+            elif operation == "prune":
+                host.apply(backups.plan_prune([guest], KEEP, repository=repository))
             elif operation == "drill":
                 host.apply(backups.drills.plan(guest, repository=repository))
             else:

@@ -14,6 +14,7 @@ from vmhost.model.retention import Keep
 from vmhost.model.spec import Site
 from vmhost.ops import sites
 from vmhost.ops.host import Host
+from vmhost.ops.nightwakes import Waking
 from vmhost.ops.proposals import Proposal
 from vmhost.plan.tuning import normal
 from vmhost.render.parse.domain import parse_domain
@@ -75,13 +76,15 @@ PRUNE = Permit(power_off=True, disks=True, prune=frozenset({"web-01"}))
 class Scene:
     """What is there before, and the operation that is proposed.
 
-    ``repeats``: done again it does something more, as a second point or a second restore does.
+    ``repeats``: done again it does something more, as a second point or a second restore does. ``systemd``: whether it
+    runs the host.
     """
 
     before: str
     propose: Callable[[Host], Proposal]
     prepare: Callable[[Host], None] = lambda host: None
     repeats: bool = False
+    systemd: bool = False
 
 
 @cache
@@ -145,6 +148,16 @@ def _go_back(host: Host) -> Proposal:
     return host.snapshots.plan_revert("web-01", "one", HARM)
 
 
+def _wake(host: Host, at: str = "22:00") -> Proposal:
+    return host.backups.nightly.plan_install(
+        Waking(["/usr/bin/vmhost"], at, on_failure="" if at == "22:00" else "alarm")
+    )
+
+
+def _woken(host: Host) -> None:
+    host.apply(_wake(host))
+
+
 def _with_old_points(host: Host) -> None:
     _with_point(host)
     for full in (False, True):
@@ -206,6 +219,9 @@ SCENES: Mapping[str, Scene] = {
         WEB, lambda host: host.backups.plan_restore("web-01", power_off=True), prepare=_with_point, repeats=True
     ),
     "confirm a restore": Scene(WEB, lambda host: host.backups.plan_confirm("web-01"), prepare=_restored, repeats=True),
+    "wake the night's work": Scene("", _wake, systemd=True),
+    "wake it at another time": Scene("", lambda host: _wake(host, "Mon..Fri 21:00"), prepare=_woken, systemd=True),
+    "wake it no more": Scene("", lambda host: host.backups.nightly.plan_remove(), prepare=_woken, systemd=True),
     "delete the last": Scene(WEB, lambda host: host.plan_delete(["web-01"], HARM)),
 }
 
@@ -221,6 +237,7 @@ def _begun(scene: Scene) -> bytes:
     fake = FakeHost(seed=SEED)
     fake.add_image("debian-12")
     fake.add_link(Link("eno1", kind="", mac="52:54:00:00:00:01", addresses=["192.0.2.5/24"]))
+    fake.world.systemd = scene.systemd
     fake.world.routes.append(HostRoute("0.0.0.0/0", "192.0.2.1", "eno1", "", 0, 3, 0))
     if scene.before:
         host = Host(ports=fake.ports)
@@ -260,6 +277,7 @@ def shape(state: Mapping[str, Any]) -> Any:
         "pools": sorted(state["pools"]),
         "links": sorted(name for name in state["links"] if not name.startswith("vh")),
         "network": (state["routes"], state["network"]),
+        "timers": state["timers"],
         "namespaces": state["namespaces"],
         "taps": sum(name.startswith("vh") for name in state["links"]),
         "journals": state["journals"],

@@ -9,10 +9,12 @@ import pytest
 
 from tests.engine.scenes import WEB, site, strict
 from tests.engine.test_sweep import faults
+from vmhost.backupports import Tell
 from vmhost.engine.observe import observe
 from vmhost.model.drills import SeeDrill
 from vmhost.model.errors import ApplyError, DrillFailed, NoCapacity, NotFound, Refused, VmhostError
 from vmhost.model.events import Event, StepDone, StepFailed, StepStarted
+from vmhost.model.points import Damage, PointRef
 from vmhost.model.steps import DefineDomain
 from vmhost.ops.apply import recover_host
 from vmhost.ops.drills import raise_failures
@@ -20,6 +22,7 @@ from vmhost.ops.host import Host
 from vmhost.ops.sites import parse_site
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts, SimulatedKill
 from vmhost.testing.faults import driver_error
+from vmhost.testing.repository import FakeRepositories
 
 USER = """
 apiVersion: vmhost/v1
@@ -162,10 +165,37 @@ def test_the_longest_ago_comes_first_within_the_budget() -> None:
     host.backups.drills.run(["db-01"])
     results = host.backups.drills.oldest_first(budget=3600)
     assert [result.name for result in results] == ["web-01", "db-01"]
-    took = results[0].drill.rto if results[0].drill else 0
+    took = results[0].drill.seconds if results[0].drill else 0
     short = host.backups.drills.oldest_first(budget=took * 1.5)
     assert [bool(result.drill) for result in short] == [True, False]
     assert "no time" in short[1].skipped
+
+
+def test_the_budget_foresees_the_reading_back_and_what_a_failed_drill_took(
+    host: Host, fake: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verify = FakeRepositories.verify
+
+    def slowly(repositories: FakeRepositories, ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
+        fake.advance(1000)
+        return verify(repositories, ref, tell)
+
+    monkeypatch.setattr(FakeRepositories, "verify", slowly)
+    (result,) = host.backups.drills.run(["web-01"])
+    assert result.drill is not None
+    assert result.drill.rto < 1000 < result.drill.seconds < 1000 + result.drill.rto + 60
+    (skipped,) = host.backups.drills.oldest_first(budget=900)
+    assert skipped.skipped == "there was no time left for it"
+    for stored in next(iter(fake.world.repositories.values())).points.values():
+        stored.systems.clear()
+    (failed,) = host.backups.drills.oldest_first(budget=2000)
+    assert failed.drill is not None
+    assert failed.drill.failed
+    assert failed.drill.seconds > result.drill.seconds
+    between = (result.drill.seconds + failed.drill.seconds) / 2
+    assert host.backups.drills.oldest_first(budget=between)[0].skipped, (
+        "it went well once in that time, and then failed"
+    )
 
 
 def test_which_point(host: Host, fake: FakeHost) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,16 @@ from tests.engine.scenes import OTHER, WEB, site
 from vmhost.backupports import Tell
 from vmhost.cli import main
 from vmhost.model.errors import Cancelled, Conflict, PartlyDone, UsageError
+from vmhost.model.nightsteps import CRON, MARK, SERVICE, TIMER, UNITS
 from vmhost.model.outcome import JobRecord
 from vmhost.model.points import Damage, PointRef
 from vmhost.model.retention import Keep
 from vmhost.ops.host import Host
 from vmhost.ops.jobs import described
-from vmhost.ops.nightly import OPERATION, raise_failures, timer_texts, write_metrics
+from vmhost.ops.nightly import OPERATION, raise_failures, write_metrics
+from vmhost.ops.nightwakes import Waking, timer_texts
 from vmhost.plan.protection import protection
-from vmhost.render.nightunits import FAILED, SERVICE, TIMER, cron_line, units
+from vmhost.render.nightunits import cron_text, units
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts
 from vmhost.testing.faults import driver_error
 
@@ -70,6 +71,18 @@ def test_each_site_says_what_it_keeps_and_one_that_says_nothing_keeps_all(fake: 
     raise_failures(host.backups.nightly.run())
     left = {name: len(host.backups.list(name)) for name in ("db-01", "off-01", "web-01")}
     assert left == {"db-01": 10, "off-01": 10, "web-01": 5}
+
+
+def test_a_site_keeps_all_points_of_the_last_hours(fake: FakeHost) -> None:
+    host = Host(ports=fake.ports)
+    says = WEB.replace("image: debian-12", "image: debian-12\n    backup: {keep: {within: 150m}}")
+    host.apply(host.plan(site(OTHER, says, WEB.replace("web-01", "off-01") + "    state: stopped\n")))
+    for _ in range(5):
+        host.backups.run(["web-01"], full=True)
+        fake.advance(3600)
+    raise_failures(host.backups.nightly.run(["web-01"]))
+    kept = [point.kind for point in host.backups.list("web-01")]
+    assert kept == ["full", "full", "incremental"], "of five hours before, those of the last two and a half"
 
 
 @pytest.mark.parametrize(("method", "step"), [("begin_backup", "backup"), ("verify", "verify"), ("publish", "backup")])
@@ -187,38 +200,23 @@ def test_the_outcome_is_what_prometheus_reads(fake: FakeHost, tmp_path: Path) ->
 ARGV = ["/opt/a b/vmhost", "nightly", "run", "--keep", "daily=7"]
 
 
-def test_systemd_reads_the_units(tmp_path: Path) -> None:
-    found = units(["/bin/true", *ARGV[1:], "50%", "$x"], "22:00", "logger 'the night failed' \"$HOSTNAME\"")
-    assert set(found) == {SERVICE, TIMER, FAILED}
-    for name, text in found.items():
-        (tmp_path / name).write_text(text)
-
-    def complaints() -> list[str]:
-        files = [str(tmp_path / name) for name in (SERVICE, TIMER)]
-        done = subprocess.run(["systemd-analyze", "verify", *files], capture_output=True, text=True, check=False)
-        return [line for line in done.stderr.splitlines() if "vmhost-nightly" in line]
-
-    assert complaints() == []
-    (tmp_path / TIMER).write_text(found[TIMER].replace("Persistent=true", "Persistent=perhaps"))
-    assert complaints()
-
-
 def test_times_are_checked() -> None:
-    (timer,) = [text for name, text in timer_texts(ARGV, "6:05").items() if name.endswith(TIMER)]
+    (timer,) = [text for name, text in timer_texts(ARGV, ["6:05"]).items() if name.endswith(TIMER)]
     assert "OnCalendar=*-*-* 06:05:00\nPersistent=true" in timer
-    assert "OnCalendar=Mon..Fri 22:30" in units(ARGV, "Mon..Fri 22:30")[TIMER]
+    assert "OnCalendar=Mon..Fri 22:30\nOnCalendar=hourly\n" in units(ARGV, ["Mon..Fri 22:30", "hourly"])[TIMER]
     for bad in ("sometimes", "25:00", "22:00\nExecStart=/bin/sh"):
-        if shutil.which("systemd-analyze") is not None or "\n" in bad:
-            with pytest.raises(UsageError):
-                timer_texts(ARGV, bad)
-    assert "OnFailure" not in units(ARGV, "22:00")[SERVICE]
+        with pytest.raises(UsageError):
+            timer_texts(ARGV, [bad])
+    assert "OnFailure" not in units(ARGV, ["22:00"])[SERVICE]
 
 
 def test_cron_has_a_line_of_its_own() -> None:
-    assert cron_line(ARGV, "22:05") == "5 22 * * * root /opt/a\\ b/vmhost nightly run --keep daily=7\n"
-    assert "50\\%" in cron_line([*ARGV, "50%"], "0:00"), "a bare % would end the line"
+    assert cron_text(ARGV, "22:05") == f"{MARK}\n5 22 * * * root /opt/a\\ b/vmhost nightly run --keep daily=7\n"
+    assert "50\\%" in cron_text([*ARGV, "50%"], "0:00"), "a bare % would end the line"
     with pytest.raises(UsageError):
-        cron_line(ARGV, "Mon 22:00")
+        cron_text(ARGV, "Mon 22:00")
+    with pytest.raises(UsageError, match="no command for failures"):
+        timer_texts(ARGV, ["22:00"], "alarm", cron=True)
 
 
 def test_units_say_what_is_kept_only_if_they_are_told_to(capsys: pytest.CaptureFixture[str]) -> None:
@@ -266,3 +264,100 @@ def test_a_drill_that_fails_is_told_and_is_no_protection() -> None:
     (one,) = host.backups.nightly.status(objective=86_400)
     assert one.problem.startswith("its last drill failed: ")
     assert one.drilled < night.started
+
+
+def test_each_guest_has_its_turn_by_its_own_calendar() -> None:
+    fake = FakeHost(seed=8)
+    fake.add_image("debian-12")
+    host = Host(ports=fake.ports)
+    wish = '    backup: {schedule: {points: "00/6:00", full: "*-*-03 03:00"}}\n'
+    host.apply(host.plan(site(WEB + wish, OTHER)))
+    told: dict[str, list[str]] = {"web-01": [], "db-01": []}
+    for _ in range(20):  # from 2026-01-01 00:02 on, every three hours
+        night = host.backups.nightly.run(at="22:00")
+        raise_failures(night)
+        for guest in night.guests:
+            told[guest.name].append(guest.kind[:1] or "-")
+        fake.advance(3 * 3600)
+    assert "".join(told["web-01"]) == "f-i-i-i-i-i-i-i-ifi-"
+    assert "".join(told["db-01"]) == "f-------i-------i---"
+
+
+def test_what_a_machine_missed_is_done_once_when_it_is_back() -> None:
+    fake = FakeHost(seed=8)
+    fake.add_image("debian-12")
+    host = Host(ports=fake.ports)
+    host.apply(host.plan(site(WEB + '    backup: {schedule: {points: hourly, full: "Sun 03:00"}}\n')))
+    host.backups.nightly.run()
+    fake.advance(9.7 * 86_400)
+    assert [host.backups.nightly.run().guests[0].kind for _ in range(2)] == ["full", ""]
+
+
+@pytest.fixture
+def booted() -> FakeHost:
+    """A host that systemd runs, with two guests, one of which has a schedule."""
+    fake = FakeHost(seed=8)
+    fake.add_image("debian-12")
+    fake.world.systemd = True
+    host = Host(ports=fake.ports)
+    host.apply(host.plan(site(WEB + '    backup: {schedule: {points: "Mon..Fri 12:00"}}\n', OTHER)))
+    return fake
+
+
+def test_the_night_is_installed_by_a_plan_and_found_installed(booted: FakeHost) -> None:
+    host, waking = Host(ports=booted.ports), Waking(["/usr/bin/vmhost"], "22:00")
+    proposal = host.backups.nightly.plan_install(waking)
+    assert "note: /etc/systemd/system/vmhost-nightly.timer: +OnCalendar=Mon..Fri 12:00" in str(proposal)
+    assert booted.world.timer_files == {}, "a plan changes nothing"
+    host.apply(proposal)
+    assert booted.world.timer
+    assert '"nightly" "run" "--at" "22:00"' in booted.world.timer_files[f"{UNITS}/{SERVICE}"]
+    again = host.backups.nightly.plan_install(waking)
+    assert again.empty
+    assert str(again) == "nothing to do"
+    later = host.backups.nightly.plan_install(replace(waking, at="23:00"))
+    assert [item.why for item in later.plan.steps] == [
+        f"nightly: write {UNITS}/{SERVICE} anew",
+        f"nightly: write {UNITS}/{TIMER} anew",
+    ]
+    host.apply(later)
+    host.apply(host.backups.nightly.plan_remove())
+    assert (booted.world.timer_files, booted.world.timer) == ({}, False)
+    assert host.backups.nightly.plan_remove().empty
+
+
+def test_units_of_another_are_not_touched(booted: FakeHost) -> None:
+    host, path = Host(ports=booted.ports), f"{UNITS}/{TIMER}"
+    booted.world.timer_files[path] = "[Timer]\nOnCalendar=daily\n[Install]\n"
+    with pytest.raises(Conflict, match="not vmhost's") as caught:
+        host.backups.nightly.plan_install(Waking(["/usr/bin/vmhost"], "22:00"))
+    assert caught.value.hint == f"mv {path} {path}.old"
+    assert host.backups.nightly.plan_remove().plan.notes[0].subject == path
+    assert host.backups.nightly.plan_remove().empty
+
+
+def test_what_came_between_plan_and_apply_is_not_overwritten(booted: FakeHost) -> None:
+    host = Host(ports=booted.ports)
+    proposal = host.backups.nightly.plan_install(Waking(["/usr/bin/vmhost"], "22:00"))
+    booted.world.timer_files[f"{UNITS}/{SERVICE}"] = "[Service]\n"
+    with pytest.raises(Conflict):
+        host.apply(proposal)
+    assert booted.world.timer_files == {f"{UNITS}/{SERVICE}": "[Service]\n"}
+
+
+def test_from_cron_to_systemd_only_one_of_them_wakes(booted: FakeHost) -> None:
+    host, waking = Host(ports=booted.ports), Waking(["/usr/bin/vmhost"], "22:00")
+    host.apply(host.backups.nightly.plan_install(replace(waking, cron=True)))
+    assert list(booted.world.timer_files) == [CRON]
+    host.apply(host.backups.nightly.plan_install(waking))
+    assert sorted(booted.world.timer_files) == [f"{UNITS}/{SERVICE}", f"{UNITS}/{TIMER}"]
+    host.apply(host.backups.nightly.plan_install(replace(waking, cron=True)))
+    assert (list(booted.world.timer_files), booted.world.timer) == ([CRON], False)
+
+
+@pytest.mark.parametrize("at", ["25:00", "sometimes", "*-02-30"])
+def test_nonsense_is_refused_before_anything_is_written(booted: FakeHost, at: str) -> None:
+    host = Host(ports=booted.ports)
+    with pytest.raises(UsageError, match=r"no calendar event|never comes"):
+        host.backups.nightly.plan_install(Waking(["/usr/bin/vmhost"], at))
+    assert main.run(["-c", "fake:demo", "nightly", "run", "--at", at]) == 2

@@ -35,6 +35,7 @@ SECTIONS: Mapping[str, tuple[type[BaseModel], ...]] = {
     "guests.NAME.ready": (spec.ReadySpec,),
     "guests.NAME.backup": (spec.BackupSpec,),
     "guests.NAME.backup.drill": (spec.DrillSpec,),
+    "guests.NAME.backup.schedule": (spec.ScheduleSpec,),
     "guests.NAME.backup.keep": (spec.KeepSpec,),
     "guests.NAME.heartbeat": (spec.HeartbeatSpec,),
     "guests.NAME.cloud_init": (spec.CloudInitSpec,),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from zoneinfo import ZoneInfo
 
 import pytest
+from pydantic import ValidationError
 
 from vmhost.model.drills import DrillRecord
 from vmhost.model.points import Point, PointRef
@@ -12,6 +15,7 @@ from vmhost.model.spec import BackupSpec
 from vmhost.plan.due import Due, due
 from vmhost.plan.protection import Ward, protection
 from vmhost.plan.turnofdrills import Turn, turns
+from vmhost.plan.wakes import wakes
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0
@@ -41,10 +45,76 @@ def drill(started: str, *, failed: str = "", guest: str = "web") -> DrillRecord:
         ({"full": "1d"}, POINTS, Due(full=True)),
         ({"full": "7d", "every": "2h"}, (), Due(full=True)),
         ({"drill": {"every": "30d"}}, POINTS, Due(drill=True)),
+        # NOW is a Friday, 08:00 in UTC; the newest point is of 07:00, the full one of Thursday 08:00.
+        ({"schedule": {"points": "07:30"}}, POINTS, Due()),
+        ({"schedule": {"points": "hourly"}}, POINTS, Due()),  # 08:00 is now
+        ({"schedule": {"points": "Mon..Thu 07:30"}}, POINTS, Due(point=False)),
+        ({"schedule": {"points": "Mon..Thu 07:30"}}, (), Due()),
+        ({"schedule": {"points": "07:00"}}, POINTS, Due(point=False)),  # the one of 07:00 is that
+        ({"schedule": {"points": "08:30 Europe/Berlin"}}, POINTS, Due()),  # 07:30 in UTC
+        ({"schedule": {"points": "Sun 22:00", "full": "07:30"}}, POINTS, Due(point=False, full=True)),
+        ({"schedule": {"points": "Sun 22:00", "full": "Thu 07:30"}}, POINTS, Due(point=False)),
+        ({"every": "2h", "schedule": {"drill": "Sun 04:00"}}, POINTS, Due(point=False, drill=True)),
+        # Points of a time that is yet to come: the clock was wrong then, or is now.
+        ({"every": "2h"}, (FULL, replace(NEXT, taken="2027-03-01T00:00:00Z")), Due()),
+        ({"schedule": {"points": "Sun 22:00"}}, (FULL, replace(NEXT, taken="2027-03-01T00:00:00Z")), Due()),
     ],
 )
 def test_what_is_due(wish: dict[str, object], points: tuple[Point, ...], expected: Due) -> None:
     assert due(BackupSpec.model_validate(wish), points, None, NOW, "here") == expected
+
+
+def test_a_guest_whose_site_is_silent_has_its_turn_when_the_command_says() -> None:
+    for wish, at, is_due in (
+        ({}, None, True),
+        ({}, "07:30", True),
+        ({}, "22:00", False),
+        ({"full": "30d"}, "22:00", False),
+        ({"every": "30m"}, "22:00", True),
+        ({"schedule": {"points": "22:00"}}, "07:30", False),
+    ):
+        found = due(BackupSpec.model_validate(wish), POINTS, None, NOW, "here", otherwise=at)
+        assert found.point is is_due, (wish, at)
+
+
+def test_moments_are_those_of_the_machine() -> None:
+    wish = BackupSpec.model_validate({"schedule": {"points": "08:30"}})
+    assert not due(wish, POINTS, None, NOW, "here").point
+    assert due(wish, POINTS, None, NOW, "here", local=ZoneInfo("Europe/Berlin")).point
+
+
+@pytest.mark.parametrize(
+    ("wishes", "expected"),
+    [
+        ([{}], ()),
+        ([{"every": "7d"}, {"drill": {"every": "30d"}}], ()),
+        ([{"every": "4h"}, {"every": "90m"}], ("hourly",)),
+        ([{"every": "4h"}, {"every": "50m"}], ("*:0/30",)),
+        ([{"every": "7m"}], ("*:0/6",)),
+        ([{"schedule": {"points": "Mon..Fri  22:00", "full": "Sun 03:00"}}], ("Mon..Fri 22:00", "Sun 03:00")),
+        (
+            [{"schedule": {"points": "22:00"}}, {"every": "2h", "schedule": {"full": "Sun 03:00"}}],
+            ("Sun 03:00", "hourly"),
+        ),
+    ],
+)
+def test_the_night_is_woken_when_anybody_needs_it(wishes: list[dict[str, object]], expected: tuple[str, ...]) -> None:
+    assert wakes("22:00", [BackupSpec.model_validate(wish) for wish in wishes]) == ("22:00", *expected)
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ({"schedule": {"points": "25:00"}}, "hour 25 is not from 0 to 23"),
+        ({"schedule": {"full": "Sunday at three"}}, "no calendar event of systemd: write for example 22:00"),
+        ({"schedule": {"drill": "*-02-30"}}, "never comes"),
+        ({"every": "1h", "schedule": {"points": "hourly"}}, "every and schedule.points say the same thing twice"),
+        ({"drill": {"every": "1d"}, "schedule": {"drill": "daily"}}, "drill.every and schedule.drill"),
+    ],
+)
+def test_nonsense_is_told(wish: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(words)):
+        BackupSpec.model_validate(wish)
 
 
 def test_a_drill_is_due_again_after_its_time_whatever_became_of_the_last() -> None:
@@ -84,3 +154,13 @@ def test_who_was_never_drilled_comes_first() -> None:
     drills = [drill("2027-01-02T08:00:00Z"), drill("2027-01-03T08:00:00Z", guest="db", failed="it hangs")]
     found = turns({"web": "web-01", "db": "db-01", "new": "new-01"}, drills)
     assert found == (Turn("new-01"), Turn("web-01", 12.0), Turn("db-01"))
+
+
+def test_a_turn_takes_as_long_as_all_of_the_last_one_whatever_became_of_it() -> None:
+    good, bad = (
+        replace(drill("2027-01-02T08:00:00Z"), seconds=100.0),
+        replace(drill("2027-01-03T08:00:00Z", guest="db", failed="it hangs"), seconds=900.0),
+    )
+    old = drill("2027-01-04T08:00:00Z", guest="old")  # before it was kept
+    found = turns({"web": "web-01", "db": "db-01", "old": "old-01"}, [good, bad, old])
+    assert found == (Turn("web-01", 100.0), Turn("db-01", 900.0), Turn("old-01", 12.0))

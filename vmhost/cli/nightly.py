@@ -1,4 +1,4 @@
-"""vmhost nightly: run, status, units."""
+"""vmhost nightly: run, status, install, remove, units."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from vmhost.cli import diagnostics
-from vmhost.cli.common import interruptible, open_host, settle, tell
+from vmhost.cli.common import dry_run_option, interruptible, open_host, settle, tell, yes_option
 from vmhost.cli.output import DOCUMENTS, emit, format_option, names, show
-from vmhost.model.errors import UsageError
+from vmhost.cli.site import carry_out
 from vmhost.model.text import sanitize
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def nightly() -> None:
 
 @nightly.command()
 @click.argument("guests", nargs=-1, metavar="[GUEST]...")
+@click.option("--at", metavar="CALENDAR", help="When guests have their turn whose sites do not say; every time.")
 @keep_option
 @repository_option
 @click.option("--textfile", metavar="FILE", help="Write the outcome for Prometheus' textfile collector, too.")
@@ -40,6 +41,7 @@ def nightly() -> None:
 def run(
     ctx: click.Context,
     guests: tuple[str, ...],
+    at: str | None,
     rules: str | None,
     repository: str | None,
     textfile: str | None,
@@ -47,16 +49,19 @@ def run(
 ) -> int:
     """Do the night's work now: for GUEST, or what is due of all guests. Exits with 11 when any of them failed."""
     from vmhost.ops.nightly import check_metrics, raise_failures, write_metrics
+    from vmhost.ops.nightwakes import check_calendar
     from vmhost.ops.prune import parse_keep
 
     if textfile:
         check_metrics(Path(textfile))
+    if at is not None:
+        check_calendar(at)
     keep = parse_keep(rules) if rules is not None else None
     with open_host(ctx) as host:
         settle(host)
         with interruptible() as cancelled:
             night = host.backups.nightly.run(
-                guests, keep=keep, repository=repository, on_event=tell, cancelled=cancelled
+                guests, at=at, keep=keep, repository=repository, on_event=tell, cancelled=cancelled
             )
     if output in DOCUMENTS:
         emit(output, "Night", night)
@@ -96,23 +101,84 @@ def _cells(one: Protection) -> tuple[str, ...]:
     return tuple(cell or "-" for cell in cells)
 
 
+at_option = click.option(
+    "--at", default="22:00", show_default=True, help="HH:MM, or a calendar event as systemd writes it."
+)
+failure_option = click.option(
+    "--on-failure", default="", metavar="COMMAND", help="For the shell, when something failed."
+)
+cron_option = click.option("--cron", is_flag=True, help="A line for /etc/cron.d, also where systemd is.")
+
+
 @nightly.command()
-@click.option("--at", default="22:00", show_default=True, help="HH:MM, or a calendar event of systemd.")
-@click.option("--on-failure", default="", metavar="COMMAND", help="For the shell, when something failed.")
-@click.option("--cron", is_flag=True, help="A line for /etc/cron.d, where there is no systemd.")
+@at_option
+@failure_option
+@cron_option
+@keep_option
+@repository_option
+@dry_run_option
+@yes_option
+@format_option
+@click.pass_context
+def install(
+    ctx: click.Context,
+    at: str,
+    on_failure: str,
+    cron: bool,
+    rules: str | None,
+    repository: str | None,
+    dry_run: bool,
+    yes: bool,
+    output: str,
+) -> int:
+    """Let systemd, or cron where it is not, wake the night's work: at --at, and when the sites of guests say.
+
+    A guest whose site does not say when has its turn at --at.
+    """
+    from vmhost.ops.nightwakes import Waking
+
+    waking = Waking(_program(), at, _options(rules, repository), on_failure, cron)
+    with open_host(ctx) as host:
+        if not dry_run:
+            settle(host)
+        return carry_out(host, host.backups.nightly.plan_install(waking), output, yes=yes, dry_run=dry_run)
+
+
+@nightly.command()
+@dry_run_option
+@yes_option
+@format_option
+@click.pass_context
+def remove(ctx: click.Context, dry_run: bool, yes: bool, output: str) -> int:
+    """Stop and delete what wakes the night's work; files of these names that vmhost did not write stay."""
+    with open_host(ctx) as host:
+        if not dry_run:
+            settle(host)
+        return carry_out(host, host.backups.nightly.plan_remove(), output, yes=yes, dry_run=dry_run)
+
+
+@nightly.command()
+@at_option
+@failure_option
+@cron_option
 @keep_option
 @repository_option
 def units(at: str, on_failure: str, cron: bool, rules: str | None, repository: str | None) -> None:
     """Print what starts the night's work by itself: units for systemd, each after its name, or a line for cron."""
-    from vmhost.ops.nightly import timer_texts
+    from vmhost.ops.nightwakes import timer_texts
+
+    argv = [*_program(), "nightly", "run", *_options(rules, repository)]
+    for name, text in timer_texts(argv, [at], on_failure, cron=cron).items():
+        sys.stdout.write(f"# {name}\n{text}\n")
+
+
+def _program() -> list[str]:
+    return [str(Path(sys.argv[0]).resolve())]
+
+
+def _options(rules: str | None, repository: str | None) -> list[str]:
     from vmhost.ops.prune import parse_keep
 
     if rules is not None:
         parse_keep(rules)
-    if cron and on_failure:
-        raise UsageError("cron mails what a command says; it has no command for failures", hint="leave it out")
-    argv = [str(Path(sys.argv[0]).resolve()), "nightly", "run"]
-    argv += ["--keep", rules] if rules is not None else []
-    argv += ["--repository", repository] if repository else []
-    for name, text in timer_texts(argv, at, on_failure, cron=cron).items():
-        sys.stdout.write(f"# {name}\n{text}\n")
+    return [*(["--keep", rules] if rules is not None else []), *(["--repository", repository] if repository else [])]

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
+from datetime import datetime, tzinfo
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+_LOCAL = Path("/etc/localtime")
 
 
 class SystemClock:
@@ -13,3 +19,15 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def zone(self) -> tzinfo:
+        name = os.environ.get("TZ", "").removeprefix(":")
+        try:
+            if name:
+                return ZoneInfo(name)
+            with _LOCAL.open("rb") as file:
+                return ZoneInfo.from_file(file)
+        except (OSError, ValueError, ZoneInfoNotFoundError):
+            fixed = datetime.now().astimezone().tzinfo  # as the C library has it, which knows more ways to say it
+            assert fixed is not None
+            return fixed

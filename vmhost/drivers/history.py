@@ -58,10 +58,12 @@ DELETE FROM job WHERE state <> 'running' AND id NOT IN (SELECT id FROM job ORDER
 _DRILLS: Final = """
 CREATE TABLE drill (
     guest TEXT NOT NULL, name TEXT NOT NULL, point TEXT NOT NULL, started TEXT NOT NULL, rto REAL NOT NULL,
-    rpo REAL NOT NULL, failed TEXT NOT NULL, console TEXT NOT NULL
+    rpo REAL NOT NULL, failed TEXT NOT NULL, console TEXT NOT NULL, seconds REAL NOT NULL DEFAULT -1
 );
 CREATE INDEX drill_guest ON drill (guest, started);
 """
+_TOOK: Final = {1: ("ALTER TABLE drill ADD COLUMN seconds REAL NOT NULL DEFAULT -1",)}
+"""From version 2 on it is kept how long a drill took."""
 _DRILL: Final = tuple(DrillRecord.__dataclass_fields__)
 _PRUNE_DRILLS: Final = """
 DELETE FROM drill WHERE guest = ? AND rowid NOT IN
@@ -78,7 +80,7 @@ class SqliteHistory:
 
     def __init__(self, layout: Layout, *, jobs: int = KEPT_JOBS, lines: int = KEPT_LINES) -> None:
         self._database = Database(layout.state / "history.sqlite3", schema=_SCHEMA, version=1)
-        self._drills = Database(layout.state / "drills.sqlite3", schema=_DRILLS, version=1)
+        self._drills = Database(layout.state / "drills.sqlite3", schema=_DRILLS, version=2, migrations=_TOOK)
         self._looks = LookHistory(layout.state / "looks.sqlite3")
         self._kept_jobs = jobs
         self._kept_lines = lines

@@ -11,6 +11,7 @@ from vmhost.engine.context import Context
 from vmhost.engine.drill import execute_drill
 from vmhost.engine.hold import hold
 from vmhost.engine.network import change_network
+from vmhost.engine.nightsteps import execute_for_night
 from vmhost.engine.portsteps import execute_on_port
 from vmhost.engine.power import shut_down
 from vmhost.engine.quiesce import forget_freeze, quiesce
@@ -30,6 +31,7 @@ from vmhost.model.netsteps import (
     RemoveNetworkUnit,
     SetPortVlans,
 )
+from vmhost.model.nightsteps import NightStep
 from vmhost.model.snapsteps import DiskStep, QuiesceStep
 from vmhost.model.steps import (
     AwaitGuest,
@@ -99,6 +101,8 @@ def execute(step: Step, context: Context) -> str:
         return quiesce(step, context)
     if isinstance(step, DiskStep):
         execute_on_disks(step, context.ports)
+    elif isinstance(step, NightStep):
+        execute_for_night(step, context.ports.timers)
     elif isinstance(step, KeeperStep):
         _keep(step, context.ports.keeper)
     else:

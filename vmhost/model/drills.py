@@ -97,7 +97,8 @@ class DrillRecord:
 
     ``guest`` is the UUID of the point's guest; ``started`` is UTC (ISO 8601). ``rto`` are the seconds from the first
     step until the guest was there, -1: it never was; ``rpo`` those that the point was old by then. ``failed`` is empty
-    when it went well, else it says what did not; ``console`` are the last lines that the guest said.
+    when it went well, else it says what did not. ``seconds`` is how long all of it took, from before the point was read
+    back until everything was taken away, -1: nobody knows. ``console`` are the last lines that the guest said.
     """
 
     guest: str
@@ -107,4 +108,5 @@ class DrillRecord:
     rto: float = -1.0
     rpo: float = 0.0
     failed: str = ""
+    seconds: float = -1.0
     console: tuple[str, ...] = ()

@@ -103,7 +103,7 @@ class Plan:
             lines.append("    -- commit point: from here failures are reported, not undone --")
             lines += [f"{n:3} {item.change:10}  {item.why}" for n, item in enumerate(self.after, len(self.steps) + 1)]
         lines += [f"    note: {note.subject}: {note.text}" for note in self.notes]
-        return "\n".join(lines) if lines else f"{self.site}: nothing to do"
+        return "\n".join(lines) if lines else f"{self.site}: nothing to do".removeprefix(": ")
 
 
 @dataclass(frozen=True, slots=True)

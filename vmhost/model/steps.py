@@ -15,6 +15,7 @@ from vmhost.model.netsteps import CreateBridge as CreateBridge
 from vmhost.model.netsteps import DeleteBridge as DeleteBridge
 from vmhost.model.netsteps import KeeperStep, LinkStep
 from vmhost.model.netsteps import SetPortVlans as SetPortVlans
+from vmhost.model.nightsteps import NightStep
 from vmhost.model.portsteps import GuardPort as GuardPort
 from vmhost.model.portsteps import IsolatePort as IsolatePort
 from vmhost.model.portsteps import PortStep as PortStep
@@ -356,4 +357,4 @@ PlainStep = (
 )
 """One call of a port, or a few, each with no rules of a room of its own."""
 
-Step = PlainStep | AwaitGuest | KeeperStep | SnapshotStep | BackupStep | DrillStep
+Step = PlainStep | AwaitGuest | KeeperStep | SnapshotStep | BackupStep | DrillStep | NightStep

@@ -92,6 +92,7 @@ class Builder:
         from vmhost.drivers.netkeeper import NetworkKeeper
         from vmhost.drivers.netlink import Netlink
         from vmhost.drivers.nft import Nft
+        from vmhost.drivers.nighttimers import SystemTimers
         from vmhost.drivers.prober import NetworkProber
         from vmhost.drivers.repository.store import FileRepositories
         from vmhost.drivers.reservations import FileReservations
@@ -120,6 +121,7 @@ class Builder:
             journals=self.journals,
             reservations=FileReservations(self.layout),
             repositories=FileRepositories(self.layout),
+            timers=SystemTimers(),
             history=self.history,
             layout=self.layout,
         )

@@ -95,8 +95,8 @@ class Drills:
     ) -> tuple[DrillResult, ...]:
         """Drill the guests of vmhost that have points: first those that never were, then the longest ago.
 
-        :param budget: seconds; a drill is left for another time when they are over, or the guest's last RTO would not
-            fit into the rest. The reading back, and drills that failed, are not foreseen.
+        :param budget: seconds; a drill is left for another time when they are over, or what the guest's last one took
+            in all, whatever became of it, would not fit into the rest.
         """
         points = self._host.backups.list(repository=repository)
         living = {row.uuid: row.name for row in self._host.guests() if row.site}
@@ -168,6 +168,7 @@ class Drills:
         record = DrillRecord(
             *(point.ref.guest, point.name, point.id, iso(watch.began), -1.0 if failed else watch.seconds, age),
             failed=failed,
+            seconds=self._ports.clock.monotonic() - watch.opened,
             console=console,
         )
         self._ports.history.drilled(record)
@@ -209,7 +210,7 @@ class _Watch:
     def __init__(self, ports: Ports, on_event: Listener | None) -> None:
         self._ports, self._listener = ports, on_event
         self._log = self._why = ""
-        self._start = ports.clock.monotonic()
+        self.opened = self._start = ports.clock.monotonic()
         self.began = ports.clock.now()
         self.seconds = -1.0
         self.console: tuple[str, ...] = ()

@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.util import find_spec
 from shlex import quote
 from typing import TYPE_CHECKING, Final
 
-from vmhost.drivers.command import CommandFailed
-from vmhost.drivers.command import run as run_program
 from vmhost.engine.observe import observe_domains
-from vmhost.model.errors import Absent, Cancelled, Conflict, PartlyDone, UsageError, VmhostError
+from vmhost.model.errors import Cancelled, Conflict, PartlyDone, UsageError, VmhostError
 from vmhost.model.events import Event, Notice
 from vmhost.model.nightly import GuestNight, Night, Protection
 from vmhost.model.reservations import iso
 from vmhost.ops.jobs import Job
-from vmhost.plan.applied import applied_spec
+from vmhost.plan.applied import backup_wish
 from vmhost.plan.due import Due, due
-from vmhost.plan.protection import NO_WISH, Ward, protection
+from vmhost.plan.protection import Ward, protection
 from vmhost.plan.turnofdrills import last_drills
-from vmhost.render.nightunits import TIMER, cron_line, units
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from vmhost.model.observed import ObservedDomain
     from vmhost.model.points import Point
     from vmhost.model.retention import Keep
-    from vmhost.model.spec import BackupSpec
     from vmhost.ops.host import Host
+    from vmhost.ops.nightwakes import Waking
+    from vmhost.ops.proposals import Proposal
 
 OPERATION: Final = "nightly"
 Listener = Callable[[Event], None]
@@ -47,6 +44,7 @@ class Nightly:
         self,
         names: Sequence[str] = (),
         *,
+        at: str | None = None,
         keep: Keep | None = None,
         repository: str | None = None,
         on_event: Listener | None = None,
@@ -56,6 +54,7 @@ class Nightly:
 
         :param names: guests that get a point in any case; empty: all guests of vmhost, each if one is due by what its
             site says (``backup: {every: 4h}``).
+        :param at: when guests have their turn whose sites say nothing, as a calendar event; None: every time.
         :param keep: None: what each guest's site says (``backup: {keep: ...}``); without that all its points stay.
         :raises Conflict: another night is at work.
         """
@@ -69,7 +68,9 @@ class Nightly:
                 for name in chosen:
                     if job.cancelled():
                         raise Cancelled("cancelled", hint="vmhost nightly status")
-                    guest, error = self._guest(name, self._due(name, bool(names), repository), keep, repository, job)
+                    guest, error = self._guest(
+                        name, self._due(name, at, bool(names), repository), keep, repository, job
+                    )
                     done.append(guest)
                     job.tell(Notice(name, str(guest).removeprefix(f"{name}: ")))
                     if isinstance(error, Cancelled):
@@ -85,11 +86,23 @@ class Nightly:
         """
         ports = self._host.ports
         domains = (domain for domain in observe_domains(ports.hypervisor) if domain.metadata)
-        wards = [Ward(domain.name, domain.uuid, _wish(domain)) for domain in domains]
+        wards = [Ward(domain.name, domain.uuid, backup_wish(domain)) for domain in domains]
         points, place = self._host.backups.list(repository=repository), self._host.backups.repository(repository)
         return tuple(protection(wards, points, ports.clock.now(), objective, place.host, ports.history.drills()))
 
-    def _due(self, name: str, asked: bool, repository: str | None) -> Due:
+    def plan_install(self, waking: Waking) -> Proposal:
+        """Return what would be written and started to wake the night's work by itself; see :func:`propose_install`."""
+        from vmhost.ops.nightwakes import propose_install
+
+        return propose_install(self._host, waking)
+
+    def plan_remove(self) -> Proposal:
+        """Return what would be stopped and deleted of what wakes the night's work; foreign files stay."""
+        from vmhost.ops.nightwakes import propose_remove
+
+        return propose_remove(self._host)
+
+    def _due(self, name: str, at: str | None, asked: bool, repository: str | None) -> Due:
         """Return what is due of a guest; one that was asked for by name gets a point in any case."""
         ports = self._host.ports
         domain = next((one for one in observe_domains(ports.hypervisor) if name in (one.name, one.uuid)), None)
@@ -98,7 +111,8 @@ class Nightly:
         place = self._host.backups.repository(repository)
         points = ports.repositories.points(place.path, domain.uuid) if place.known else ()
         last = last_drills(ports.history.drills()).get(domain.uuid)
-        found = due(_wish(domain), points, last, ports.clock.now(), place.host)
+        wish, now = backup_wish(domain), ports.clock.now()
+        found = due(wish, points, last, now, place.host, local=ports.clock.zone(), otherwise=at)
         return replace(found, point=found.point or found.full or asked)
 
     def _guest(
@@ -173,33 +187,6 @@ class _Turn:
             raise result.error or VmhostError("there was no drill")
         text = f"{result.drill.point} came back after {result.drill.rto:.1f} s"
         self.done = replace(self.done, drilled=text)
-
-
-def _wish(domain: ObservedDomain) -> BackupSpec:
-    """Return what a guest's site says of its protection."""
-    spec = applied_spec(domain)
-    return spec.backup if spec and spec.backup else NO_WISH
-
-
-def timer_texts(argv: Sequence[str], at: str, on_failure: str = "", *, cron: bool = False) -> Mapping[str, str]:
-    """Return what starts the night's work, by the names of the files that it belongs into.
-
-    :raises UsageError: ``at`` is no time that systemd, where it is here, or cron understands.
-    """
-    if cron:
-        return {"/etc/cron.d/vmhost-nightly": cron_line(argv, at)}
-    found = units(argv, at, on_failure)
-    calendar = next(line for line in found[TIMER].splitlines() if line.startswith("OnCalendar="))
-    try:
-        run_program(("systemd-analyze", "calendar", "--", calendar.removeprefix("OnCalendar=")), timeout=30)
-    except Absent:
-        pass  # whoever has no systemd here may still write units for elsewhere
-    except CommandFailed as error:
-        text = "systemd does not understand this time"
-        raise UsageError(
-            text, subject=at, hint="vmhost nightly units --at 22:00, or systemd-analyze calendar"
-        ) from error
-    return {f"/etc/systemd/system/{name}": text for name, text in found.items()}
 
 
 def raise_failures(night: Night) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from vmhost.engine.observe import observe
@@ -67,7 +66,7 @@ def propose_prune(host: Host, names: Sequence[str], keep: Keep | None, repositor
     :raises NotFound: there is no point of one of them.
     """
     ports, backups = host.ports, host.backups
-    place, zone = backups.repository(repository), datetime.now().astimezone().tzinfo
+    place, zone = backups.repository(repository), ports.clock.zone()
 
     def again(observed: Observed) -> Plan:
         # Of guests that are named by their UUIDs no more is read than what is their own.
@@ -79,7 +78,6 @@ def propose_prune(host: Host, names: Sequence[str], keep: Keep | None, repositor
         if missing is not None:
             raise NotFound("there is no point of this guest", subject=missing, hint="vmhost backup list")
         chosen = [p for p in points if not names or p.name in names or p.ref.guest in names]
-        assert zone is not None
         rules = _rules_of_sites(observed) if keep is None else {}
         damages = [damage for guest in read for damage in ports.repositories.damaged(place.path, guest)]
         unread = {damage.guest: damage for damage in damages if damage.guest}

@@ -7,7 +7,8 @@ from functools import lru_cache
 from pydantic import ValidationError
 
 from vmhost.model.observed import ObservedDomain
-from vmhost.model.spec import GuestSpec
+from vmhost.model.spec import BackupSpec, GuestSpec
+from vmhost.plan.protection import NO_WISH
 
 
 def applied_spec(domain: ObservedDomain) -> GuestSpec | None:
@@ -15,6 +16,12 @@ def applied_spec(domain: ObservedDomain) -> GuestSpec | None:
     if domain.metadata is None or not domain.metadata.readable:
         return None
     return read_spec(domain.metadata.spec)
+
+
+def backup_wish(domain: ObservedDomain) -> BackupSpec:
+    """Return what a guest's site says of its protection, which may be nothing."""
+    spec = applied_spec(domain)
+    return spec.backup if spec and spec.backup else NO_WISH
 
 
 @lru_cache(maxsize=1024)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 from typing import Final
 
+from vmhost.model.calendar import parse_calendar
 from vmhost.model.drills import DrillRecord
 from vmhost.model.points import Point
 from vmhost.model.spec.protection import BackupSpec
@@ -25,20 +27,37 @@ class Due:
     drill: bool = False
 
 
-def due(spec: BackupSpec, points: Iterable[Point], last: DrillRecord | None, now: float, host: str) -> Due:
+def due(
+    spec: BackupSpec,
+    points: Iterable[Point],
+    last: DrillRecord | None,
+    now: float,
+    host: str,
+    *,
+    local: tzinfo = UTC,
+    otherwise: str | None = None,
+) -> Due:
     """Return what is due of a guest.
 
     :param points: its own. :param last: its last drill; one that failed counts, lest the same one fails every night.
     :param host: whose points an increment may lie on. :param now: seconds since the epoch.
+    :param local: the time zone of calendars that name none. :param otherwise: when a guest whose site says nothing gets
+        a point, as a calendar event; None: every time.
     """
     ours = [point for point in whole(points) if point.ref.host == host]
     any_one = newest(ours, host)
     full = newest((point for point in ours if point.kind == "full"), host)
-    drilled = None if last is None else age_of(last.started, now)
+    wish, silent = spec.schedule, spec.every is None and spec.schedule.points is None
+
+    def is_due(age: float | None, moments: str | None, before: str | None) -> bool:
+        since = _since(before, now)
+        return _over(age, since, now) or _passed(moments, since, now, local)
+
+    taken = None if any_one is None else any_one.taken
     return Due(
-        point=_over(spec.every, None if any_one is None else age_of(any_one.taken, now)) or spec.every is None,
-        full=_over(spec.full, None if full is None else age_of(full.taken, now)),
-        drill=_over(spec.drill.every, drilled),
+        point=(silent and otherwise is None) or is_due(spec.every, otherwise if silent else wish.points, taken),
+        full=is_due(spec.full, wish.full, None if full is None else full.taken),
+        drill=is_due(spec.drill.every, wish.drill, None if last is None else last.started),
     )
 
 
@@ -47,5 +66,22 @@ def age_of(time: str, now: float) -> float:
     return max(0.0, now - datetime.fromisoformat(time).timestamp())
 
 
-def _over(limit: float | None, age: float | None) -> bool:
-    return limit is not None and (age is None or age >= NEARLY * limit)
+def _since(before: str | None, now: float) -> datetime | None:
+    """Return a last time; None: there is none, or one that is yet to come, when the clock was wrong."""
+    since = None if before is None else datetime.fromisoformat(before)
+    return since if since and since.timestamp() <= now else None
+
+
+def _over(limit: float | None, since: datetime | None, now: float) -> bool:
+    return limit is not None and (since is None or now - since.timestamp() >= NEARLY * limit)
+
+
+def _passed(moments: str | None, since: datetime | None, now: float, local: tzinfo) -> bool:
+    """Whether one of the moments has come since the last time; what never was is due at once."""
+    if moments is None or since is None:
+        return moments is not None
+    after = _parsed(moments).after(since, local)
+    return after is not None and after.timestamp() <= now
+
+
+_parsed = lru_cache(maxsize=256)(parse_calendar)

@@ -10,7 +10,7 @@ from vmhost.model.drills import DrillRecord
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A guest that is to be drilled; ``seconds`` is how long it took the last time, 0 when nobody knows."""
+    """A guest that is to be drilled; ``seconds`` is how long all of its last drill took, 0 when nobody knows."""
 
     name: str
     seconds: float = 0.0
@@ -25,4 +25,9 @@ def turns(guests: Mapping[str, str], drills: Iterable[DrillRecord]) -> tuple[Tur
     """Return the guests, given as names by UUID, in the order in which they are to be drilled."""
     last = last_drills(drills)
     order = sorted(guests, key=lambda uuid: (last[uuid].started if uuid in last else "", guests[uuid]))
-    return tuple(Turn(guests[uuid], max(0.0, last[uuid].rto) if uuid in last else 0.0) for uuid in order)
+    return tuple(Turn(guests[uuid], _took(last[uuid]) if uuid in last else 0.0) for uuid in order)
+
+
+def _took(drill: DrillRecord) -> float:
+    """Return how long a drill took; of one before that was kept, until its guest was there."""
+    return max(0.0, drill.seconds if drill.seconds >= 0 else drill.rto)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
+from datetime import UTC, tzinfo
 from hashlib import sha256
 from uuid import UUID
 
@@ -27,6 +28,9 @@ class FakeClock:
     def monotonic(self) -> float:
         with self._machine.at_work():
             return self._machine.monotonic()
+
+    def zone(self) -> tzinfo:
+        return UTC
 
 
 class FakeEntropy:

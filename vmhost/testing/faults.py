@@ -14,6 +14,7 @@ COUNTED: Final = frozenset(
     {
         *("hypervisor", "links", "hook", "keeper", "kernel", "shell", "session", "signals", "wakeups"),
         *("packet", "files", "seeds", "images", "keys", "locks", "journals", "journal", "reservations", "repositories"),
+        "timers",
     }
 )
 """What fails by itself now and then. Clocks and chance do not; history is never in the way; the layout is a value."""

@@ -32,6 +32,7 @@ from vmhost.testing.seed import FakeSeedMaker
 from vmhost.testing.shell import FakeShell
 from vmhost.testing.signals import FakeSignals
 from vmhost.testing.storage import FakePools
+from vmhost.testing.timers import FakeTimers
 from vmhost.testing.topologies import Shape, capabilities, kernel
 from vmhost.testing.tuning import FakeKernel
 from vmhost.testing.userland import USERLAND
@@ -120,6 +121,7 @@ class FakeHost:
             journals=self.journals,
             reservations=FakeReservations(self.machine),
             repositories=FakeRepositories(self.machine),
+            timers=FakeTimers(self.machine),
             history=self.history,
             layout=self.layout,
         )
@@ -216,6 +218,7 @@ class FakeHost:
                 "isolated": tuple(world.isolated),
                 "reservations": sorted(item.key for item in world.reservations if item.held),
                 "exposed": sorted(world.exposed),
+                "timers": (dict(sorted(world.timer_files.items())), world.timer),
                 "points": sorted(
                     (path, key, stored.published)
                     for path, found in world.repositories.items()

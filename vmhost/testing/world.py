@@ -294,6 +294,8 @@ class World:
     guarded: Guarded | None = None
     systemd: bool = False
     unit: bool = False
+    timer_files: dict[str, str] = field(default_factory=dict)
+    timer: bool = False
     isolated: list[str] = field(default_factory=list)
     nft: str = ""
     hook: bool = False

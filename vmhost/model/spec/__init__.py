@@ -13,7 +13,7 @@ from vmhost.model.spec.guest import (
 )
 from vmhost.model.spec.heartbeat import HeartbeatSpec
 from vmhost.model.spec.network import BridgeSpec, JumpSpec, NetworkSpec, RouteSpec
-from vmhost.model.spec.protection import BackupSpec, DrillSpec, KeepSpec
+from vmhost.model.spec.protection import BackupSpec, DrillSpec, KeepSpec, ScheduleSpec
 from vmhost.model.spec.resources import CpuSpec, MemoryInput, MemorySpec
 from vmhost.model.spec.service import (
     DirectorySpec,
@@ -61,6 +61,7 @@ __all__ = [
     "ReadySpec",
     "RestartSpec",
     "RouteSpec",
+    "ScheduleSpec",
     "SecretRef",
     "ServiceFileSpec",
     "ServiceSpec",

@@ -1,0 +1,23 @@
+"""The effect of steps about what wakes the night's work, in one ``match``."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from vmhost.model.nightsteps import DropTimerFile, NightStep, PutTimerFile, StartTimer, StopTimer
+from vmhost.ports import Timers
+
+
+def execute_for_night(step: NightStep, timers: Timers) -> None:
+    """Do one step. :raises DriverError: it failed."""
+    match step:
+        case PutTimerFile(file):
+            timers.put(file)
+        case DropTimerFile(path):
+            timers.drop(path)
+        case StartTimer(name):
+            timers.start(name)
+        case StopTimer(name):
+            timers.stop(name)
+        case _:
+            assert_never(step)
