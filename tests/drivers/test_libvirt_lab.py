@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import stat
+import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ import pytest
 from tests.contract.backends import Backend, eventually, real_libvirt, volume_xml
 from tests.labfixture import InLab
 from vmhost.drivers.command import run
+from vmhost.drivers.imagelock import is_open
 from vmhost.drivers.libvirt import storage
 from vmhost.model.errors import AlreadyThere, DriverError, Unreachable
 from vmhost.model.observed import DomainState
@@ -83,6 +85,34 @@ def test_an_overlay_is_what_qemu_img_says(real: Backend) -> None:
     assert f"backing file: {base}" in told
     assert "backing file format: qcow2" in told
     assert "virtual size: 3 MiB" in told
+
+
+def test_a_volume_is_deleted_as_soon_as_the_program_that_has_it_open_has_ended(real: Backend) -> None:
+    """libvirt's own ``qemu-img``, which works on for a client that was killed, looks just like that."""
+    pool = real.pool()
+    real.hypervisor.create_volume(pool, volume_xml("disk", MIB))
+    path = real.directory / pool / "disk"
+    opened, deleted = Event(), Event()
+    with subprocess.Popen(["qemu-io", str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
+        assert program.stdin is not None
+        while not is_open(str(path)):
+            assert program.poll() is None
+            time.sleep(0.01)
+
+        def delete() -> None:
+            opened.set()
+            real.hypervisor.delete_volume(pool, "disk")
+            deleted.set()
+
+        thread = Thread(target=delete)
+        thread.start()
+        assert opened.wait(20)
+        assert not deleted.wait(0.5)
+        assert path.exists()
+        program.stdin.close()
+        thread.join(30)
+    assert deleted.is_set()
+    assert real.volumes(pool) == {}
 
 
 def test_files_of_others_are_seen_and_never_overwritten(real: Backend) -> None:

@@ -62,6 +62,11 @@ def disks_of(domain: str) -> tuple[str, ...]:
     return tuple(place for source in sources if (place := source.get("file") or source.get("dev")))
 
 
+def uses(domain: str, path: str) -> bool:
+    """Whether a running domain has a file open, one that lies on it, or copies to it: its live XML names them all."""
+    return any(path in (source.get("file"), source.get("dev")) for source in _root(domain).iter("source"))
+
+
 def agent_connected(domain: str) -> bool:
     """Whether a running domain's XML says that the guest agent has opened its channel."""
     targets = _root(domain).iterfind("devices/channel/target")

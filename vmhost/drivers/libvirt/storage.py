@@ -13,7 +13,7 @@ import libvirt
 
 from vmhost.drivers.imagelock import is_open
 from vmhost.drivers.libvirt.connection import Connection, Handle
-from vmhost.drivers.libvirt.documents import label_of, pool_xml, raw_capacity
+from vmhost.drivers.libvirt.documents import label_of, pool_xml, raw_capacity, uses
 from vmhost.drivers.libvirt.errors import code_is, skipping, system_errno, translated
 from vmhost.model.errors import AlreadyThere, DriverError
 
@@ -264,10 +264,9 @@ def _not_empty(name: str, why: str) -> AlreadyThere:
     return AlreadyThere(f"the storage pool is not empty: {why}", subject=name, hint=f"virsh vol-list {quote(name)}")
 
 
-def _delete_volume(_: Handle, volume: Volume) -> None:
-    if is_open(volume.path()):  # libvirt would unlink it, and what the guest writes then is lost when it ends
-        text = "a running guest has this volume open; it stays"
-        raise DriverError(text, subject=volume.name(), hint="vmhost guest list")
+def _delete_volume(handle: Handle, volume: Volume) -> None:
+    if is_open(volume.path()):
+        _refuse_open(handle, volume)
     try:
         volume.delete(0)
     except libvirt.libvirtError as error:
@@ -277,6 +276,19 @@ def _delete_volume(_: Handle, volume: Volume) -> None:
                 str(error), subject=volume.name(), hint=f"virsh vol-info {volume.path()}", retryable=True
             ) from error
         raise
+
+
+def _refuse_open(handle: Handle, volume: Volume) -> None:
+    """:raises DriverError: a guest writes into it: libvirt would unlink it all the same, and that were lost at its end;
+    :raises Busy: no guest does, so it is libvirt's own tools, perhaps for a client that has died.
+    """
+    path = volume.path()
+    for domain in handle.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
+        with skipping(libvirt.VIR_ERR_NO_DOMAIN):
+            if uses(domain.XMLDesc(0), path):
+                text = "a running guest has this volume open; it stays"
+                raise DriverError(text, subject=volume.name(), hint="vmhost guest list")
+    raise Busy("a program has this volume open; it stays", subject=volume.name(), hint=f"fuser -v {quote(path)}")
 
 
 def _patiently(call: Callable[[], None]) -> None:
