@@ -266,6 +266,37 @@ def test_a_drill_that_fails_is_told_and_is_no_protection() -> None:
     assert one.drilled < night.started
 
 
+def test_a_clock_that_was_ahead_once_costs_one_drill() -> None:
+    fake = FakeHost(seed=8)
+    fake.add_image("debian-12")
+    host = Host(ports=fake.ports)
+    host.apply(host.plan(site(WEB + "    backup: {every: 12h, drill: {every: 7d}}\n")))
+    host.backups.nightly.run()
+    fake.history.drilled(replace(fake.history.drills()[-1], started="2026-01-05T00:00:00Z"))
+    told = []
+    for _ in range(4):
+        fake.advance(3600)
+        told.append(bool(host.backups.nightly.run().guests[0].drilled))
+    assert told == [True, False, False, False]
+
+
+def test_points_do_not_wait_for_what_became_of_drills(fake: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
+    host = failing(fake, "drills", 0)
+    host.apply(host.plan(site(WEB + "    backup: {drill: {every: 7d}}\n")))
+    told = host.backups.nightly.run(["web-01"])
+    raise_failures(told)
+    assert (told.guests[0].verified, told.guests[0].drilled) == (True, "")
+    assert "nobody knows of the last ones" in caplog.text
+    assert host.backups.nightly.run().guests[-1].drilled, "the next night has it"
+
+
+def test_a_guest_whose_points_cannot_be_looked_at_stops_nobody(fake: FakeHost) -> None:
+    Host(ports=fake.ports).backups.run()
+    told = failing(fake, "points", 0).backups.nightly.run()
+    assert [(guest.name, guest.failed) for guest in told.guests] == [("db-01", "look"), ("off-01", ""), ("web-01", "")]
+    assert "db-01: look FAILED: injected fault" in str(told.guests[0])
+
+
 def test_each_guest_has_its_turn_by_its_own_calendar() -> None:
     fake = FakeHost(seed=8)
     fake.add_image("debian-12")

@@ -156,6 +156,11 @@ def test_who_was_never_drilled_comes_first() -> None:
     assert found == (Turn("new-01"), Turn("web-01", 12.0), Turn("db-01"))
 
 
+def test_whose_drill_was_noted_last_has_its_turn_last_though_the_clock_was_ahead_before() -> None:
+    drills = [drill("2031-01-01T08:00:00Z"), drill("2027-01-03T08:00:00Z", guest="db")]
+    assert [turn.name for turn in turns({"web": "web-01", "db": "db-01"}, drills)] == ["web-01", "db-01"]
+
+
 def test_a_turn_takes_as_long_as_all_of_the_last_one_whatever_became_of_it() -> None:
     good, bad = (
         replace(drill("2027-01-02T08:00:00Z"), seconds=100.0),
