@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import count
 from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import ValidationError
 
+from vmhost.model.calendar import parse_calendar
 from vmhost.model.drills import DrillRecord
 from vmhost.model.points import Point, PointRef
+from vmhost.model.reservations import iso
 from vmhost.model.spec import BackupSpec
 from vmhost.plan.due import Due, due
 from vmhost.plan.protection import Ward, protection
@@ -88,9 +92,12 @@ def test_moments_are_those_of_the_machine() -> None:
     [
         ([{}], ()),
         ([{"every": "7d"}, {"drill": {"every": "30d"}}], ()),
-        ([{"every": "4h"}, {"every": "90m"}], ("hourly",)),
-        ([{"every": "4h"}, {"every": "50m"}], ("*:0/30",)),
-        ([{"every": "7m"}], ("*:0/6",)),
+        ([{"every": "4h"}, {"every": "2h"}], ("hourly",)),
+        ([{"every": "36h"}], ("hourly",)),
+        ([{"every": "90m"}], ("*:0/30",)),
+        ([{"every": "50m"}], ("*:0/12",)),
+        ([{"every": "50m"}, {"every": "40m"}], ("*:0/10",)),
+        ([{"every": "7m"}], ("*:0/1",)),
         ([{"schedule": {"points": "Mon..Fri  22:00", "full": "Sun 03:00"}}], ("Mon..Fri 22:00", "Sun 03:00")),
         (
             [{"schedule": {"points": "22:00"}}, {"every": "2h", "schedule": {"full": "Sun 03:00"}}],
@@ -100,6 +107,29 @@ def test_moments_are_those_of_the_machine() -> None:
 )
 def test_the_night_is_woken_when_anybody_needs_it(wishes: list[dict[str, object]], expected: tuple[str, ...]) -> None:
     assert wakes("22:00", [BackupSpec.model_validate(wish) for wish in wishes]) == ("22:00", *expected)
+
+
+@pytest.mark.parametrize("late", [0, 60])
+@pytest.mark.parametrize("every", ["10m", "40m", "50m", "1h", "70m", "100m", "210m", "7h", "24h", "30h", "36h", "100h"])
+def test_nobody_waits_for_longer_than_the_age_that_is_wished(every: str, late: int) -> None:
+    """Also when each second waking is late, and when others wish for other ages."""
+    wish, drawn = BackupSpec.model_validate({"every": every}), count()
+    events = [parse_calendar(text) for text in wakes("22:00", [wish, BackupSpec.model_validate({"every": "2h"})])]
+    now, taken, gaps = datetime.fromtimestamp(NOW, UTC).replace(hour=22), 0.0, list[float]()
+    assert wish.every is not None
+    while len(gaps) < 9:
+        now = min(found for event in events if (found := event.after(now, UTC)))
+        at = now.timestamp() + late * (next(drawn) % 2)
+        point = replace(NEXT, taken=iso(taken))
+        if due(wish, [point], None, at, "here").point:
+            gaps.append(at - taken)
+            taken = at
+    assert max(gaps[1:]) <= wish.every + late
+
+
+def test_a_waking_that_is_not_each_day_is_none_of_every_day() -> None:
+    assert wakes("Mon..Fri 22:00", [BackupSpec.model_validate({"every": "7d"})]) == ("Mon..Fri 22:00", "hourly")
+    assert wakes("Mon..Fri 22:00", [BackupSpec()]) == ("Mon..Fri 22:00",)
 
 
 @pytest.mark.parametrize(
