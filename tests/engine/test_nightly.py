@@ -385,6 +385,22 @@ def test_what_came_between_plan_and_apply_is_not_overwritten(booted: FakeHost) -
     assert booted.world.timer_files == {f"{UNITS}/{SERVICE}": "[Service]\n"}
 
 
+def test_what_another_put_in_place_of_ours_is_told_when_an_install_is_undone(booted: FakeHost) -> None:
+    path = f"{UNITS}/{SERVICE}"
+
+    def taken(port: str, called: str) -> bool:
+        if (port, called) != ("timers", "start"):
+            return False
+        booted.world.timer_files[path] = "[Service]\n"
+        return True
+
+    host = Host(ports=FaultyPorts(booted.ports, FaultPlan(0, error=driver_error, only=taken)).ports)
+    with pytest.raises(ApplyError) as caught:
+        host.apply(host.backups.nightly.plan_install(Waking(["/usr/bin/vmhost"], "22:00")))
+    assert path in str(caught.value.leftovers)
+    assert booted.world.timer_files == {path: "[Service]\n"}
+
+
 def test_from_cron_to_systemd_only_one_of_them_wakes(booted: FakeHost) -> None:
     host, waking = Host(ports=booted.ports), Waking(["/usr/bin/vmhost"], "22:00")
     host.apply(host.backups.nightly.plan_install(replace(waking, cron=True)))

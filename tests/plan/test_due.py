@@ -147,6 +147,14 @@ def test_nonsense_is_told(wish: dict[str, object], words: str) -> None:
         BackupSpec.model_validate(wish)
 
 
+def test_what_is_kept_with_a_guest_says_nothing_of_schedules_where_its_site_does_not() -> None:
+    kept = BackupSpec.model_validate({"every": "4h"}).model_dump_json(exclude_none=True)
+    assert "schedule" not in kept
+    assert BackupSpec.model_validate_json(kept).every == 4 * 3600
+    wish = BackupSpec.model_validate({"schedule": {"full": "Sun 03:00"}})
+    assert BackupSpec.model_validate_json(wish.model_dump_json(exclude_none=True)) == wish
+
+
 def test_a_drill_is_due_again_after_its_time_whatever_became_of_the_last() -> None:
     wish = BackupSpec.model_validate({"drill": {"every": "10d"}})
     told = [(day, failed) for day in ("04", "08") for failed in ("", "it hangs")]
