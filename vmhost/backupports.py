@@ -150,8 +150,11 @@ class Timers(Protocol):
     def drop(self, path: str) -> None:
         """Delete a file; Absent when there is none, AlreadyThere when it is another's."""
 
-    def start(self, timer: str) -> None:
-        """Let systemd start a timer, now and at every boot; Absent when it has none of that name."""
+    def start(self, timer: str, *, boot: bool = True, now: bool = True) -> None:
+        """Let systemd start a timer, now, at every boot, or both; Absent when it has none of that name."""
 
-    def stop(self, timer: str) -> None:
-        """Let systemd stop a timer, now and for good; Absent when it has none of that name."""
+    def stop(self, timer: str, *, boot: bool = True, now: bool = True) -> None:
+        """Let systemd stop a timer, no more start it at boot, or both, also one whose file is gone.
+
+        Absent when there is nothing of that name.
+        """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import re
@@ -15,8 +16,8 @@ import pytest
 
 from vmhost.drivers.nighttimers import SystemTimers
 from vmhost.model.calendar import parse_calendar
-from vmhost.model.errors import Absent, AlreadyThere, UsageError
-from vmhost.model.nightsteps import CRON, FILES, SERVICE, TIMER, UNITS, TimerFile
+from vmhost.model.errors import Absent, AlreadyThere, PermissionDenied, UsageError
+from vmhost.model.nightsteps import CRON, FILES, SERVICE, TIMER, UNITS, StopTimer, TimerFile
 from vmhost.ops.nightwakes import timer_texts
 from vmhost.plan.wakes import plan_wakes
 
@@ -43,13 +44,13 @@ def test_units_are_put_in_place_enabled_and_taken_away(timers: SystemTimers, tmp
     timers.check(wanted)
     for file in wanted:
         timers.put(file)
-    assert not timers.state().started
+    assert not timers.state().boot
     timers.start(TIMER)
-    assert timers.state().started
+    assert timers.state().boot
     assert (tmp_path / "etc/systemd/system/timers.target.wants" / TIMER).is_symlink()
     assert plan_wakes(wanted, timers.state()).empty
     timers.stop(TIMER)
-    assert not timers.state().started
+    assert not timers.state().boot
     for path in FILES[:3]:
         timers.drop(path)
     assert [found for found in tmp_path.rglob("*") if not found.is_dir()] == []
@@ -61,11 +62,53 @@ def test_units_are_put_in_place_enabled_and_taken_away(timers: SystemTimers, tmp
         timers.start(TIMER)
 
 
+def test_a_link_whose_timer_is_gone_is_found_and_goes(timers: SystemTimers, tmp_path: Path) -> None:
+    for file in files():
+        timers.put(file)
+    timers.start(TIMER)
+    (tmp_path / UNITS.removeprefix("/") / TIMER).unlink()
+    seen = timers.state()
+    assert seen.boot
+    stop = plan_wakes((), seen).steps[0].do
+    assert stop == StopTimer(TIMER)
+    timers.stop(TIMER)
+    timers.drop(f"{UNITS}/{SERVICE}")
+    assert [found for found in tmp_path.rglob("*") if not found.is_dir()] == []
+    assert plan_wakes((), timers.state()).empty
+
+
+def test_the_link_of_another_s_timer_is_not_ours(timers: SystemTimers, tmp_path: Path) -> None:
+    path = tmp_path / UNITS.removeprefix("/") / TIMER
+    path.parent.mkdir(parents=True)
+    path.write_text("[Timer]\nOnCalendar=daily\n[Install]\nWantedBy=timers.target\n")
+    subprocess.run(["systemctl", f"--root={tmp_path}", "enable", "--quiet", TIMER], check=True)
+    assert not timers.state().boot
+    assert plan_wakes((), timers.state()).empty
+    with pytest.raises(AlreadyThere):
+        timers.stop(TIMER)
+
+
+def test_what_cannot_be_looked_at_is_told(
+    timers: SystemTimers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lstat = Path.lstat
+
+    def refuse(path: Path) -> os.stat_result:
+        """Root may look everywhere."""
+        if path == tmp_path / CRON.removeprefix("/"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", refuse)
+    with pytest.raises(PermissionDenied):
+        timers.state()
+
+
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
         (files(program="/nonexistent/vmhost"), "is not executable"),
-        (files(program="vmhost"), "is not executable"),
+        (files(program="vmhost-of-nowhere"), "is not executable"),
         ([TimerFile(file.path, file.text.replace("=true", "=perhaps")) for file in files()], "Failed to parse"),
         ([TimerFile(file.path, file.text.replace("*-*-* 22", "*-*-* 25")) for file in files()], "calendar"),
     ],
@@ -207,6 +250,6 @@ def _part(drawn: random.Random, low: int, high: int, ranges: float) -> str:
     last = min(high, first + drawn.randint(0, 6)) if drawn.random() < 0.7 else drawn.randint(low, high)
     text = f"{first:02}" if drawn.random() < 0.5 else f"{first}"
     text += f"..{last}" if drawn.random() < ranges else ""
-    # At the end of a month or year, systemd 252 may jump over days and months after a repetition without an end.
-    repeats = drawn.random() < 0.25 and (".." in text or low == 0)
+    # At the end of a month or year, systemd 252 may jump over hours, days and months after a repetition without an end.
+    repeats = drawn.random() < 0.25 and (".." in text or high == 59)
     return text + (f"/{drawn.randint(0, 7)}" if repeats else "")

@@ -184,8 +184,10 @@ def test_the_budget_foresees_the_reading_back_and_what_a_failed_drill_took(
     (result,) = host.backups.drills.run(["web-01"])
     assert result.drill is not None
     assert result.drill.rto < 1000 < result.drill.seconds < 1000 + result.drill.rto + 60
-    (skipped,) = host.backups.drills.oldest_first(budget=900)
-    assert skipped.skipped == "there was no time left for it"
+    (refused,) = host.backups.drills.oldest_first(budget=900)
+    with pytest.raises(Refused, match=r"took 10\d\d s in all, more than the whole budget of 900 s") as caught:
+        raise_failures([refused])
+    assert caught.value.hint == "vmhost backup drill web-01"
     for stored in next(iter(fake.world.repositories.values())).points.values():
         stored.systems.clear()
     (failed,) = host.backups.drills.oldest_first(budget=2000)
@@ -193,9 +195,7 @@ def test_the_budget_foresees_the_reading_back_and_what_a_failed_drill_took(
     assert failed.drill.failed
     assert failed.drill.seconds > result.drill.seconds
     between = (result.drill.seconds + failed.drill.seconds) / 2
-    assert host.backups.drills.oldest_first(budget=between)[0].skipped, (
-        "it went well once in that time, and then failed"
-    )
+    assert host.backups.drills.oldest_first(budget=between)[0].error, "it went well once in that time, and then failed"
 
 
 def test_which_point(host: Host, fake: FakeHost) -> None:

@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.engine.scenes import OTHER, WEB, site
 from vmhost.backupports import Tell
 from vmhost.cli import main
-from vmhost.model.errors import Cancelled, Conflict, PartlyDone, UsageError
-from vmhost.model.nightsteps import CRON, MARK, SERVICE, TIMER, UNITS
+from vmhost.model.errors import ApplyError, Cancelled, Conflict, PartlyDone, Refused, UsageError
+from vmhost.model.nightsteps import CRON, MARK, SERVICE, TIMER, UNITS, StartTimer, StopTimer
 from vmhost.model.outcome import JobRecord
 from vmhost.model.points import Damage, PointRef
 from vmhost.model.retention import Keep
@@ -24,6 +24,7 @@ from vmhost.plan.protection import protection
 from vmhost.render.nightunits import cron_text, units
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts
 from vmhost.testing.faults import driver_error
+from vmhost.testing.hypervisor import FakeHypervisor
 
 KEEP = Keep(last=2)
 
@@ -215,6 +216,8 @@ def test_cron_has_a_line_of_its_own() -> None:
     assert "50\\%" in cron_text([*ARGV, "50%"], "0:00"), "a bare % would end the line"
     with pytest.raises(UsageError):
         cron_text(ARGV, "Mon 22:00")
+    with pytest.raises(UsageError, match="no line can hold this"):
+        cron_text([*ARGV, "a\nb"], "22:05")
     with pytest.raises(UsageError, match="no command for failures"):
         timer_texts(ARGV, ["22:00"], "alarm", cron=True)
 
@@ -266,6 +269,37 @@ def test_a_drill_that_fails_is_told_and_is_no_protection() -> None:
     assert one.drilled < night.started
 
 
+def test_a_clock_that_was_ahead_once_costs_one_drill() -> None:
+    fake = FakeHost(seed=8)
+    fake.add_image("debian-12")
+    host = Host(ports=fake.ports)
+    host.apply(host.plan(site(WEB + "    backup: {every: 12h, drill: {every: 7d}}\n")))
+    host.backups.nightly.run()
+    fake.history.drilled(replace(fake.history.drills()[-1], started="2026-01-05T00:00:00Z"))
+    told = []
+    for _ in range(4):
+        fake.advance(3600)
+        told.append(bool(host.backups.nightly.run().guests[0].drilled))
+    assert told == [True, False, False, False]
+
+
+def test_points_do_not_wait_for_what_became_of_drills(fake: FakeHost, caplog: pytest.LogCaptureFixture) -> None:
+    host = failing(fake, "drills", 0)
+    host.apply(host.plan(site(WEB + "    backup: {drill: {every: 7d}}\n")))
+    told = host.backups.nightly.run(["web-01"])
+    raise_failures(told)
+    assert (told.guests[0].verified, told.guests[0].drilled) == (True, "")
+    assert "nobody knows of the last ones" in caplog.text
+    assert host.backups.nightly.run().guests[-1].drilled, "the next night has it"
+
+
+def test_a_guest_whose_points_cannot_be_looked_at_stops_nobody(fake: FakeHost) -> None:
+    Host(ports=fake.ports).backups.run()
+    told = failing(fake, "points", 0).backups.nightly.run()
+    assert [(guest.name, guest.failed) for guest in told.guests] == [("db-01", "look"), ("off-01", ""), ("web-01", "")]
+    assert "db-01: look FAILED: injected fault" in str(told.guests[0])
+
+
 def test_each_guest_has_its_turn_by_its_own_calendar() -> None:
     fake = FakeHost(seed=8)
     fake.add_image("debian-12")
@@ -308,6 +342,7 @@ def test_the_night_is_installed_by_a_plan_and_found_installed(booted: FakeHost) 
     host, waking = Host(ports=booted.ports), Waking(["/usr/bin/vmhost"], "22:00")
     proposal = host.backups.nightly.plan_install(waking)
     assert "note: /etc/systemd/system/vmhost-nightly.timer: +OnCalendar=Mon..Fri 12:00" in str(proposal)
+    assert "note: vmhost-nightly.timer: what is due begins within a minute" in str(proposal)
     assert booted.world.timer_files == {}, "a plan changes nothing"
     host.apply(proposal)
     assert booted.world.timer
@@ -328,10 +363,15 @@ def test_the_night_is_installed_by_a_plan_and_found_installed(booted: FakeHost) 
 
 def test_units_of_another_are_not_touched(booted: FakeHost) -> None:
     host, path = Host(ports=booted.ports), f"{UNITS}/{TIMER}"
-    booted.world.timer_files[path] = "[Timer]\nOnCalendar=daily\n[Install]\n"
+    service = f"{UNITS}/{SERVICE}"
+    booted.world.timer_files[service] = "[Service]\n"
     with pytest.raises(Conflict, match="not vmhost's") as caught:
         host.backups.nightly.plan_install(Waking(["/usr/bin/vmhost"], "22:00"))
-    assert caught.value.hint == f"mv {path} {path}.old"
+    assert caught.value.hint == f"mv {service} {service}.old"
+    booted.world.timer_files = {path: "[Timer]\nOnCalendar=daily\n[Install]\n"}
+    with pytest.raises(Conflict, match="not vmhost's") as caught:
+        host.backups.nightly.plan_install(Waking(["/usr/bin/vmhost"], "22:00"))
+    assert caught.value.hint == f"systemctl disable --now {TIMER} && mv {path} {path}.old"
     assert host.backups.nightly.plan_remove().plan.notes[0].subject == path
     assert host.backups.nightly.plan_remove().empty
 
@@ -345,6 +385,22 @@ def test_what_came_between_plan_and_apply_is_not_overwritten(booted: FakeHost) -
     assert booted.world.timer_files == {f"{UNITS}/{SERVICE}": "[Service]\n"}
 
 
+def test_what_another_put_in_place_of_ours_is_told_when_an_install_is_undone(booted: FakeHost) -> None:
+    path = f"{UNITS}/{SERVICE}"
+
+    def taken(port: str, called: str) -> bool:
+        if (port, called) != ("timers", "start"):
+            return False
+        booted.world.timer_files[path] = "[Service]\n"
+        return True
+
+    host = Host(ports=FaultyPorts(booted.ports, FaultPlan(0, error=driver_error, only=taken)).ports)
+    with pytest.raises(ApplyError) as caught:
+        host.apply(host.backups.nightly.plan_install(Waking(["/usr/bin/vmhost"], "22:00")))
+    assert path in str(caught.value.leftovers)
+    assert booted.world.timer_files == {path: "[Service]\n"}
+
+
 def test_from_cron_to_systemd_only_one_of_them_wakes(booted: FakeHost) -> None:
     host, waking = Host(ports=booted.ports), Waking(["/usr/bin/vmhost"], "22:00")
     host.apply(host.backups.nightly.plan_install(replace(waking, cron=True)))
@@ -353,6 +409,49 @@ def test_from_cron_to_systemd_only_one_of_them_wakes(booted: FakeHost) -> None:
     assert sorted(booted.world.timer_files) == [f"{UNITS}/{SERVICE}", f"{UNITS}/{TIMER}"]
     host.apply(host.backups.nightly.plan_install(replace(waking, cron=True)))
     assert (list(booted.world.timer_files), booted.world.timer) == ([CRON], False)
+
+
+@pytest.mark.parametrize(("boots", "runs"), [(True, False), (False, True)])
+def test_a_timer_that_is_half_on_is_stopped_and_taken_away(booted: FakeHost, boots: bool, runs: bool) -> None:
+    host, waking = Host(ports=booted.ports), Waking(["/usr/bin/vmhost"], "22:00")
+    host.apply(host.backups.nightly.plan_install(waking))
+    booted.world.timer_boots, booted.world.timer = boots, runs
+    (start,) = host.backups.nightly.plan_install(waking).plan.steps
+    assert start.why == f"nightly: start {TIMER}, {'now' if boots else 'at every boot'}"
+    assert (start.do, start.undo) == (
+        StartTimer(TIMER, boot=not boots, now=not runs),
+        StopTimer(TIMER, boot=not boots, now=not runs),
+    )
+    before = booted.state()
+    plan = FaultPlan(
+        2, error=driver_error, only=lambda port, called: (port, called) in (("timers", "stop"), ("timers", "drop"))
+    )
+    with pytest.raises(ApplyError):
+        Host(ports=FaultyPorts(booted.ports, plan).ports).apply(host.backups.nightly.plan_remove())
+    assert booted.state()["timers"] == before["timers"], "as it was"
+    host.apply(host.backups.nightly.plan_remove())
+    assert (booted.world.timer_files, booted.world.timer, booted.world.timer_boots) == ({}, False, False)
+
+
+def test_the_units_name_the_repository_and_the_hypervisor_wherever_they_are_started(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main.run(["-c", "test:///x", "nightly", "units", "--cron", "--repository", "points"]) == 0
+    assert capsys.readouterr().out.endswith(f" -c test:///x nightly run --repository {tmp_path}/points\n\n")
+    monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "test:///y")
+    assert main.run(["nightly", "units"]) == 0
+    assert '" "-c" "test:///y" "nightly" "run"' in capsys.readouterr().out
+
+
+def test_a_user_s_own_hypervisor_has_nothing_to_install_or_remove(
+    booted: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeHypervisor, "daemon", lambda hypervisor: replace(hypervisor.host(), privileged=False))
+    host = Host(ports=booted.ports)
+    for propose in (host.backups.nightly.plan_remove, lambda: host.backups.nightly.plan_install(Waking([], "22:00"))):
+        with pytest.raises(Refused, match="only the system's hypervisor"):
+            propose()
 
 
 @pytest.mark.parametrize("at", ["25:00", "sometimes", "*-02-30"])

@@ -57,6 +57,7 @@ def test_what_the_clocks_leave_out_does_not_come_and_what_they_repeat_comes_once
     "text",
     [
         *("", " ", "sometimes", "22", "25:00", "22:60", "22:00:60", "22:00 Nowhere/Land", "22:00 ../../etc/passwd"),
+        "\u017fat 22:00",
         *("Fri..Mon 22:00", "Mond 22:00", "*-13-01", "*-*-32", "*-*~29", "*-*~05..01", "10..8:00", "*/2:00", "0/0:00"),
         *(
             "23/1:00",

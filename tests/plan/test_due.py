@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
+from itertools import count
 from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import ValidationError
 
+from vmhost.model.calendar import parse_calendar
 from vmhost.model.drills import DrillRecord
 from vmhost.model.points import Point, PointRef
+from vmhost.model.reservations import iso
 from vmhost.model.spec import BackupSpec
 from vmhost.plan.due import Due, due
 from vmhost.plan.protection import Ward, protection
@@ -88,9 +92,12 @@ def test_moments_are_those_of_the_machine() -> None:
     [
         ([{}], ()),
         ([{"every": "7d"}, {"drill": {"every": "30d"}}], ()),
-        ([{"every": "4h"}, {"every": "90m"}], ("hourly",)),
-        ([{"every": "4h"}, {"every": "50m"}], ("*:0/30",)),
-        ([{"every": "7m"}], ("*:0/6",)),
+        ([{"every": "4h"}, {"every": "2h"}], ("hourly",)),
+        ([{"every": "36h"}], ("hourly",)),
+        ([{"every": "90m"}], ("*:0/30",)),
+        ([{"every": "50m"}], ("*:0/12",)),
+        ([{"every": "50m"}, {"every": "40m"}], ("*:0/10",)),
+        ([{"every": "7m"}], ("*:0/1",)),
         ([{"schedule": {"points": "Mon..Fri  22:00", "full": "Sun 03:00"}}], ("Mon..Fri 22:00", "Sun 03:00")),
         (
             [{"schedule": {"points": "22:00"}}, {"every": "2h", "schedule": {"full": "Sun 03:00"}}],
@@ -100,6 +107,29 @@ def test_moments_are_those_of_the_machine() -> None:
 )
 def test_the_night_is_woken_when_anybody_needs_it(wishes: list[dict[str, object]], expected: tuple[str, ...]) -> None:
     assert wakes("22:00", [BackupSpec.model_validate(wish) for wish in wishes]) == ("22:00", *expected)
+
+
+@pytest.mark.parametrize("late", [0, 60])
+@pytest.mark.parametrize("every", ["10m", "40m", "50m", "1h", "70m", "100m", "210m", "7h", "24h", "30h", "36h", "100h"])
+def test_nobody_waits_for_longer_than_the_age_that_is_wished(every: str, late: int) -> None:
+    """Also when each second waking is late, and when others wish for other ages."""
+    wish, drawn = BackupSpec.model_validate({"every": every}), count()
+    events = [parse_calendar(text) for text in wakes("22:00", [wish, BackupSpec.model_validate({"every": "2h"})])]
+    now, taken, gaps = datetime.fromtimestamp(NOW, UTC).replace(hour=22), 0.0, list[float]()
+    assert wish.every is not None
+    while len(gaps) < 9:
+        now = min(found for event in events if (found := event.after(now, UTC)))
+        at = now.timestamp() + late * (next(drawn) % 2)
+        point = replace(NEXT, taken=iso(taken))
+        if due(wish, [point], None, at, "here").point:
+            gaps.append(at - taken)
+            taken = at
+    assert max(gaps[1:]) <= wish.every + late
+
+
+def test_a_waking_that_is_not_each_day_is_none_of_every_day() -> None:
+    assert wakes("Mon..Fri 22:00", [BackupSpec.model_validate({"every": "7d"})]) == ("Mon..Fri 22:00", "hourly")
+    assert wakes("Mon..Fri 22:00", [BackupSpec()]) == ("Mon..Fri 22:00",)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +145,14 @@ def test_the_night_is_woken_when_anybody_needs_it(wishes: list[dict[str, object]
 def test_nonsense_is_told(wish: dict[str, object], words: str) -> None:
     with pytest.raises(ValidationError, match=re.escape(words)):
         BackupSpec.model_validate(wish)
+
+
+def test_what_is_kept_with_a_guest_says_nothing_of_schedules_where_its_site_does_not() -> None:
+    kept = BackupSpec.model_validate({"every": "4h"}).model_dump_json(exclude_none=True)
+    assert "schedule" not in kept
+    assert BackupSpec.model_validate_json(kept).every == 4 * 3600
+    wish = BackupSpec.model_validate({"schedule": {"full": "Sun 03:00"}})
+    assert BackupSpec.model_validate_json(wish.model_dump_json(exclude_none=True)) == wish
 
 
 def test_a_drill_is_due_again_after_its_time_whatever_became_of_the_last() -> None:
@@ -154,6 +192,11 @@ def test_who_was_never_drilled_comes_first() -> None:
     drills = [drill("2027-01-02T08:00:00Z"), drill("2027-01-03T08:00:00Z", guest="db", failed="it hangs")]
     found = turns({"web": "web-01", "db": "db-01", "new": "new-01"}, drills)
     assert found == (Turn("new-01"), Turn("web-01", 12.0), Turn("db-01"))
+
+
+def test_whose_drill_was_noted_last_has_its_turn_last_though_the_clock_was_ahead_before() -> None:
+    drills = [drill("2031-01-01T08:00:00Z"), drill("2027-01-03T08:00:00Z", guest="db")]
+    assert [turn.name for turn in turns({"web": "web-01", "db": "db-01"}, drills)] == ["web-01", "db-01"]
 
 
 def test_a_turn_takes_as_long_as_all_of_the_last_one_whatever_became_of_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -137,7 +138,7 @@ def install(
     """
     from vmhost.ops.nightwakes import Waking
 
-    waking = Waking(_program(), at, _options(rules, repository), on_failure, cron)
+    waking = Waking(_program(ctx), at, _options(rules, repository), on_failure, cron)
     with open_host(ctx) as host:
         if not dry_run:
             settle(host)
@@ -163,17 +164,20 @@ def remove(ctx: click.Context, dry_run: bool, yes: bool, output: str) -> int:
 @cron_option
 @keep_option
 @repository_option
-def units(at: str, on_failure: str, cron: bool, rules: str | None, repository: str | None) -> None:
+@click.pass_context
+def units(ctx: click.Context, at: str, on_failure: str, cron: bool, rules: str | None, repository: str | None) -> None:
     """Print what starts the night's work by itself: units for systemd, each after its name, or a line for cron."""
     from vmhost.ops.nightwakes import timer_texts
 
-    argv = [*_program(), "nightly", "run", *_options(rules, repository)]
+    argv = [*_program(ctx), "nightly", "run", *_options(rules, repository)]
     for name, text in timer_texts(argv, [at], on_failure, cron=cron).items():
         sys.stdout.write(f"# {name}\n{text}\n")
 
 
-def _program() -> list[str]:
-    return [str(Path(sys.argv[0]).resolve())]
+def _program(ctx: click.Context) -> list[str]:
+    """Return the words that start vmhost, on the hypervisor that this command is about, wherever they are started."""
+    uri = ctx.find_root().obj or os.environ.get("LIBVIRT_DEFAULT_URI")
+    return [str(Path(sys.argv[0]).resolve()), *(["-c", uri] if uri else [])]
 
 
 def _options(rules: str | None, repository: str | None) -> list[str]:
@@ -181,4 +185,5 @@ def _options(rules: str | None, repository: str | None) -> list[str]:
 
     if rules is not None:
         parse_keep(rules)
-    return [*(["--keep", rules] if rules is not None else []), *(["--repository", repository] if repository else [])]
+    where = ["--repository", str(Path(repository).absolute())] if repository else []
+    return [*(["--keep", rules] if rules is not None else []), *where]

@@ -21,11 +21,11 @@ class SystemClock:
         return time.monotonic()
 
     def zone(self) -> tzinfo:
-        name = os.environ.get("TZ", "").removeprefix(":")
+        name = os.environ.get("TZ", str(_LOCAL)).removeprefix(":") or "UTC"  # empty is UTC, see tzset(3)
         try:
-            if name:
+            if not name.startswith("/"):
                 return ZoneInfo(name)
-            with _LOCAL.open("rb") as file:
+            with Path(name).open("rb") as file:
                 return ZoneInfo.from_file(file)
         except (OSError, ValueError, ZoneInfoNotFoundError):
             fixed = datetime.now().astimezone().tzinfo  # as the C library has it, which knows more ways to say it

@@ -8,10 +8,9 @@ import shlex
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final, TypeVar
 from urllib.parse import quote
 
@@ -35,16 +34,12 @@ class Database:
 
     :param schema: the statements that make its tables.
     :param version: of the schema, from 1, kept in ``user_version``; a file of a newer one is left alone.
-    :param migrations: for each older version the statements that make the next one of it.
     """
 
-    def __init__(
-        self, path: Path, *, schema: str, version: int, migrations: Mapping[int, Sequence[str]] = MappingProxyType({})
-    ) -> None:
+    def __init__(self, path: Path, *, schema: str, version: int) -> None:
         self.path = path
         self._schema = schema
         self._version = version
-        self._migrations = migrations
         self._guard = threading.RLock()
         self._connection: sqlite3.Connection | None = None
 
@@ -122,33 +117,10 @@ class Database:
                     subject=str(self.path),
                     hint="vmhost --version",
                 )
-            if found < self._version:
-                self._migrate(connection)
         except BaseException:
             connection.close()
             raise
         return connection
-
-    def _migrate(self, connection: sqlite3.Connection) -> None:
-        """Bring an older file up to date, all at once: who dies meanwhile leaves it as it was.
-
-        :raises DriverError: this user may only read it.
-        """
-        if not os.access(self.path, os.W_OK):
-            text = "an older vmhost wrote this file; whoever may write it brings it up to date"
-            raise DriverError(text, subject=str(self.path), hint="sudo vmhost nightly status")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            found = int(connection.execute("PRAGMA user_version").fetchone()[0])  # another may have done it meanwhile
-            for version in range(found, self._version):
-                for statement in self._migrations[version]:
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {self._version}")
-            connection.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            raise
 
     def _make(self) -> None:
         """Make the file under another name and give it its own when it is whole: nobody ever opens half a schema."""

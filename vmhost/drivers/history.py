@@ -62,12 +62,12 @@ CREATE TABLE drill (
 );
 CREATE INDEX drill_guest ON drill (guest, started);
 """
-_TOOK: Final = {1: ("ALTER TABLE drill ADD COLUMN seconds REAL NOT NULL DEFAULT -1",)}
-"""From version 2 on it is kept how long a drill took."""
+_TOOK: Final = "ALTER TABLE drill ADD COLUMN seconds REAL NOT NULL DEFAULT -1"
+"""Files of an older vmhost lack how long a drill took. It goes on with a file that has it, so the version stays."""
 _DRILL: Final = tuple(DrillRecord.__dataclass_fields__)
 _PRUNE_DRILLS: Final = """
 DELETE FROM drill WHERE guest = ? AND rowid NOT IN
-    (SELECT rowid FROM drill WHERE guest = ? ORDER BY started DESC, rowid DESC LIMIT ?)
+    (SELECT rowid FROM drill WHERE guest = ? ORDER BY rowid DESC LIMIT ?)
 """
 
 
@@ -80,7 +80,7 @@ class SqliteHistory:
 
     def __init__(self, layout: Layout, *, jobs: int = KEPT_JOBS, lines: int = KEPT_LINES) -> None:
         self._database = Database(layout.state / "history.sqlite3", schema=_SCHEMA, version=1)
-        self._drills = Database(layout.state / "drills.sqlite3", schema=_DRILLS, version=2, migrations=_TOOK)
+        self._drills = Database(layout.state / "drills.sqlite3", schema=_DRILLS, version=1)
         self._looks = LookHistory(layout.state / "looks.sqlite3")
         self._kept_jobs = jobs
         self._kept_lines = lines
@@ -185,6 +185,8 @@ class SqliteHistory:
         """Note what became of a drill; the last ``KEPT_DRILLS`` of each guest are kept."""
 
         def insert(database: sqlite3.Connection) -> None:
+            if not _keeps_seconds(database):
+                database.execute(_TOOK)
             values = [*(getattr(record, name) for name in _DRILL[:-1]), json.dumps(record.console)]
             database.execute(f"INSERT INTO drill ({', '.join(_DRILL)}) VALUES (?{', ?' * (len(_DRILL) - 1)})", values)  # noqa: S608
             database.execute(_PRUNE_DRILLS, [record.guest, record.guest, KEPT_DRILLS])
@@ -192,10 +194,15 @@ class SqliteHistory:
         self._attempt(insert, self._drills)
 
     def drills(self) -> tuple[DrillRecord, ...]:
-        """Return all drills that are kept, the oldest first. :raises DriverError: they cannot be read."""
+        """Return all drills that are kept, in the order in which they were noted: a clock may have been wrong.
+
+        :raises DriverError: they cannot be read.
+        """
 
         def read(database: sqlite3.Connection) -> tuple[DrillRecord, ...]:
-            rows = database.execute(f"SELECT {', '.join(_DRILL)} FROM drill ORDER BY started, rowid").fetchall()  # noqa: S608
+            unknown = {} if _keeps_seconds(database) else {"seconds": "-1.0"}
+            columns = ", ".join(unknown.get(name, name) for name in _DRILL)
+            rows = database.execute(f"SELECT {columns} FROM drill ORDER BY rowid").fetchall()  # noqa: S608
             return tuple(_drill_record(*row) for row in rows)
 
         return self._drills.read(read) or ()
@@ -232,6 +239,10 @@ class SqliteHistory:
         except DriverError as error:
             _log.warning("job history: %s", error)
             return None
+
+
+def _keeps_seconds(database: sqlite3.Connection) -> bool:
+    return any(column[1] == "seconds" for column in database.execute("PRAGMA table_info(drill)"))
 
 
 def _exists(database: sqlite3.Connection, job: str) -> bool:

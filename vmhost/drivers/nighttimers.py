@@ -13,6 +13,7 @@ from vmhost.drivers.netunit import has_systemd
 from vmhost.model.errors import Absent, AlreadyThere, UsageError
 from vmhost.model.nightsteps import CRON, FILES, MARK, TIMER, UNITS, ObservedTimers, TimerFile
 
+_TIMER: Final = f"{UNITS}/{TIMER}"
 _SEARCHED: Final = ("/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
 """Where units of the same names would be another's, which ours would hide or be hidden by (systemd.unit(5))."""
 
@@ -39,8 +40,9 @@ class SystemTimers:
                 others = (f"{place}/{Path(name).name}" for place in _SEARCHED)
                 foreign += [other for other in others if _is_there(self._at(other))]
         systemd = has_systemd() or not self._runs
-        started = systemd and any(file.path.endswith(TIMER) for file in files) and self._started()
-        return ObservedTimers(systemd, self._at(CRON).parent.is_dir(), tuple(files), tuple(foreign), started)
+        ours = any(file.path == _TIMER for file in files) or not any(Path(path).name == TIMER for path in foreign)
+        boot, now = (self._boots(TIMER), self._waits(TIMER)) if systemd and ours else (False, False)
+        return ObservedTimers(systemd, self._at(CRON).parent.is_dir(), tuple(files), tuple(foreign), boot, now)
 
     def check(self, files: Sequence[TimerFile]) -> None:
         with tempfile.TemporaryDirectory(prefix="vmhost-units-") as directory:
@@ -71,17 +73,28 @@ class SystemTimers:
         sync_directory(file.parent)
         self._reload(path)
 
-    def start(self, timer: str) -> None:
-        self._check_there(timer)
-        self._systemctl("enable", "--quiet", timer)
-        if self._runs:
+    def start(self, timer: str, *, boot: bool = True, now: bool = True) -> None:
+        if self._read(f"{UNITS}/{timer}") is None:
+            raise _no_timer(timer)
+        if boot:
+            self._systemctl("enable", "--quiet", timer)
+        if now and self._runs:
             self._systemctl("start", timer)
 
-    def stop(self, timer: str) -> None:
-        self._check_there(timer)
-        if self._runs:
+    def stop(self, timer: str, *, boot: bool = True, now: bool = True) -> None:
+        path = f"{UNITS}/{timer}"
+        self._check_ours(path)
+        there = self._read(path) is not None
+        if not (there or self._boots(timer) or self._waits(timer)):
+            raise _no_timer(timer)
+        if now and self._runs:
             self._systemctl("stop", timer)
-        self._systemctl("disable", "--quiet", timer)
+        if boot and there:
+            self._systemctl("disable", "--quiet", timer)
+        elif boot:  # systemd disables nothing whose file is gone
+            with os_errors(self._link(timer), "remove"):
+                self._link(timer).unlink(missing_ok=True)
+            self._reload(path)
 
     def _at(self, path: str) -> Path:
         return self._root / path.removeprefix("/")
@@ -89,7 +102,7 @@ class SystemTimers:
     def _read(self, path: str) -> str | None:
         """Return the text of a file that is ours; a link is nobody's but the operator's."""
         file = self._at(path)
-        if file.is_symlink() or not file.is_file():
+        if not _is_there(file) or file.is_symlink() or not file.is_file():
             return None
         with os_errors(file, "read"):
             text = file.read_text(errors="replace")
@@ -99,13 +112,18 @@ class SystemTimers:
         if _is_there(self._at(path)) and self._read(path) is None:
             raise AlreadyThere("it is not vmhost's", subject=path, hint=f"mv {path} {path}.old")
 
-    def _check_there(self, timer: str) -> None:
-        if self._read(f"{UNITS}/{timer}") is None:
-            raise Absent("there is no such timer", subject=timer, hint="vmhost nightly install --dry-run")
+    def _link(self, timer: str) -> Path:
+        return self._at(f"{UNITS}/timers.target.wants/{timer}")
 
-    def _started(self) -> bool:
-        asked = ("is-enabled", "is-active") if self._runs else ("is-enabled",)
-        return all(self._systemctl(verb, "--quiet", TIMER, check=False).code == 0 for verb in asked)
+    def _boots(self, timer: str) -> bool:
+        asked = self._systemctl("is-enabled", "--quiet", timer, check=False)
+        return asked.code == 0 or self._link(timer).is_symlink()
+
+    def _waits(self, timer: str) -> bool:
+        """Whether a timer waits; where systemd does not run, one does that is started at boot."""
+        if not self._runs:
+            return self._boots(timer)
+        return self._systemctl("is-active", "--quiet", timer, check=False).code == 0
 
     def _reload(self, path: str) -> None:
         if self._runs and path.startswith(UNITS) and has_systemd():
@@ -117,4 +135,13 @@ class SystemTimers:
 
 
 def _is_there(path: Path) -> bool:
-    return path.is_symlink() or path.exists()
+    with os_errors(path, "look at"):
+        try:
+            path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+    return True
+
+
+def _no_timer(timer: str) -> Absent:
+    return Absent("there is no such timer", subject=timer, hint="vmhost nightly install --dry-run")

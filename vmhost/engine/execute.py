@@ -31,7 +31,7 @@ from vmhost.model.netsteps import (
     RemoveNetworkUnit,
     SetPortVlans,
 )
-from vmhost.model.nightsteps import NightStep
+from vmhost.model.nightsteps import DropTimerFile, NightStep, PutTimerFile
 from vmhost.model.snapsteps import DiskStep, QuiesceStep
 from vmhost.model.steps import (
     AwaitGuest,
@@ -82,7 +82,7 @@ from vmhost.render.parse.domain import parse_domain
 from vmhost.render.seed import SeedDocuments, seed_files
 from vmhost.render.storage import volume_xml
 
-FOREIGN_STAYS: Final = (DeleteBridge, DeleteVlanLink, DeletePool)
+FOREIGN_STAYS: Final = (DeleteBridge, DeleteVlanLink, DeletePool, PutTimerFile, DropTimerFile)
 """Steps whose thing may turn out to be another's: then it was not undone."""
 
 

@@ -15,9 +15,9 @@ def execute_for_night(step: NightStep, timers: Timers) -> None:
             timers.put(file)
         case DropTimerFile(path):
             timers.drop(path)
-        case StartTimer(name):
-            timers.start(name)
-        case StopTimer(name):
-            timers.stop(name)
+        case StartTimer(name, boot, now):
+            timers.start(name, boot=boot, now=now)
+        case StopTimer(name, boot, now):
+            timers.stop(name, boot=boot, now=now)
         case _:
             assert_never(step)

@@ -35,7 +35,7 @@ _WORDS: Final = {
 _PART: Final = r"\d{1,9}(?:\.\.\d{1,9})?(?:/\d{1,9})?"
 _LIST: Final = rf"(?:\*|{_PART}(?:,{_PART})*)"
 _NAME: Final = "(?:" + "|".join(f"{name}|{name[:3]}" for name in _WEEK) + ")"
-_WEEKDAYS: Final = re.compile(rf"(?i:{_NAME}(?:(?:,|\.\.|-){_NAME})*),?")
+_WEEKDAYS: Final = re.compile(rf"(?i:{_NAME}(?:(?:,|\.\.|-){_NAME})*),?", re.ASCII)
 _DATE: Final = re.compile(rf"(?:(?P<year>{_LIST})-)?(?P<month>{_LIST})(?P<from>[-~])(?P<day>{_LIST})", re.ASCII)
 _TIME: Final = re.compile(rf"(?P<hour>{_LIST}):(?P<minute>{_LIST})(?::(?P<second>{_LIST}))?", re.ASCII)
 
@@ -58,6 +58,12 @@ class Calendar:
     seconds: tuple[int, ...]
     from_end: bool = False
     zone: tzinfo | None = None
+
+    @property
+    def every_day(self) -> bool:
+        """Whether no day goes by without it."""
+        days = (self.weekdays, self.years, self.months, self.days)
+        return [len(some) for some in days] == [7, LAST_YEAR - 1969, 12, 31]
 
     def after(self, moment: datetime, local: tzinfo) -> datetime | None:
         """Return the first time after a moment, or None when there is none before the year 2200.

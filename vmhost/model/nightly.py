@@ -9,8 +9,8 @@ from dataclasses import dataclass
 class GuestNight:
     """One guest's night: its new point, whether that was read back whole, how many old points went, and what failed.
 
-    ``drilled`` is what a drill told, if one was due; ``failed`` is the step that did (``backup``, ``verify``,
-    ``prune``, ``drill``) or empty, ``error`` says why.
+    ``drilled`` is what a drill told, if one was due; ``failed`` is the step that did (``look``: at what is due,
+    ``backup``, ``verify``, ``prune``, ``drill``) or empty, ``error`` says why.
     """
 
     name: str

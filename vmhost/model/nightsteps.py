@@ -27,15 +27,17 @@ class TimerFile:
 
 @dataclass(frozen=True, slots=True)
 class ObservedTimers:
-    """What is there: whether systemd and cron are, our files, files of these names that are another's, and whether our
-    timer runs and is started at every boot.
+    """What is there: whether systemd and cron are, our files, and files of these names that are another's.
+
+    ``boot``: our timer is started at every boot, or a link says so whose file is gone; ``now``: it waits at present.
     """
 
     systemd: bool = False
     cron: bool = False
     files: tuple[TimerFile, ...] = ()
     foreign: tuple[str, ...] = ()
-    started: bool = False
+    boot: bool = False
+    now: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,17 +58,21 @@ class DropTimerFile:
 
 @dataclass(frozen=True, slots=True)
 class StartTimer:
-    """Let systemd start the timer, now and at every boot."""
+    """Let systemd start the timer, now, at every boot, or both."""
 
     name: str
+    boot: bool = True
+    now: bool = True
     kind: Literal["start-timer"] = "start-timer"
 
 
 @dataclass(frozen=True, slots=True)
 class StopTimer:
-    """Let systemd stop the timer, now and for good."""
+    """Let systemd stop the timer, no more start it at boot, or both."""
 
     name: str
+    boot: bool = True
+    now: bool = True
     kind: Literal["stop-timer"] = "stop-timer"
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vmhost.engine.observe import observe
 from vmhost.model.drills import DrillRecord, SeeDrill
-from vmhost.model.errors import DrillFailed, GuestError, VmhostError
+from vmhost.model.errors import DrillFailed, GuestError, Refused, VmhostError
 from vmhost.model.events import Event, StepDone, StepStarted
 from vmhost.model.plan import Plan
 from vmhost.model.reservations import iso
@@ -20,7 +20,7 @@ from vmhost.ops.hostfile import host_spec
 from vmhost.ops.proposals import Proposal
 from vmhost.plan.choose import Pick, pick_point
 from vmhost.plan.drill import DrillRequest, plan_drill, user_macs
-from vmhost.plan.turnofdrills import turns
+from vmhost.plan.turnofdrills import Turn, turns
 
 if TYPE_CHECKING:
     from vmhost.model.observed import Observed
@@ -96,7 +96,7 @@ class Drills:
         """Drill the guests of vmhost that have points: first those that never were, then the longest ago.
 
         :param budget: seconds; a drill is left for another time when they are over, or what the guest's last one took
-            in all, whatever became of it, would not fit into the rest.
+            in all, whatever became of it, would not fit into the rest. Where it would never fit, that is an error.
         """
         points = self._host.backups.list(repository=repository)
         living = {row.uuid: row.name for row in self._host.guests() if row.site}
@@ -107,7 +107,9 @@ class Drills:
         def drilled() -> Iterator[DrillResult]:
             for turn in turns(guests, self.history()):
                 left = end - clock.monotonic()
-                if left <= 0 or turn.seconds > left:
+                if turn.seconds > budget:
+                    yield DrillResult(turn.name, error=_too_long(turn, budget))
+                elif left <= 0 or turn.seconds > left:
                     yield DrillResult(turn.name, skipped="there was no time left for it")
                 elif cancelled is not None and cancelled():
                     yield DrillResult(turn.name, skipped="cancelled")
@@ -202,6 +204,12 @@ class Drills:
             return plan_drill(DrillRequest(point, xml, observed, host, uuid, forwards, *places))
 
         return Proposal(f"drill {point.name}", again(observed), again)
+
+
+def _too_long(turn: Turn, budget: float) -> Refused:
+    """Return why no run of such a budget will ever drill a guest."""
+    text = f"its last drill took {turn.seconds:.0f} s in all, more than the whole budget of {budget:.0f} s"
+    return Refused(text, subject=turn.name, hint=f"vmhost backup drill {turn.name}")
 
 
 class _Watch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from vmhost.engine.observe import observe_domains
-from vmhost.model.errors import Cancelled, Conflict, PartlyDone, UsageError, VmhostError
+from vmhost.model.errors import Cancelled, Conflict, DriverError, PartlyDone, UsageError, VmhostError
 from vmhost.model.events import Event, Notice
 from vmhost.model.nightly import GuestNight, Night, Protection
 from vmhost.model.reservations import iso
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from vmhost.ops.proposals import Proposal
 
 OPERATION: Final = "nightly"
+_log = logging.getLogger("vmhost.nightly")
 Listener = Callable[[Event], None]
 
 
@@ -68,9 +70,7 @@ class Nightly:
                 for name in chosen:
                     if job.cancelled():
                         raise Cancelled("cancelled", hint="vmhost nightly status")
-                    guest, error = self._guest(
-                        name, self._due(name, at, bool(names), repository), keep, repository, job
-                    )
+                    guest, error = self._guest(name, at, bool(names), keep, repository, job)
                     done.append(guest)
                     job.tell(Notice(name, str(guest).removeprefix(f"{name}: ")))
                     if isinstance(error, Cancelled):
@@ -110,17 +110,26 @@ class Nightly:
             return Due()
         place = self._host.backups.repository(repository)
         points = ports.repositories.points(place.path, domain.uuid) if place.known else ()
-        last = last_drills(ports.history.drills()).get(domain.uuid)
-        wish, now = backup_wish(domain), ports.clock.now()
-        found = due(wish, points, last, now, place.host, local=ports.clock.zone(), otherwise=at)
-        return replace(found, point=found.point or found.full or asked)
+        wish, now, zone = backup_wish(domain), ports.clock.now(), ports.clock.zone()
+        try:
+            last, known = last_drills(ports.history.drills()).get(domain.uuid), True
+        except DriverError as error:  # points matter more than what became of drills
+            _log.warning("no drill is due, since nobody knows of the last ones: %s", error)
+            last, known = None, False
+        found = due(wish, points, last, now, place.host, local=zone, otherwise=at)
+        return replace(found, point=found.point or found.full or asked, drill=found.drill and known)
 
     def _guest(
-        self, name: str, owed: Due, keep: Keep | None, repository: str | None, job: Job
+        self, name: str, at: str | None, asked: bool, keep: Keep | None, repository: str | None, job: Job
     ) -> tuple[GuestNight, VmhostError | None]:
         """Return what became of a guest, and the error that kept it from more."""
-        clock, turn = self._host.ports.clock, _Turn(self._host, GuestNight(name), owed, keep, repository, job)
+        clock = self._host.ports.clock
         began = clock.monotonic()
+        try:
+            owed = self._due(name, at, asked, repository)
+        except VmhostError as error:
+            return GuestNight(name, failed="look", error=error.message), error
+        turn = _Turn(self._host, GuestNight(name), owed, keep, repository, job)
         steps = [("backup", turn.back_up), ("verify", turn.verify), ("prune", turn.prune)] if owed.point else []
         steps += [("drill", turn.drill)] if owed.drill else []
         for step, act in steps:

@@ -43,9 +43,7 @@ def propose_install(host: Host, waking: Waking) -> Proposal:
         these names are another's, or nothing here could wake anything; :raises Refused: it is a user's own hypervisor.
     """
     check_calendar(waking.at)
-    if not host.ports.hypervisor.daemon().privileged:
-        text = "only the system's hypervisor is woken for; print the units, and put them where your own timers are"
-        raise Refused(text, subject=SUBJECT, hint="vmhost nightly units")
+    _check_system(host)
     wishes = [backup_wish(domain) for domain in observe_domains(host.ports.hypervisor) if domain.metadata]
     events = wakes(waking.at, wishes)
 
@@ -63,8 +61,18 @@ def propose_install(host: Host, waking: Waking) -> Proposal:
 
 
 def propose_remove(host: Host) -> Proposal:
-    """Return what would be stopped and deleted; files of these names that are another's stay."""
+    """Return what would be stopped and deleted; files of these names that are another's stay.
+
+    :raises Refused: it is a user's own hypervisor.
+    """
+    _check_system(host)
     return _propose(host, f"{SUBJECT} remove", lambda _: ())
+
+
+def _check_system(host: Host) -> None:
+    if not host.ports.hypervisor.daemon().privileged:
+        text = "only the system's hypervisor is woken for; print the units, and put them where your own timers are"
+        raise Refused(text, subject=SUBJECT, hint="vmhost nightly units")
 
 
 def _propose(host: Host, operation: str, wanted: Callable[[ObservedTimers], tuple[TimerFile, ...]]) -> Proposal:

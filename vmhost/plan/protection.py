@@ -38,7 +38,7 @@ def protection(
     Points that are known to be damaged, or to lie on such, protect nobody.
 
     :param now: seconds since the epoch. :param objective: seconds that the newest point may be old, where the guest's
-        site does not say so. :param host: whose guests they are. :param drills: in order of time.
+        site does not say so. :param host: whose guests they are. :param drills: in the order in which they were noted.
     """
     by_guest: dict[str, list[Point]] = {}
     for point in points:

@@ -17,14 +17,24 @@ class Turn:
 
 
 def last_drills(drills: Iterable[DrillRecord]) -> dict[str, DrillRecord]:
-    """Return the last drill of each guest, by UUID; ``drills`` are in order of time."""
-    return {drill.guest: drill for drill in drills}
+    """Return the last drill of each guest, by UUID, who had it the longest ago first.
+
+    :param drills: in the order in which they were noted, which a clock that was wrong does not change.
+    """
+    last = dict[str, DrillRecord]()
+    for drill in drills:
+        last.pop(drill.guest, None)
+        last[drill.guest] = drill
+    return last
 
 
 def turns(guests: Mapping[str, str], drills: Iterable[DrillRecord]) -> tuple[Turn, ...]:
     """Return the guests, given as names by UUID, in the order in which they are to be drilled."""
     last = last_drills(drills)
-    order = sorted(guests, key=lambda uuid: (last[uuid].started if uuid in last else "", guests[uuid]))
+    order = [
+        *sorted(guests.keys() - last.keys(), key=lambda uuid: guests[uuid]),
+        *(uuid for uuid in last if uuid in guests),
+    ]
     return tuple(Turn(guests[uuid], _took(last[uuid]) if uuid in last else 0.0) for uuid in order)
 
 

@@ -51,9 +51,7 @@ def units(argv: Sequence[str], at: Sequence[str], on_failure: str = "") -> Mappi
     :param on_failure: a command for the shell, for a night in which something failed; empty: none.
     :raises UsageError: a text cannot stand in a unit.
     """
-    for text in (*argv, *at, on_failure):
-        if not text.isprintable():
-            raise UsageError("a unit cannot hold this", subject=repr(text), hint="vmhost nightly units --at 22:00")
+    _check_printable(*argv, *at, on_failure)
     failing = f"OnFailure={FAILED}\n" if on_failure else ""
     calendar = "\n".join(f"OnCalendar={_event(text)}" for text in at)
     found = {
@@ -65,12 +63,22 @@ def units(argv: Sequence[str], at: Sequence[str], on_failure: str = "") -> Mappi
 
 
 def cron_text(argv: Sequence[str], at: str) -> str:
-    """Return the file for ``/etc/cron.d``, where there is no systemd. :raises UsageError: no time of the day."""
+    """Return the file for ``/etc/cron.d``, where there is no systemd.
+
+    :raises UsageError: no time of the day, or a text cannot stand in its line.
+    """
+    _check_printable(*argv)
     clock = _CLOCK.fullmatch(at)
     if clock is None:
         raise UsageError("cron wants a time of the day", subject=at, hint="vmhost nightly units --cron --at 22:00")
     words = (re.sub(r"([^A-Za-z0-9_@+=:,./-])", r"\\\1", word) for word in argv)
     return f"{MARK}\n{int(clock[2])} {int(clock[1])} * * * root {' '.join(words)}\n"
+
+
+def _check_printable(*texts: str) -> None:
+    for text in texts:
+        if not text.isprintable():
+            raise UsageError("no line can hold this", subject=repr(text), hint="vmhost nightly units --at 22:00")
 
 
 def _event(text: str) -> str:

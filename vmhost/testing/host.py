@@ -218,7 +218,7 @@ class FakeHost:
                 "isolated": tuple(world.isolated),
                 "reservations": sorted(item.key for item in world.reservations if item.held),
                 "exposed": sorted(world.exposed),
-                "timers": (dict(sorted(world.timer_files.items())), world.timer),
+                "timers": (dict(sorted(world.timer_files.items())), world.timer, world.timer_boots),
                 "points": sorted(
                     (path, key, stored.published)
                     for path, found in world.repositories.items()

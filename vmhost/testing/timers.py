@@ -20,7 +20,7 @@ class FakeTimers:
         with self._machine.at_work() as world:
             ours = tuple(TimerFile(path, world.timer_files[path]) for path in FILES if _is_ours(world, path))
             foreign = tuple(path for path in FILES if path in world.timer_files and not _is_ours(world, path))
-            return ObservedTimers(world.systemd, True, ours, foreign, world.timer)
+            return ObservedTimers(world.systemd, True, ours, foreign, world.timer_boots, world.timer)
 
     def check(self, files: Sequence[TimerFile]) -> None:
         for file in files:
@@ -38,17 +38,17 @@ class FakeTimers:
             if world.timer_files.pop(path, None) is None:
                 raise Absent("cannot remove: no such file", subject=path)
 
-    def start(self, timer: str) -> None:
-        self._turn(timer, on=True)
-
-    def stop(self, timer: str) -> None:
-        self._turn(timer, on=False)
-
-    def _turn(self, timer: str, *, on: bool) -> None:
+    def start(self, timer: str, *, boot: bool = True, now: bool = True) -> None:
         with self._machine.at_work(changing=True) as world:
             if f"{UNITS}/{timer}" not in world.timer_files:
                 raise Absent("there is no such timer", subject=timer)
-            world.timer = on
+            world.timer_boots, world.timer = world.timer_boots or boot, world.timer or now
+
+    def stop(self, timer: str, *, boot: bool = True, now: bool = True) -> None:
+        with self._machine.at_work(changing=True) as world:
+            if not (f"{UNITS}/{timer}" in world.timer_files or world.timer_boots or world.timer):
+                raise Absent("there is no such timer", subject=timer)
+            world.timer_boots, world.timer = world.timer_boots and not boot, world.timer and not now
 
 
 def _is_ours(world: World, path: str) -> bool:

@@ -296,6 +296,7 @@ class World:
     unit: bool = False
     timer_files: dict[str, str] = field(default_factory=dict)
     timer: bool = False
+    timer_boots: bool = False
     isolated: list[str] = field(default_factory=list)
     nft: str = ""
     hook: bool = False

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from vmhost.model.calendar import parse_calendar
 from vmhost.model.retention import Keep
@@ -73,6 +73,14 @@ class BackupSpec(Model):
         default=None, description="The objective: a point of it was found whole no longer ago than that."
     )
     drill: DrillSpec = Field(default=DrillSpec(), description="When it is drilled, and how that sees that it is there.")
+
+    @model_serializer(mode="wrap")
+    def _said(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a schedule that says nothing: an older vmhost, which knows none, then reads what was applied."""
+        found: dict[str, Any] = dump(self)
+        if found.get("schedule") == {}:
+            del found["schedule"]
+        return found
 
     @model_validator(mode="after")
     def _said_once(self) -> BackupSpec:
