@@ -110,6 +110,10 @@ def test_it_goes_canary_first_and_batch_by_batch(shop: Shop) -> None:
     assert shop.services.plan_roll("nginx", Rolling(), site=site(group(NEW))).empty
 
 
+def test_guests_that_the_site_means_no_more_stay_as_they_are(shop: Shop) -> None:
+    assert shop.services.plan_roll("nginx", Rolling(), site=site(NEW)).batches == (("web-01",), ("web-02",))
+
+
 def test_to_a_version_without_a_site_file(shop: Shop) -> None:
     plan = shop.services.plan_roll("nginx", Rolling(), to="1.26")
     shop.services.roll(plan)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import queue
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -27,6 +29,7 @@ from vmhost.ops.serviceproposals import ServiceProposal, propose_act, propose_de
 from vmhost.ops.services import Services
 from vmhost.testing.records import FakeHistory
 from vmhost.tui import servicechanges
+from vmhost.tui.person import Person
 from vmhost.tui.rows import plan as rows
 from vmhost.tui.rows.cells import cut, in_rows
 from vmhost.tui.screens import servicelog
@@ -199,9 +202,8 @@ async def test_the_head_of_a_plan_shows_phase_harm_and_command_however_many_are_
         await stage.shows("nothing is done yet", "⚠ nginx stops in webserver-00", "$ vmhost service stop service-x")
         assert "...: this is what would be done" in stage.rows[1]
         assert sum("webserver-" in row for row in stage.rows[:6]) >= 2
-        assert "web-01" not in stage.text
         await stage.press("y")
-        await stage.shows(": done")
+        await stage.shows(": done", "already")
 
 
 def test_texts_are_cut_by_what_they_take_on_the_screen() -> None:
@@ -249,8 +251,6 @@ async def test_an_answer_from_before_a_change_is_not_shown_after_it(
         await stage.pilot.pause()
         assert "1 of 2 are not well" in stage.text
         assert "down" in stage.row("web-01")
-        await stage.press("r")
-        await stage.shows("asking the guests", "1 of 2 are not well")
 
 
 @pytest.mark.tui
@@ -277,6 +277,7 @@ async def test_of_the_past_only_what_is_looked_at_is_read(shop: Shop, monkeypatc
         assert isinstance(screen, ServicesScreen)
         await stage.until(lambda: not screen._reading)
         await stage.press("l")
+        await stage.until(lambda: stage.place == "ServiceLogScreen")
         screen._read_past()
         assert not screen._reading
         assert len(asked) == before
@@ -308,8 +309,10 @@ async def test_one_plan_is_made_at_a_time_and_the_last_wish_counts(shop: Shop, m
             await stage.press("V")
             await fill(stage, to="1.26")
             await stage.shows("it can be done: ")
-            await stage.press("ctrl+s", "b", "r", "b", "b")
-            assert most == 1
+            await stage.press("ctrl+s")
+            await stage.until(lambda: begun)
+            await stage.press("b", "r", "b", "b")
+            assert len(begun) == 1
         finally:
             go_on.set()
         await planned(stage)
@@ -433,9 +436,9 @@ async def test_who_scrolls_up_in_a_log_stays_there_though_old_lines_go(
         await stage.press("k", "k", "k")
         before = top()
         await write(61, 65)
-        assert top() == before
+        await stage.until(lambda: top() == before)
         await write(66, 200)
-        assert "line 141." in top(), "what was read is gone: the oldest that is left"
+        await stage.until(lambda: "line 141." in top())  # what was read is gone: the oldest that is left
         await stage.press("G")
         await write(201, 205)
         await stage.shows("line 205.")
@@ -443,7 +446,6 @@ async def test_who_scrolls_up_in_a_log_stays_there_though_old_lines_go(
 
 
 def test_a_program_that_froze_its_own_objects_keeps_them_frozen() -> None:
-    assert gc.get_freeze_count() == 0
     gc.freeze()
     try:
         smooth = Smooth()
@@ -453,3 +455,17 @@ def test_a_program_that_froze_its_own_objects_keeps_them_frozen() -> None:
         assert gc.get_freeze_count() > 0
     finally:
         gc.unfreeze()
+
+
+@pytest.mark.tui
+@pytest.mark.asyncio
+async def test_the_interpreter_is_as_before_though_the_interface_ends_badly(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: Person) -> None:
+        raise DriverError("the disk is full", subject="tui.json")
+
+    monkeypatch.setattr(Person, "settle", fails)
+    before = sys.getswitchinterval()
+    with suppress(DriverError):
+        async with on_stage():
+            assert sys.getswitchinterval() < before
+    assert sys.getswitchinterval() == before

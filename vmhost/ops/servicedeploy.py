@@ -128,7 +128,19 @@ def plan_delete(lines: Lines, name: str, found: Sequence[Found]) -> Deployment:
 def plan_deploy(
     ports: Ports, lines: Lines, site: Site, *, only: Sequence[str] = (), guests: Sequence[str] = ()
 ) -> Deployment:
-    """Ask the guests, eight at a time, and plan; a guest that does not answer is told with its error."""
+    """Plan as :func:`plan_among`. :raises NotFound: a guest is named that none of these services goes to."""
+    meant = {guest for name, spec in site.services.items() if not only or name in only for guest in spec.guests}
+    for guest in guests:
+        if guest not in meant:
+            text = f"no service of site {site.name} that is meant goes to this guest"
+            raise NotFound(text, subject=guest, hint="vmhost guest list")
+    return plan_among(ports, lines, site, only=only, guests=guests)
+
+
+def plan_among(ports: Ports, lines: Lines, site: Site, *, only: Sequence[str], guests: Sequence[str]) -> Deployment:
+    """Ask those of these guests that the site means, eight at a time, and plan; one that does not answer is told with
+    its error.
+    """
     from vmhost.drivers.ssh.fanout import map_guests
 
     for name in only:
@@ -137,11 +149,6 @@ def plan_deploy(
             raise NotFound(f"site {site.name} has no such service; it has {known}", subject=name, hint="vmhost schema")
     chosen = {name: spec for name, spec in site.services.items() if not only or name in only}
     domains = {domain.name: domain for domain in observe_domains(ports.hypervisor)}
-    there = {guest for spec in chosen.values() for guest in spec.guests}
-    for guest in guests:
-        if guest not in there:
-            text = f"no service of site {site.name} that is meant goes to this guest"
-            raise NotFound(text, subject=guest, hint="vmhost guest list")
     wanted: dict[str, tuple[ObservedDomain, Desired]] = {}
     for name, spec in chosen.items():
         secrets = _secrets(spec)

@@ -25,7 +25,15 @@ from vmhost.model.steps import SetMetadata
 from vmhost.ops.jobs import Job
 from vmhost.ops.permission import check_may_change
 from vmhost.ops.serviceback import BACK, check_whole, keep_previous, known_state, read_previous
-from vmhost.ops.servicedeploy import Deployment, GuestDeployment, check_possible, deploy_one, lines_of, plan_guest
+from vmhost.ops.servicedeploy import (
+    Deployment,
+    GuestDeployment,
+    check_possible,
+    deploy_one,
+    lines_of,
+    plan_among,
+    plan_guest,
+)
 from vmhost.ops.services import ActionResult, Found, Services
 from vmhost.plan.rolling import batches, refusal, retarget
 from vmhost.render.guestfacts import ask_versions, read_versions
@@ -101,7 +109,8 @@ def plan_roll(
     if site is not None:
         if to:
             raise Refused("either a site or a version says where to", subject=name, hint="vmhost service roll --help")
-        deployment = services.plan_deploy(site, only=[name], guests=[item.guest for item in group])
+        among = [item.guest for item in group]
+        deployment = plan_among(ports, services.lines, site, only=[name], guests=among)
     else:
         deployment = _retargeted(services, name, group, to, refresh=refresh)
     check_possible(deployment)

@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Static
 
 from vmhost.model.errors import Cancelled, Conflict, VmhostError
+from vmhost.model.serviceplan import ServicePlan
 from vmhost.tui import errands
 from vmhost.tui.keymap import bindings
 from vmhost.tui.rows import plan as view
@@ -242,9 +243,11 @@ class PlanScreen(Frame):
 
     def _head(self) -> list[Line]:
         tones = {Phase.DONE: Tone.GOOD, Phase.FAILED: Tone.BAD, Phase.REFUSED: Tone.BAD}
-        width = max(20, self.size.width - 2)
-        title = cut(self._change.title, width - len(self._phase) - 2)
-        lines = [Line(f"{title}: {self._phase}", tones.get(self._phase, Tone.LIVELY)), *self._harm]
+        width, phase = max(20, self.size.width - 2), str(self._phase)
+        if self._phase is Phase.ENDING and not any(isinstance(item.plan, ServicePlan) for item in self._proposals):
+            phase += ", then undoing"
+        title = cut(self._change.title, width - len(phase) - 2)
+        lines = [Line(f"{title}: {phase}", tones.get(self._phase, Tone.LIVELY)), *self._harm]
         lines += [Line(part) for part in in_rows(f"$ {self._change.command(self._chosen)}", width, 2)]
         if not self._busy() and self._phase not in (Phase.DONE, Phase.FAILED):
             for option in self._change.options:
