@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -45,6 +46,10 @@ _PLACES: Final = {
     "j": "jobs",
 }
 """The main screens by what a person may call them in the command line."""
+
+
+PATIENCE: Final = 5.0
+"""Seconds within which whoever asks again to leave means it, though something is read back."""
 
 
 class Pictured(Message):
@@ -109,8 +114,11 @@ class VmhostApp(App[int]):
         self.set_keymap(dict(self._person.own))
         self.host = host
         self.signs: Signs = UNICODE if unicode else ASCII
-        self.at_work = self.beside = 0
-        """Changes that are under way, and work that is, on its screen or left to itself."""
+        self.at_work = self.beside = self.undoing = 0
+        """Changes that are under way; work that is, on its screen or left to itself; and how much of that has something
+        to take away at its end.
+        """
+        self._asked_to_leave = -PATIENCE
         self.after_exit = ""
         self.site_file = ""
         """The site file that the person named last."""
@@ -248,9 +256,12 @@ class VmhostApp(App[int]):
             text = "a change is under way: wait for its end, or esc on its screen asks it to end"
             self.notify(text, severity="warning", markup=False)
             return
-        if self.beside:
+        now, before = time.monotonic(), self._asked_to_leave
+        self._asked_to_leave = now
+        if self.undoing or (self.beside and now - before > PATIENCE):
             text = "work is under way: wait for its end, or x on :jobs asks it to end"
-            self.notify(text, severity="warning", markup=False)
+            more = "" if self.undoing else "; the same key again leaves it unfinished"
+            self.notify(f"{text}{more}", severity="warning", markup=False)
             return
         self.exit(0)
 
