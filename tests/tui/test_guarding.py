@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
-from threading import Event
+from threading import Event, Thread
 
 import pytest
 
@@ -14,6 +15,7 @@ from vmhost.model.errors import VmhostError
 from vmhost.model.events import Progress
 from vmhost.model.permit import Permit
 from vmhost.model.points import Point
+from vmhost.ops.care import Rounds, read_care
 from vmhost.ops.host import Host
 from vmhost.ops.protectionview import view_protection
 from vmhost.testing import FakeHost
@@ -328,3 +330,59 @@ async def test_a_time_that_is_none_ends_nothing(monkeypatch: pytest.MonkeyPatch)
     async with on_stage(fake) as stage:
         await at(stage, "web-01")
         assert "never" in stage.row("web-01 ")
+
+
+def test_points_that_lie_on_a_damaged_one_are_no_protection_in_the_list_of_guests() -> None:
+    fake = backed_up("web-01", times=2)
+    host = Host(ports=fake.ports)
+    host.backups.verify("web-01")
+    full, increment = host.backups.list("web-01")
+    assert increment.verified
+    fake.ports.repositories.note(full.ref, verified="", damaged=True)
+    domain = host.observe().domain("web-01")
+    assert domain is not None
+    assert read_care(host, [domain])[domain.uuid].verified < 0
+    guest = view_protection(host).guest(domain.uuid)
+    assert guest is not None
+    assert (guest.protection.problem, guest.protection.verified) == ("none of its points is whole", "")
+
+
+def test_a_repository_that_hangs_leaves_nothing_green(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"_PAUSE": 0.001, "AGAIN": 0.0, "SHARE": 0, "HANGS": 0.05}.items():
+        monkeypatch.setattr(f"vmhost.ops.care.{name}", value)
+    fake, hangs, go_on = backed_up("web-01"), Event(), Event()
+    domain = Host(ports=fake.ports).observe().domain("web-01")
+    repositories = type(fake.ports.repositories)
+    points = repositories.points
+
+    def slowly(*args: object) -> tuple[Point, ...]:
+        if hangs.is_set():
+            assert go_on.wait(60)
+        return points(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(repositories, "points", slowly)
+    rounds = Rounds(Host(ports=fake.ports))
+    thread = Thread(target=rounds.run, args=(lambda: None,), daemon=True)
+    thread.start()
+    assert domain is not None
+
+    def comes(count: int) -> bool:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            care = rounds.of(domain)
+            if care is not None and care.points == count:
+                return True
+            time.sleep(0.01)
+        return False
+
+    try:
+        assert comes(1)
+        hangs.set()
+        assert comes(-1)
+        go_on.set()
+        assert comes(1)
+    finally:
+        go_on.set()
+        rounds.stop()
+        thread.join(30)
+    assert not thread.is_alive()

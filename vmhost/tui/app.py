@@ -32,6 +32,8 @@ from vmhost.tui.screens.trouble import TroubleScreen
 from vmhost.tui.smooth import Smooth
 
 if TYPE_CHECKING:
+    from textual.notifications import SeverityLevel
+
     from vmhost.ops.host import Host
     from vmhost.ops.preferences import Preferences, View
 
@@ -190,7 +192,7 @@ class VmhostApp(App[int]):
         self.picture = message.picture
         self._smooth.settle()
         if self._person.summary:
-            self.notify(sanitize(self._person.summary), severity="warning", timeout=15, markup=False)
+            self.notify(self._person.summary, severity="warning", timeout=15, markup=False)
             self._person.summary = ""
 
     def on_troubled(self, message: Troubled) -> None:
@@ -207,10 +209,23 @@ class VmhostApp(App[int]):
         self.rounds.forget()
         self._watch.wake()
 
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = True,
+    ) -> None:
+        """Show a text in passing, made safe here since toasts do not: guests, and strangers, name what it is about."""
+        safe = "\n".join(map(sanitize, message.split("\n")))
+        super().notify(safe, title=title, severity=severity, timeout=timeout, markup=markup)
+
     def tell_error(self, error: VmhostError) -> None:
         """Show an error in passing; the hint is the next command."""
-        text = sanitize(" ".join(str(error).splitlines()))
-        hint = f"\ntry: {sanitize(error.hint)}" if error.hint else ""
+        text = " ".join(str(error).splitlines())
+        hint = f"\ntry: {error.hint}" if error.hint else ""
         self.notify(f"{text}{hint}", severity="error", timeout=10, markup=False)
 
     def on_resize(self, event: events.Resize) -> None:

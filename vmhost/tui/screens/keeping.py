@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from vmhost.model.text import sanitize
 from vmhost.tui.guarding import Subject
 from vmhost.tui.screens.frame import Frame
 from vmhost.tui.screens.keptpane import KeptPane
@@ -142,7 +141,7 @@ class Keeping(Frame):
         return True
 
     def _warn(self, text: str) -> None:
-        self.app.notify(sanitize(text), severity="warning", markup=False)
+        self.app.notify(text, severity="warning", markup=False)
 
     def _plan(self, change: Change) -> None:
         from vmhost.tui.screens.plan import PlanScreen

@@ -70,9 +70,9 @@ class KeptPane(Vertical):
         kept = self._kept.get(self.list.key or "")
         return kept.name if kept else "nothing"
 
-    def on_grid_moved(self, event: Grid.Moved) -> None:
+    def on_grid_moved(self) -> None:
         """Once the person has moved the cursor, it is where it was put."""
-        if event.key != self._slid_to:
+        if self.list.key != self._slid_to:
             self.slid = False
 
     def on_descendant_blur(self) -> None:

@@ -14,7 +14,6 @@ from textual.widgets import Static
 
 from vmhost.model.errors import Cancelled
 from vmhost.model.events import Progress
-from vmhost.model.text import sanitize
 from vmhost.tui import errands
 from vmhost.tui.keymap import bindings
 from vmhost.tui.rows.cells import Line, Tone
@@ -151,9 +150,9 @@ class WorkScreen(Frame):
         if self.is_attached and self.display:  # else its widgets are gone, or going
             self._tell()
         elif error is None:
-            self.vmhost.notify(sanitize(f"{self._work.title}: {self._phase}"), markup=False)
+            self.vmhost.notify(f"{self._work.title}: {self._phase}", markup=False)
         else:
-            text = sanitize(f"{self._work.title}: {self._phase}: {' '.join(str(error).splitlines())}")
+            text = f"{self._work.title}: {self._phase}: {' '.join(str(error).splitlines())}"
             self.vmhost.notify(f"{text}\n:jobs has what it said", severity="error", timeout=15, markup=False)
 
     def _broke(self, error: VmhostError) -> None:
@@ -169,7 +168,7 @@ class WorkScreen(Frame):
     def action_copy(self) -> None:
         """Copy the command that does the same."""
         self.app.copy_to_clipboard(self._work.command)
-        self.app.notify(sanitize(f"copied: {self._work.command}"), markup=False)
+        self.app.notify(f"copied: {self._work.command}", markup=False)
 
     def _tell(self) -> None:
         lines = [Line(f"{self._work.title}: {self._phase}", _TONES.get(self._phase, Tone.LIVELY))]
