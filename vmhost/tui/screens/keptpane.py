@@ -24,7 +24,7 @@ class KeptPane(Vertical):
     """
 
     DEFAULT_CSS = """
-    KeptPane #about { height: auto; max-height: 3; padding: 0 1; }
+    KeptPane #about { height: auto; min-height: 2; max-height: 3; padding: 0 1; }
     """
 
     def __init__(self, signs: Signs, **more: str) -> None:
