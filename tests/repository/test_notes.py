@@ -42,6 +42,7 @@ BAD: dict[str, Callable[[Path], object]] = {
     "edited": lambda path: path.write_text(path.read_text().replace("true", "false")),
     "newer": lambda path: path.write_text(json.dumps({"version": 2, "sha256": checksum([2, {}]), "data": {}})),
     "no notes": lambda path: path.write_text(_state({"p1": "x"})),
+    "no time": lambda path: path.write_text(_state({"p1": {"verified": "yesterday"}})),
     "of another kind": lambda path: path.write_text(_state({"p1": {"pinned": "no"}})),
     "unknown": lambda path: path.write_text(_state({"p1": {"ref": True}})),
     "deep": lambda path: path.write_text("[" * 100_000),

@@ -106,12 +106,20 @@ def _holds(condition: Callable[[], Any]) -> bool:
 
 @asynccontextmanager
 async def on_stage(
-    fake: FakeHost | None = None, *, size: tuple[int, int] = (120, 40), wait: bool = True, **more: Any
+    fake: FakeHost | None = None,
+    *,
+    size: tuple[int, int] = (120, 40),
+    wait: bool = True,
+    toasts: bool = False,
+    **more: Any,
 ) -> AsyncIterator[Stage]:
-    """Run the app; by default on the host of the demonstration, whose time stands still."""
+    """Run the app; by default on the host of the demonstration, whose time stands still.
+
+    :param toasts: draw what is told in passing.
+    """
     fake = fake or demo_host(speed=0)
     app = VmhostApp(Host(ports=fake.ports), **{"interval": 0.2, **more})
-    async with app.run_test(size=size) as pilot:
+    async with app.run_test(size=size, notifications=toasts) as pilot:
         stage = Stage(app, pilot, fake)
         if wait:
             await stage.until(lambda: app.picture is not None)

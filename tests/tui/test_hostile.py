@@ -10,7 +10,10 @@ from vmhost.model.errors import DriverError
 from vmhost.model.text import sanitize
 from vmhost.testing import FakeHost, builders
 from vmhost.testing.demo import demo_host
-from vmhost.tui.rows.cells import LONGEST
+from vmhost.tui.guarding import Subject, Work
+from vmhost.tui.rows.cells import LONGEST, Line
+from vmhost.tui.screens.restoreas import RestoreAsScreen
+from vmhost.tui.screens.work import WorkScreen
 
 pytestmark = [pytest.mark.tui, pytest.mark.asyncio]
 
@@ -106,6 +109,29 @@ async def test_hostile_jobs_and_errors() -> None:
             stage.app.tell_error(DriverError(text, subject=text, hint=text))
             await stage.pilot.pause()
             without_controls(stage)
+
+
+async def test_hostile_work_and_points() -> None:
+    """What is told in passing is drawn here; so is a form that begins with a name that a manifest says."""
+    async with on_stage(toasts=True) as stage:
+        for text in NASTY:
+            work = Work(text, f"vmhost {text}", lambda _: [], lambda *_, text=text: ([Line(text)], DriverError(text)))
+            stage.app.push_screen(WorkScreen(work))
+            await stage.shows("y begins")
+            await stage.press("w")
+            await stage.shows("copied: vmhost")
+            without_controls(stage)
+            await stage.press("y")
+            await stage.shows(": failed")
+            without_controls(stage)
+            await stage.press("escape")
+            for gone in (True, False):
+                stage.app.push_screen(RestoreAsScreen(Subject("uuid", text, gone), ""))
+                await stage.shows("new name")
+                without_controls(stage)
+                await stage.press("escape")
+            stage.app.clear_notifications()
+            await stage.until(lambda: "copied: vmhost" not in stage.text)
 
 
 async def test_a_hostile_plan_goes_to_the_clipboard_quoted() -> None:

@@ -303,7 +303,7 @@ async def test_a_restore_in_place_needs_its_flag_and_is_kept_by_a_plan_of_its_ow
         await stage.press("b", "p")
         await stage.shows("--in-place --power-off", "y yes, apply")
         await stage.press("y")
-        await stage.shows("restore web-01: done", "look whether the guest is well")
+        await stage.shows(f"restore web-01 to {first.id}: done", "look whether the guest is well")
         await stage.press("escape", "o")
         await stage.shows("vmhost backup confirm web-01", "y yes, apply")
         await stage.press("y")
@@ -454,8 +454,8 @@ def test_each_guest_is_held_against_what_its_site_wants() -> None:
         "drilled every 30d",
         "back within 40s",
         "its last drill took 42s",
-        "next point in 2h",
-        "next drill now",
+        "a point due in 2h",
+        "a drill due now",
     ]
     never = told(replace(guest, protection=Protection("web-01", 0, "", -1, "", "", "it has no point")))
     assert [never[name] for name in ("age", "verified", "drilled")] == [
@@ -471,19 +471,26 @@ def test_what_is_kept_is_told_with_what_is_wrong_with_it() -> None:
     ref = PointRef("r", "h", "uuid", "20270114T080000Z")
     whole = Point(ref, 2, "2027-01-14T08:00:00Z", "incremental", "web-01", parent="a", pinned=True)
     bad = replace(whole, ref=replace(ref, id="20270113T080000Z"), taken="2027-01-13T08:00:00Z", damaged=True)
+    on_bad = replace(bad, ref=replace(ref, id="20270113T090000Z"), damaged=False, parent=bad.id, verified=bad.taken)
     other = replace(whole, ref=replace(ref, guest="another"))
     failed = DrillRecord("uuid", "web-01", whole.id, "2027-01-15T07:00:00Z", failed="it hangs")
     merging = SnapshotRow("web-01", "old", "long ago", "crash", "", 1, 5, (), False, "merging", "to go")
     guest = Guarded("uuid", Protection("web-01", 2, whole.id, 1.0, "full", "crash"), Objectives(3600))
-    view = ProtectionView((guest,), (other, bad, whole), (merging,), {("uuid", whole.id): failed}, 1_800_000_000.0)
+    points = {"uuid": (whole, on_bad, bad), "another": (other,)}
+    good = frozenset({whole.ref, other.ref})
+    view = ProtectionView((guest,), points, good, (merging,), {("uuid", whole.id): failed}, 1_800_000_000.0)
 
     found = kept_of(guest, view)
     rows = [dict(zip((column.id for column in KEPT), kept_cells(item, KEPT, ASCII), strict=True)) for item in found]
-    assert [row["name"].text for row in rows] == ["old", whole.id, bad.id]
+    assert [row["name"].text for row in rows] == ["old", whole.id, on_bad.id, bad.id]
     assert (rows[0]["notes"].text, rows[0]["age"].text) == ("MERGING, to go", "0s")
     assert (rows[1]["drilled"], rows[1]["verified"]) == (Cell("x 1h", Tone.BAD), Cell("never", Tone.WARN))
     assert rows[1]["notes"].text == "pinned, drill failed: it hangs, since a"
-    assert (rows[2]["verified"], rows[2]["notes"].tone) == (Cell("x bad", Tone.BAD), Tone.BAD)
+    assert (rows[2]["verified"], rows[2]["notes"].text) == (
+        Cell("x bad", Tone.BAD),
+        f"LIES ON A DAMAGED POINT, pinned, since {bad.id}",
+    )
+    assert (rows[3]["verified"], rows[3]["notes"].tone) == (Cell("x bad", Tone.BAD), Tone.BAD)
     assert not [item for item in kept_of(replace(guest, objectives=None), view) if item.snapshot], "not of a namesake"
 
 

@@ -20,7 +20,8 @@ from vmhost.model.units import format_size, parse_size
 if TYPE_CHECKING:
     from vmhost.model.drills import DrillRecord
     from vmhost.model.points import Point
-    from vmhost.ops.backups import BackupResult, Verified
+    from vmhost.ops.backups import BackupResult
+    from vmhost.ops.verifying import Verified
 
 COLUMNS = ("GUEST", "POINT", "TAKEN", "KIND", "LEVEL", "SIZE", "DISKS", "VERIFIED", "DRILLED", "WHY")
 
@@ -153,7 +154,7 @@ def _cells(point: Point, drilled: Mapping[tuple[str, str], DrillRecord]) -> tupl
 @click.pass_context
 def verify(ctx: click.Context, guest: str, point: str, everything: bool, repository: str | None, output: str) -> int:
     """Read every byte of points and of what they lie on. Exits with 12 when something is not as it was."""
-    from vmhost.ops.backups import raise_damages
+    from vmhost.ops.verifying import raise_damages
 
     if everything == bool(guest):
         raise UsageError("name a guest, or all of them", hint="vmhost backup verify --all")

@@ -12,8 +12,8 @@ class Objectives:
     ``rpo`` is how old its newest point may be, ``rto`` how long a drill may take to bring it back, ``verified`` how
     long ago a point was found whole, ``drill`` how long ago it was drilled; None: its site does not say. ``took`` is
     how long its last good drill took, None: there was none.
-    ``next_point`` and ``next_drill`` are the time until a night's work has that to do for it, 0: now; None: a point at
-    every night's work, a drill never by itself.
+    ``next_point`` and ``next_drill`` are the time until that is due, when a night's work next runs, 0: now; None: a
+    point at every night's work, a drill never by itself; a point whose calendar has no more days is infinitely far.
     """
 
     rpo: float

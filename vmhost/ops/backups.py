@@ -12,24 +12,15 @@ from typing import TYPE_CHECKING
 from vmhost.engine.observe import observe
 from vmhost.engine.together import side_by_side
 from vmhost.model.backupsteps import PinPoint, PublishPoint
-from vmhost.model.errors import (
-    Cancelled,
-    Conflict,
-    DamagedData,
-    DriverError,
-    GuestError,
-    NotFound,
-    VmhostError,
-)
-from vmhost.model.events import Event, Notice, Progress
+from vmhost.model.errors import Conflict, GuestError, NotFound, VmhostError
+from vmhost.model.events import Event
 from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.points import Damage, Point, PointRef, RepositoryId
-from vmhost.model.reservations import iso
 from vmhost.model.retention import Keep
 from vmhost.ops import outcomes
 from vmhost.ops.apply import apply_proposal
-from vmhost.ops.jobs import Job
 from vmhost.ops.proposals import Proposal
+from vmhost.ops.verifying import Verified, verify_points
 from vmhost.plan.backup import BackupRequest, guest_for_backup, plan_backup
 from vmhost.plan.choose import find_point
 from vmhost.plan.restore import RestoreRequest, disk_files, plan_confirm, plan_in_place
@@ -59,14 +50,6 @@ class BackupResult:
     point: Point | None = None
     seconds: float = 0.0
     error: VmhostError | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """What became of the verification of one point."""
-
-    point: Point
-    damages: tuple[Damage, ...] = ()
 
 
 class Backups:
@@ -210,23 +193,26 @@ class Backups:
         return self._ports.repositories.look(self._path(repository), new_id=self._ports.entropy.uuid())
 
     def list(self, name: str = "", *, repository: str | None = None) -> tuple[Point, ...]:
-        """Return the points of a guest, by name or UUID, or of all; also of guests that are gone.
+        """Return the points of a guest, by name or UUID, or of all; also of guests that are gone or had that name.
 
         :raises NotFound: there is no point and no guest of that name.
         """
         path = self._path(repository)
         self.repository(repository)
-        found = self._ports.repositories.points(path)
+        living = self._living(name) if name else ""
+        found = self._ports.repositories.points(path, living if name == living else "")
         if not name:
             return found
-        chosen = tuple(point for point in found if name in (point.name, point.ref.guest))
-        if not chosen and all(row.name != name for row in self._host.guests()):
+        chosen = tuple(point for point in found if point.ref.guest == living or name in (point.name, point.ref.guest))
+        if not chosen and not living:
             raise NotFound("there is no such guest, and no point of one", subject=name, hint="vmhost backup list")
         return chosen
 
-    def damaged(self, *, repository: str | None = None) -> tuple[Damage, ...]:
-        """Return what is damaged so that it is not listed; for the rest see :meth:`verify`."""
-        return self._ports.repositories.damaged(self._path(repository))
+    def damaged(self, guest: str = "", *, repository: str | None = None) -> tuple[Damage, ...]:
+        """Return what is damaged so that it is not listed, of a guest by its UUID, or of all; for the rest see
+        :meth:`verify`.
+        """
+        return self._ports.repositories.damaged(self._path(repository), guest)
 
     def verify(
         self,
@@ -239,10 +225,10 @@ class Backups:
     ) -> tuple[Verified, ...]:
         """Read every byte of points and of what they lie on; return what is damaged in each.
 
-        :param point: one point of the guest; empty: all of them.
+        :param point: one point of the guest; empty: all of them, and of former guests of its name only if it has none.
         """
         points = self.list(name, repository=repository)
-        chosen = (self.choose(points, point, name, repository),) if point else points
+        chosen = (self.choose(points, point, name, repository),) if point else self.its(points, name)
         return self.verify_points(chosen, name or "all", on_event=on_event, cancelled=cancelled)
 
     def verify_points(
@@ -254,28 +240,7 @@ class Backups:
         cancelled: Callable[[], bool] | None = None,
     ) -> tuple[Verified, ...]:
         """Do for points that the caller has what :meth:`verify` does; ``subject`` is what the job is about."""
-        with Job(self._ports, "backup verify", subject, on_event, cancelled) as job:
-            return tuple(self._verify(one, job) for one in points)
-
-    def _verify(self, point: Point, job: Job) -> Verified:
-        clock = self._ports.clock
-        began = clock.monotonic()
-
-        def tell(done: int, total: int) -> None:
-            seconds = clock.monotonic() - began
-            rate = done / seconds if seconds > 0 else 0.0
-            job.tell(Progress(point.name, f"verify {point.id}", done, total, rate))
-            if job.cancelled():
-                raise Cancelled("cancelled", hint="vmhost job list")
-
-        damages = self._ports.repositories.verify(point.ref, tell)
-        found = "" if damages else iso(clock.now())
-        try:
-            self._ports.repositories.note(point.ref, verified=found, damaged=bool(damages))
-        except (DriverError, DamagedData, Conflict) as error:
-            # a repository that cannot be written to can be verified all the same
-            job.tell(Notice(point.name, f"{point.id}: the outcome could not be noted: {error}"))
-        return Verified(point, damages)
+        return verify_points(self._ports, points, subject, on_event, cancelled)
 
     def plan_restore(
         self,
@@ -363,8 +328,15 @@ class Backups:
 
     def choose(self, points: Sequence[Point], wanted: str, name: str, repository: str | None) -> Point:
         """See :func:`vmhost.plan.choose.find_point`; the living guest comes before former ones of its name."""
-        living = next((row.uuid for row in self._host.guests() if name in (row.name, row.uuid)), "")
-        return find_point(points, wanted, name, host=self.repository(repository).host, guest=living)
+        return find_point(points, wanted, name, host=self.repository(repository).host, guest=self._living(name))
+
+    def its(self, points: Sequence[Point], name: str) -> Sequence[Point]:
+        """Return those points that are of the living guest of a name or UUID; if it has none, all."""
+        living = self._living(name) if name else ""
+        return [point for point in points if point.ref.guest == living] or points
+
+    def _living(self, name: str) -> str:
+        return next((row.uuid for row in self._host.guests() if name in (row.name, row.uuid)), "")
 
     def _path(self, repository: str | None) -> str:
         return str(Path(repository).absolute()) if repository else str(self._ports.layout.backups)
@@ -382,12 +354,3 @@ def raise_failures(results: Sequence[BackupResult]) -> None:
     """
     without = "have no new point"
     outcomes.raise_failures(results, failed=without, cancelled=without, hint="vmhost backup list")
-
-
-def raise_damages(found: Sequence[Verified], more: Sequence[Damage]) -> None:
-    """Return when nothing is damaged. :raises DamagedData: it is; what exactly was told before."""
-    bad = [item.point.id for item in found if item.damages]
-    if not bad and not more:
-        return
-    text = f"{len(bad)} of {len(found)} points are damaged" if bad else "the repository is damaged"
-    raise DamagedData(text, subject="backup", hint="vmhost backup list")

@@ -31,6 +31,9 @@ KEPT: Final = 600.0
 WORTH: Final = 900.0
 """Seconds that a look of the watch is worth something: it may have ended since."""
 
+HANGS: Final = 60.0
+"""Seconds after which a round that goes on is one that hangs, as on a repository that is far away."""
+
 SHARE: Final = 20
 """The pause after a round is at least this many times what it cost."""
 
@@ -63,13 +66,18 @@ class Rounds:
         self._known: dict[str, Care] = {}
         self._read_at: dict[str, float] = {}
         self._wanted: dict[str, ObservedDomain] = {}
-        self._anew = self._at_work = False
+        self._anew = False
+        self._began: float | None = None
+        """When the round that goes on began, None: none does."""
         self._end = threading.Event()
 
     def of(self, domain: ObservedDomain) -> Care | None:
         """Return what is known of a guest, None: nothing yet; it is read soon if that is old. Costs nothing."""
         self._wanted[domain.uuid] = domain
-        return self._known.get(domain.uuid)
+        known, began = self._known.get(domain.uuid), self._began
+        if known is not None and began is not None and time.monotonic() - began > HANGS:
+            return Care()  # what was true then may have changed since, and nobody can say
+        return known
 
     def forget(self) -> None:
         """Let everything be read again that is wanted: something was done. From any thread."""
@@ -78,7 +86,7 @@ class Rounds:
     @property
     def settled(self) -> bool:
         """Whether all that was asked for was read once, and told."""
-        return not self._at_work and self._read_at.keys() >= self._wanted.keys()
+        return self._began is None and self._read_at.keys() >= self._wanted.keys()
 
     def stop(self) -> None:
         """End :meth:`run` soon; from any thread."""
@@ -88,8 +96,7 @@ class Rounds:
         """Read what is wanted, and call ``tell`` after each round that read something, until :meth:`stop`."""
         pause = _PAUSE
         while not self._end.wait(pause):
-            began = time.monotonic()
-            self._at_work = True
+            self._began = began = time.monotonic()
             wanted, self._wanted = self._wanted, {}
             if self._anew:
                 self._anew, self._read_at = False, dict.fromkeys(self._read_at, began - AGAIN)
@@ -100,7 +107,7 @@ class Rounds:
                 self._read(due)
                 self._drop(began)
                 tell()
-            self._at_work = False
+            self._began = None
             pause = max(_PAUSE, SHARE * (time.monotonic() - began))
 
     def _read(self, due: Iterable[ObservedDomain]) -> None:
@@ -171,8 +178,10 @@ def _care(domain: ObservedDomain, up: set[str], down: set[str], points: tuple[Po
     found = frozenset(up - down), frozenset(down)
     if points is None:
         return Care(*found)
-    whole = [point.taken for point in points if point.verified and not point.damaged]
-    if not whole:
+    from vmhost.plan.choose import whole
+
+    good = [point.taken for point in whole(points) if point.verified]
+    if not good:
         return Care(*found, len(points))
     from vmhost.ops.protectionview import RPO
     from vmhost.plan.applied import applied_spec
@@ -180,5 +189,5 @@ def _care(domain: ObservedDomain, up: set[str], down: set[str], points: tuple[Po
 
     spec = applied_spec(domain)
     limit = (spec.backup.rpo if spec and spec.backup else None) or RPO
-    age = age_of(max(whole, key=datetime.fromisoformat), now)
+    age = age_of(max(good, key=datetime.fromisoformat), now)
     return Care(*found, len(points), age, age > limit)

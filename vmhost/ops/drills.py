@@ -181,10 +181,8 @@ class Drills:
         points = backups.list(name, repository=repository)
         if point:
             return backups.choose(points, point, name, repository)
-        living = next((row.uuid for row in self._host.guests() if name in (row.name, row.uuid)), "")
-        its = [one for one in points if one.ref.guest == living] or list(points)
         host = backups.repository(repository).host
-        return pick_point(its, pick, name, host=host, chance=self._ports.entropy.uuid())
+        return pick_point(backups.its(points, name), pick, name, host=host, chance=self._ports.entropy.uuid())
 
     def _propose(self, point: Point) -> Proposal:
         ports = self._ports

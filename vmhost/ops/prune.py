@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from vmhost.engine.observe import observe
-from vmhost.model.errors import NotFound, UsageError
+from vmhost.model.errors import UsageError
 from vmhost.model.plan import Plan
 from vmhost.model.retention import Keep
 from vmhost.ops.proposals import Proposal
 from vmhost.plan.applied import applied_spec
+from vmhost.plan.choose import guest_called
 from vmhost.plan.prune import plan_prune
 
 if TYPE_CHECKING:
     from vmhost.model.observed import Observed
+    from vmhost.model.points import Point
     from vmhost.ops.host import Host
 
 COUNTED: Final = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
@@ -58,38 +61,48 @@ def _rules_of_sites(observed: Observed) -> dict[str, Keep]:
     return {uuid: spec.backup.keep.rules for uuid, spec in specs.items() if spec and spec.backup}
 
 
+def _labels(points: Iterable[Point], observed: Observed) -> dict[str, str]:
+    """Return what to call each guest, by UUID: its name, or its last; with its UUID where another is called so."""
+    called = {point.ref.guest: point.name for point in sorted(points, key=lambda point: point.generation)}
+    called |= {domain.uuid: domain.name for domain in observed.domains}
+    times = Counter(called.values())
+    return {guest: name if times[name] == 1 else f"{name} ({guest})" for guest, name in called.items()}
+
+
 def propose_prune(host: Host, names: Sequence[str], keep: Keep | None, repository: str | None = None) -> Proposal:
     """Return what would be deleted; nothing is changed. Days and weeks are those of this machine's time zone.
 
-    :param names: guests, also those that are gone, by name or UUID; empty: all of this host's.
+    :param names: guests, also those that are gone, by name or UUID; empty: all of this host's. A name means the guest
+        that has it now, under whatever names its points were taken, and none that had it before.
     :param keep: None: what each guest's site says; of guests for which none says anything all points stay.
-    :raises NotFound: there is no point of one of them.
+    :raises NotFound: there is no point of one of them; :raises Refused: several that are gone had a name.
     """
     ports, backups = host.ports, host.backups
     place, zone = backups.repository(repository), ports.clock.zone()
 
     def again(observed: Observed) -> Plan:
-        # Of guests that are named by their UUIDs no more is read than what is their own.
-        named = bool(names) and set(names) <= {domain.uuid for domain in observed.domains}
-        read = tuple(dict.fromkeys(names)) if named else ("",)
+        # Of guests that are here no more is read than what is their own.
+        living = {name: domain.uuid for domain in observed.domains for name in (domain.name, domain.uuid)}
+        here = dict.fromkeys(living[name] for name in names if name in living)
+        read = tuple(here) if names and living.keys() >= set(names) else ("",)
         points = [point for guest in read for point in ports.repositories.points(place.path, guest)]
-        known = {name for point in points for name in (point.name, point.ref.guest)}
-        missing = next((name for name in names if name not in known), None)
-        if missing is not None:
-            raise NotFound("there is no point of this guest", subject=missing, hint="vmhost backup list")
-        chosen = [p for p in points if not names or p.name in names or p.ref.guest in names]
+        guests = dict.fromkeys(point.ref.guest for point in points)
+        if names:
+            guests = dict.fromkeys(guest_called(name, points, living.get(name, "")) for name in names)
+        called = _labels(points, observed)
         rules = _rules_of_sites(observed) if keep is None else {}
         damages = [damage for guest in read for damage in ports.repositories.damaged(place.path, guest)]
         unread = {damage.guest: damage for damage in damages if damage.guest}
         parts = [
             plan_prune(
-                [p for p in chosen if p.ref.guest == guest],
+                [point for point in points if point.ref.guest == guest],
                 keep or rules.get(guest, Keep()),
                 place.host,
                 zone,
                 unread=unread.get(guest),
+                label=called[guest],
             )
-            for guest in dict.fromkeys(point.ref.guest for point in chosen)
+            for guest in guests
         ]
         steps = tuple(item for part in parts for item in part.after)
         return Plan("", after=steps, notes=tuple(note for part in parts for note in part.notes))

@@ -35,6 +35,22 @@ def find_point(points: Sequence[Point], wanted: str, name: str, *, host: str, gu
     return found[0]
 
 
+def guest_called(name: str, points: Iterable[Point], living: str) -> str:
+    """Return the UUID of the guest that a name or UUID means, which has points: the living one, whatever its points
+    call it, and else the only one of those that are gone.
+
+    :param living: the UUID of the guest that is here by this name or UUID, or empty.
+    :raises NotFound: it has no point; :raises Refused: several guests had this name.
+    """
+    if living:
+        found = {point.ref.guest for point in points if point.ref.guest == living}
+    else:
+        found = {point.ref.guest for point in points if name in (point.name, point.ref.guest)}
+    if not found:
+        raise NotFound("there is no point of this guest", subject=name, hint="vmhost backup list")
+    return _only(found, name)
+
+
 Pick = Literal["newest", "oldest", "random"]
 
 
@@ -77,12 +93,18 @@ def _rests_well(point: Point, known: dict[tuple[str, str, str], Point]) -> bool:
     return False
 
 
+def _only(guests: Iterable[str], name: str) -> str:
+    """Return the only guest. :raises Refused: there are several."""
+    first, *others = sorted(guests)
+    if others:
+        text = f"{1 + len(others)} guests had this name; say which one by its UUID: {', '.join((first, *others))}"
+        raise Refused(text, subject=name, hint=f"vmhost backup list {first}")
+    return first
+
+
 def _latest(points: Sequence[Point], name: str, host: str) -> Point:
     """:raises Refused: they are of several guests, or of several hosts of which ours has not the latest."""
-    guests = sorted({point.ref.guest for point in points})
-    if len(guests) > 1:
-        text = f"{len(guests)} guests had this name; say which one by its UUID: {', '.join(guests)}"
-        raise Refused(text, subject=name, hint=f"vmhost backup list {guests[0]}")
+    _only({point.ref.guest for point in points}, name)
     last = _last_of_hosts(points)
     chosen = last.get(host)
     rivals = [point for place, point in last.items() if place != host]

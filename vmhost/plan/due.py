@@ -50,8 +50,7 @@ def due(
     wish, silent = spec.schedule, spec.every is None and spec.schedule.points is None
 
     def is_due(age: float | None, moments: str | None, before: str | None) -> bool:
-        since = _since(before, now)
-        return _over(age, since, now) or _passed(moments, since, now, local)
+        return due_in(age, moments, before, now, local) == 0
 
     taken = None if any_one is None else any_one.taken
     return Due(
@@ -59,6 +58,22 @@ def due(
         full=is_due(spec.full, wish.full, None if full is None else full.taken),
         drill=is_due(spec.drill.every, wish.drill, None if last is None else last.started),
     )
+
+
+def due_in(age: float | None, moments: str | None, before: str | None, now: float, local: tzinfo) -> float | None:
+    """Return in how many seconds something is due that was last done ``before``, 0: now; None: never by itself.
+
+    :param age: its time. :param moments: when it is due besides, as a calendar event. What never was is due at once.
+    """
+    if age is None and moments is None:
+        return None
+    since = _since(before, now)
+    if since is None:
+        return 0.0
+    left = [] if age is None else [NEARLY * age - (now - since.timestamp())]
+    if moments is not None and (after := _parsed(moments).after(since, local)) is not None:
+        left.append(after.timestamp() - now)
+    return max(0.0, min(left)) if left else None
 
 
 def age_of(time: str, now: float) -> float:
@@ -70,18 +85,6 @@ def _since(before: str | None, now: float) -> datetime | None:
     """Return a last time; None: there is none, or one that is yet to come, when the clock was wrong."""
     since = None if before is None else datetime.fromisoformat(before)
     return since if since and since.timestamp() <= now else None
-
-
-def _over(limit: float | None, since: datetime | None, now: float) -> bool:
-    return limit is not None and (since is None or now - since.timestamp() >= NEARLY * limit)
-
-
-def _passed(moments: str | None, since: datetime | None, now: float, local: tzinfo) -> bool:
-    """Whether one of the moments has come since the last time; what never was is due at once."""
-    if moments is None or since is None:
-        return moments is not None
-    after = _parsed(moments).after(since, local)
-    return after is not None and after.timestamp() <= now
 
 
 _parsed = lru_cache(maxsize=256)(parse_calendar)

@@ -57,8 +57,9 @@ def _of(
     ward: Ward, points: list[Point], now: float, objective: float, host: str, drills: Sequence[DrillRecord]
 ) -> Protection:
     drilled = next((drill.started for drill in reversed(drills) if not drill.failed), "")
-    verified = max((point.verified for point in points if not point.damaged), default="")
-    last = newest(whole(points), host)
+    good = whole(points)
+    verified = max((point.verified for point in good), default="")
+    last = newest(good, host)
     if last is None:
         problem = "none of its points is whole" if points else "it has no point"
         return Protection(ward.name, len(points), "", -1, "", "", problem, verified, drilled)

@@ -13,16 +13,23 @@ from vmhost.plan.retention import retain
 
 
 def plan_prune(
-    points: Iterable[Point], keep: Keep, host: str, zone: tzinfo = UTC, *, unread: Damage | None = None
+    points: Iterable[Point],
+    keep: Keep,
+    host: str,
+    zone: tzinfo = UTC,
+    *,
+    unread: Damage | None = None,
+    label: str = "",
 ) -> Plan:
     """Return the plan that deletes what retention lets go, guest by guest; its notes say why the others stay.
 
     :param points: of one repository.
     :param host: whose points may go: what other hosts have put there is theirs.
     :param unread: a point of these guests that cannot be understood: nobody knows what it lies on, so nothing goes.
+    :param label: what to call their guest; empty: what each point calls it.
     """
     if unread is not None:
-        names = dict.fromkeys(point.name for point in points)
+        names = dict.fromkeys(label or point.name for point in points)
         return Plan("", notes=tuple(Note(name, f"all its points stay: {unread}") for name in names))
     mine = [point for point in points if point.ref.host == host]
     after: list[Planned] = []
@@ -32,9 +39,9 @@ def plan_prune(
         for verdict in retain([held(point) for point in its.values()], keep, zone):
             point = its[verdict.point.id]
             if verdict.keep:
-                notes.append(Note(point.name, f"{point.id} stays: {', '.join(verdict.reasons)}"))
+                notes.append(Note(label or point.name, f"{point.id} stays: {', '.join(verdict.reasons)}"))
             else:
-                after.append(_delete(point, verdict))
+                after.append(_delete(point, verdict, label or point.name))
     return Plan("", after=tuple(after), notes=tuple(notes))
 
 
@@ -45,6 +52,6 @@ def held(point: Point) -> Held:
     return Held(point.id, point.generation, taken, needs=point.parent, **noted)
 
 
-def _delete(point: Point, verdict: Verdict) -> Planned:
-    why = f"{point.name}: delete point {point.id} for good: {', '.join(verdict.reasons)}"
+def _delete(point: Point, verdict: Verdict, label: str) -> Planned:
+    why = f"{label}: delete point {point.id} for good: {', '.join(verdict.reasons)}"
     return Planned(DeletePoint(point.ref), None, Change.REMOVE, point.name, why)

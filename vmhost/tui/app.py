@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -31,6 +32,8 @@ from vmhost.tui.screens.trouble import TroubleScreen
 from vmhost.tui.smooth import Smooth
 
 if TYPE_CHECKING:
+    from textual.notifications import SeverityLevel
+
     from vmhost.ops.host import Host
     from vmhost.ops.preferences import Preferences, View
 
@@ -45,6 +48,10 @@ _PLACES: Final = {
     "j": "jobs",
 }
 """The main screens by what a person may call them in the command line."""
+
+
+PATIENCE: Final = 5.0
+"""Seconds within which whoever asks again to leave means it, though something is read back."""
 
 
 class Pictured(Message):
@@ -109,8 +116,11 @@ class VmhostApp(App[int]):
         self.set_keymap(dict(self._person.own))
         self.host = host
         self.signs: Signs = UNICODE if unicode else ASCII
-        self.at_work = self.beside = 0
-        """Changes that are under way, and work that is, on its screen or left to itself."""
+        self.at_work = self.beside = self.undoing = 0
+        """Changes that are under way; work that is, on its screen or left to itself; and how much of that has something
+        to take away at its end.
+        """
+        self._asked_to_leave = -PATIENCE
         self.after_exit = ""
         self.site_file = ""
         """The site file that the person named last."""
@@ -182,7 +192,7 @@ class VmhostApp(App[int]):
         self.picture = message.picture
         self._smooth.settle()
         if self._person.summary:
-            self.notify(sanitize(self._person.summary), severity="warning", timeout=15, markup=False)
+            self.notify(self._person.summary, severity="warning", timeout=15, markup=False)
             self._person.summary = ""
 
     def on_troubled(self, message: Troubled) -> None:
@@ -199,10 +209,23 @@ class VmhostApp(App[int]):
         self.rounds.forget()
         self._watch.wake()
 
+    def notify(
+        self,
+        message: str,
+        *,
+        title: str = "",
+        severity: SeverityLevel = "information",
+        timeout: float | None = None,
+        markup: bool = True,
+    ) -> None:
+        """Show a text in passing, made safe here since toasts do not: guests, and strangers, name what it is about."""
+        safe = "\n".join(map(sanitize, message.split("\n")))
+        super().notify(safe, title=title, severity=severity, timeout=timeout, markup=markup)
+
     def tell_error(self, error: VmhostError) -> None:
         """Show an error in passing; the hint is the next command."""
-        text = sanitize(" ".join(str(error).splitlines()))
-        hint = f"\ntry: {sanitize(error.hint)}" if error.hint else ""
+        text = " ".join(str(error).splitlines())
+        hint = f"\ntry: {error.hint}" if error.hint else ""
         self.notify(f"{text}{hint}", severity="error", timeout=10, markup=False)
 
     def on_resize(self, event: events.Resize) -> None:
@@ -248,9 +271,12 @@ class VmhostApp(App[int]):
             text = "a change is under way: wait for its end, or esc on its screen asks it to end"
             self.notify(text, severity="warning", markup=False)
             return
-        if self.beside:
+        now, before = time.monotonic(), self._asked_to_leave
+        self._asked_to_leave = now
+        if self.undoing or (self.beside and now - before > PATIENCE):
             text = "work is under way: wait for its end, or x on :jobs asks it to end"
-            self.notify(text, severity="warning", markup=False)
+            more = "" if self.undoing else "; the same key again leaves it unfinished"
+            self.notify(f"{text}{more}", severity="warning", markup=False)
             return
         self.exit(0)
 

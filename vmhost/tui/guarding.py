@@ -5,34 +5,50 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from vmhost.model.errors import VmhostError
+from vmhost.model.errors import NotFound, VmhostError
 from vmhost.model.permit import Permit
 from vmhost.tui.changes import Change, Chosen, Option
 from vmhost.tui.rows.cells import Line, Tone, lasting, size, span
 
 if TYPE_CHECKING:
     from vmhost.model.events import Event
-    from vmhost.ops.backups import Verified
     from vmhost.ops.drills import DrillResult
     from vmhost.ops.host import Host
     from vmhost.ops.proposals import Proposal
+    from vmhost.ops.verifying import Verified
 
 Hear = Callable[["Event"], None]
 Cancelled = Callable[[], bool]
 
 
+class Subject(NamedTuple):
+    """The guest that is meant. ``gone``: it is not here any more; ``ours``: vmhost changes it."""
+
+    uuid: str
+    name: str
+    gone: bool = False
+    ours: bool = True
+
+    @property
+    def word(self) -> str:
+        """What a command calls it: a name means the guest that is here, so one that is gone has its UUID only."""
+        return self.uuid if self.gone else self.name
+
+
 @dataclass(frozen=True)
 class Work:
     """Work that leaves guests and points as they are. ``look`` tells what would be done, ``carry_out`` does it and
-    returns what came of it, with what failed if anything did; ``command`` is its equal.
+    returns what came of it, with what failed if anything did; ``command`` is its equal. ``undoes``: it has something to
+    take away at its end, so nobody may leave while it goes on.
     """
 
     title: str
     command: str
     look: Callable[[Host], Sequence[Line]]
     carry_out: Callable[[Host, Hear, Cancelled], tuple[Sequence[Line], VmhostError | None]]
+    undoes: bool = False
 
 
 STOP = Option("b", "--allow-stop", "shut it down if it runs, and start it afterwards")
@@ -43,7 +59,7 @@ SAVED = Option("x", "--discard-saved", "lose saved memory")
 def restore(name: str, point: str) -> Change:
     """Bring a guest's disks back to a point."""
     return Change(
-        f"restore {name}",
+        f"restore {name} to {point}",
         lambda host, chosen: (
             host.backups.plan_restore(
                 name, point=point, stop="--allow-stop" in chosen, power_off="--power-off" in chosen
@@ -55,22 +71,22 @@ def restore(name: str, point: str) -> Change:
     )
 
 
-def restore_as(subject: str, point: str, name: str, site: str) -> Change:
+def restore_as(meant: Subject, point: str, name: str, site: str) -> Change:
     """Make a new guest of a point; ``site``: the file with the networks, or empty."""
 
     def propose(host: Host, _: Chosen) -> tuple[Proposal, ...]:
-        return (new_guest_of(host, subject, point, name, site),)
+        return (new_guest_of(host, meant, point, name, site),)
 
-    words = ("backup", "restore", subject, "--point", point, "--as", name, *(("--site", site) if site else ()))
+    words = ("backup", "restore", meant.word, "--point", point, "--as", name, *(("--site", site) if site else ()))
     return Change(f"restore as {name}", propose, lambda _: _line(*words))
 
 
-def new_guest_of(host: Host, subject: str, point: str, name: str, site: str) -> Proposal:
+def new_guest_of(host: Host, meant: Subject, point: str, name: str, site: str) -> Proposal:
     """Plan a new guest of a point."""
     from vmhost.ops.sites import load_site
 
     networks = load_site(site) if site else None
-    return host.backups.plan_restore_as(subject, name, point=point, site=networks)
+    return host.backups.plan_restore_as(meant.uuid, name, point=point, site=networks)
 
 
 def confirm(name: str) -> Change:
@@ -82,17 +98,17 @@ def confirm(name: str) -> Change:
     )
 
 
-def prune(subject: str, keep: str) -> Change:
+def prune(meant: Subject, keep: str) -> Change:
     """Delete points that rules no longer keep; no rules: those of the guest's site."""
-    words = ("backup", "prune", subject, *(("--keep", keep) if keep else ()))
-    return Change(f"prune {subject}", lambda host, _: (pruning_of(host, subject, keep),), lambda _: _line(*words))
+    words = ("backup", "prune", meant.word, *(("--keep", keep) if keep else ()))
+    return Change(f"prune {meant.name}", lambda host, _: (pruning_of(host, meant, keep),), lambda _: _line(*words))
 
 
-def pruning_of(host: Host, subject: str, keep: str) -> Proposal:
+def pruning_of(host: Host, meant: Subject, keep: str) -> Proposal:
     """Plan which points go."""
     from vmhost.ops.prune import parse_keep
 
-    return host.backups.plan_prune([subject], parse_keep(keep) if keep else None)
+    return host.backups.plan_prune([meant.uuid], parse_keep(keep) if keep else None)
 
 
 def revert(name: str, snapshot: str) -> Change:
@@ -124,26 +140,29 @@ def drop_snapshot(name: str, snapshot: str) -> Change:
     )
 
 
-def verify(subject: str, point: str) -> Work:
+def verify(meant: Subject, point: str) -> Work:
     """Read every byte of a point, or, if none is named, of all points of a guest."""
 
     def look(host: Host) -> list[Line]:
-        points = host.backups.list(subject)
+        points = host.backups.list(meant.uuid)
         if point:
-            points = (host.backups.choose(points, point, subject, None),)
+            points = (host.backups.choose(points, point, meant.uuid, None),)
         if not points:
-            return [Line("it has no points: there is nothing to read", Tone.WARN)]
+            hint = f"vmhost backup run {shlex.quote(meant.name)}"
+            raise NotFound("it has no points: there is nothing to read", subject=meant.name, hint=hint)
         head = Line(f"every byte of these is read, and of what they lie on: {size(sum(one.size for one in points))}")
         return [head, *(Line(f"  {one.id}  {one.kind:<11} {size(one.size):>5}") for one in points)]
 
     def carry_out(host: Host, hear: Hear, cancelled: Cancelled) -> tuple[list[Line], VmhostError | None]:
-        from vmhost.ops.backups import raise_damages
+        from vmhost.ops.verifying import damages_in
 
-        found = host.backups.verify(subject, point=point, on_event=hear, cancelled=cancelled)
-        return [line for one in found for line in _verdict(one)], _error(lambda: raise_damages(found, ()))
+        found = host.backups.verify(meant.uuid, point=point, on_event=hear, cancelled=cancelled)
+        unread = () if point else host.backups.damaged(meant.uuid)
+        more = [Line(f"{meant.name}  not understood, so not read: {damage}", Tone.BAD) for damage in unread]
+        return [*(line for one in found for line in _verdict(one)), *more], damages_in(found, unread)
 
-    words = ("backup", "verify", subject, *(("--point", point) if point else ()))
-    return Work(f"verify {point or f'all points of {subject}'}", _line(*words), look, carry_out)
+    words = ("backup", "verify", meant.word, *(("--point", point) if point else ()))
+    return Work(f"verify {point or f'all points of {meant.name}'}", _line(*words), look, carry_out)
 
 
 def _verdict(found: Verified) -> list[Line]:
@@ -152,11 +171,11 @@ def _verdict(found: Verified) -> list[Line]:
     return bad or [Line(f"{name}  {point}  as it was", Tone.GOOD)]
 
 
-def drill(subject: str, point: str) -> Work:
+def drill(meant: Subject, point: str) -> Work:
     """Boot a point of a guest where nobody hears it, or, if none is named, its newest whole one."""
 
     def look(host: Host) -> list[Line]:
-        plan = host.backups.drills.plan(subject, point=point).plan
+        plan = host.backups.drills.plan(meant.uuid, point=point).plan
         steps = [f"{number:2}  {item.why}" for number, item in enumerate((*plan.steps, *plan.after), 1)]
         head = Line("the point is read back first; then a copy of the guest boots in a network that leads nowhere:")
         notes = [Line(f"note: {note.text}", Tone.DIM) for note in plan.notes]
@@ -165,11 +184,11 @@ def drill(subject: str, point: str) -> Work:
     def carry_out(host: Host, hear: Hear, cancelled: Cancelled) -> tuple[list[Line], VmhostError | None]:
         from vmhost.ops.drills import raise_failures
 
-        results = host.backups.drills.run([subject], point=point, on_event=hear, cancelled=cancelled)
+        results = host.backups.drills.run([meant.uuid], point=point, on_event=hear, cancelled=cancelled)
         return [line for one in results for line in _came_back(one)], _error(lambda: raise_failures(results))
 
-    words = ("backup", "drill", subject, *(("--point", point) if point else ()))
-    return Work(f"drill {point or f'the newest point of {subject}'}", _line(*words), look, carry_out)
+    words = ("backup", "drill", meant.word, *(("--point", point) if point else ()))
+    return Work(f"drill {point or f'the newest point of {meant.name}'}", _line(*words), look, carry_out, undoes=True)
 
 
 def _came_back(result: DrillResult) -> list[Line]:

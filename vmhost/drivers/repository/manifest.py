@@ -103,7 +103,7 @@ def _point(path: Path, data: dict[str, Any], directory: Path, repository: str) -
         point = Point(
             ref=ref,
             generation=_number(data["generation"]),
-            taken=_time(data["taken"]),
+            taken=checked_time(data["taken"]),
             kind=_one_of(data["kind"], _KINDS),
             name=_text(data["name"]),
             host_name=_text(data["host_name"]),
@@ -161,7 +161,7 @@ def _text(value: Any) -> str:
     return value
 
 
-def _time(value: Any) -> str:
+def checked_time(value: Any) -> str:
     """Return a time in UTC, which exists: nobody who computes with it has to look again."""
     if not _TIME.fullmatch(_text(value)):
         raise ValueError(f"{ascii(value)[:40]} is no time")

@@ -62,9 +62,20 @@ def read(above: Path) -> dict[str, dict[str, Any]]:
     except DamagedData as error:
         raise _damaged(path, error.message) from error
     for name, entry in found.items():
-        if not isinstance(entry, dict) or any(type(value) is not _KINDS.get(key) for key, value in entry.items()):
+        if not isinstance(entry, dict) or not all(_is_known(key, value) for key, value in entry.items()):
             raise _damaged(path, f"says nothing about {name[:80]!a} that can be understood")
     return found
+
+
+def _is_known(key: str, value: Any) -> bool:
+    if type(value) is not _KINDS.get(key):
+        return False
+    if key == "verified" and value:
+        try:
+            manifest.checked_time(value)
+        except ValueError:
+            return False
+    return True
 
 
 def _damaged(path: Path, why: str) -> DamagedData:

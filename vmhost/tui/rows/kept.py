@@ -30,7 +30,9 @@ COLUMNS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A point, with its last drill, or a snapshot; ``age`` in seconds."""
+    """A point, with its last drill, or a snapshot; ``age`` in seconds. ``whole``: neither it nor what it lies on is
+    known to be damaged.
+    """
 
     age: float
     point: Point | None = None
@@ -38,6 +40,7 @@ class Kept:
     drill: DrillRecord | None = None
     verified: float | None = None
     drilled: float | None = None
+    whole: bool = True
 
     @property
     def key(self) -> str:
@@ -59,7 +62,7 @@ def kept_of(guest: Guarded, view: ProtectionView) -> tuple[Kept, ...]:
     rows = [row for row in reversed(view.snapshots) if row.guest == guest.name and guest.objectives is not None]
     return (
         *(Kept(_age(row.created, view.now), snapshot=row) for row in rows),
-        *(_of_point(point, view) for point in view.points_of(guest.uuid)),
+        *(_of_point(point, view) for point in view.points.get(guest.uuid, ())),
     )
 
 
@@ -71,6 +74,7 @@ def _of_point(point: Point, view: ProtectionView) -> Kept:
         drill=drill,
         verified=_age(point.verified, view.now) if point.verified else None,
         drilled=_age(drill.started, view.now) if drill else None,
+        whole=point.ref in view.whole,
     )
 
 
@@ -91,21 +95,22 @@ def _point_cells(kept: Kept, point: Point, signs: Signs) -> dict[str, Cell]:
     drilled = Cell("never", Tone.DIM) if kept.drilled is None else Cell(lasting(kept.drilled))
     if kept.drill is not None and kept.drill.failed:
         drilled = Cell(f"{signs.crashed} {drilled.text}", Tone.BAD)
-    notes = ["DAMAGED"] if point.damaged else []
+    bad = not kept.whole
+    notes = ["DAMAGED"] if point.damaged else ["LIES ON A DAMAGED POINT"] if bad else []
     notes += ["pinned"] if point.pinned else []
     notes += [f"drill failed: {kept.drill.failed}"] if kept.drill and kept.drill.failed else []
     notes += [point.because or f"since {point.parent}"] if point.because or point.parent else []
     verified = Cell("never", Tone.WARN) if kept.verified is None else Cell(lasting(kept.verified), Tone.GOOD)
     return {
         "what": Cell("point"),
-        "name": cell(point.id, Tone.BAD if point.damaged else Tone.PLAIN),
+        "name": cell(point.id, Tone.BAD if bad else Tone.PLAIN),
         "age": Cell(lasting(kept.age)),
         "kind": cell(point.kind),
         "level": cell(point.level),
         "size": Cell(size(point.size)),
-        "verified": Cell(f"{signs.crashed} bad", Tone.BAD) if point.damaged else verified,
+        "verified": Cell(f"{signs.crashed} bad", Tone.BAD) if bad else verified,
         "drilled": drilled,
-        "notes": cell(", ".join(notes), Tone.BAD if point.damaged else Tone.DIM),
+        "notes": cell(", ".join(notes), Tone.BAD if bad else Tone.DIM),
     }
 
 

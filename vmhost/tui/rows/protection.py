@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 from vmhost.tui.rows.cells import Cell, Column, Line, Signs, Tone, cell, lasting, span
@@ -19,7 +20,7 @@ COLUMNS: Final = (
     Column("verified", "VERIFIED", 8, rank=3, right=True),
     Column("drilled", "DRILLED", 8, rank=4, right=True),
     Column("rto", "RTO", 7, rank=8, right=True),
-    Column("next", "NEXT", 8, rank=5),
+    Column("next", "DUE", 8, rank=5),
     Column("kind", "KIND", 11, rank=9),
     Column("level", "LEVEL", 11, rank=7),
     Column("points", "POINTS", 6, rank=10, right=True),
@@ -41,17 +42,24 @@ def protection_cells(guest: Guarded, now: float, columns: Sequence[Column], sign
         "kind": Cell(row.kind or "-"),
         "level": Cell(row.level or "-"),
         "points": Cell(str(row.points)),
-        "why": cell(row.problem if wants else "no guest any more: n makes one of a point", Tone.DIM),
+        "why": cell(_why(guest), Tone.DIM),
     }
     return tuple(cells[column.id] for column in columns)
 
 
 def _state(guest: Guarded, signs: Signs) -> Cell:
     if guest.objectives is None:
-        return Cell(f"{signs.off} gone", Tone.DIM)
+        return Cell(f"{signs.off} gone" if guest.gone else f"{signs.off} not ours", Tone.DIM)
     if guest.protection.problem:
         return Cell(f"{signs.warning} unprotected", Tone.BAD)
     return Cell(f"{signs.mark} protected", Tone.GOOD)
+
+
+def _why(guest: Guarded) -> str:
+    if guest.protection.problem or not guest.unread:
+        left = "no guest any more: n makes one of a point" if guest.gone else "vmhost's no more: its points are left"
+        return guest.protection.problem if guest.objectives else left
+    return f"not understood: {'; '.join(map(str, guest.unread))}"
 
 
 def _against(age: float | None, limit: float | None, none: str) -> Cell:
@@ -71,7 +79,10 @@ def _took(wants: Objectives | None) -> Cell:
 
 
 def _since(time: str, now: float) -> float | None:
-    return max(0.0, now - datetime.fromisoformat(time).timestamp()) if time else None
+    try:
+        return max(0.0, now - datetime.fromisoformat(time).timestamp())
+    except ValueError:  # never, or no time at all
+        return None
 
 
 def _next(wants: Objectives | None) -> Cell:
@@ -79,20 +90,22 @@ def _next(wants: Objectives | None) -> Cell:
         return Cell("-", Tone.DIM)
     if wants.next_point is None:
         return Cell("each run")
-    return Cell(f"in {lasting(wants.next_point)}") if wants.next_point else Cell("now", Tone.WARN)
+    return Cell(_when(wants.next_point), Tone.PLAIN if 0 < wants.next_point < inf else Tone.WARN)
 
 
 def protection_lines(guest: Guarded | None, signs: Signs) -> list[Line]:
-    """Return a guest in two lines: how it stands, and what comes next for it."""
+    """Return a guest in lines: how it stands, what comes next for it, and what of it cannot be understood."""
     if guest is None:
         return [Line("nothing is known of its protection: only guests of vmhost are protected", Tone.DIM)]
     row, wants = guest.protection, guest.objectives
+    unread = [Line(f"{signs.warning} not understood: {damage}", Tone.BAD) for damage in guest.unread]
     if wants is None:
-        return [Line(f"{row.name} ({guest.uuid}) is gone; what is left of it are {row.points} points", Tone.DIM)]
+        text = "is gone; what is left of it" if guest.gone else "is not vmhost's any more; what it has"
+        return [Line(f"{row.name} ({guest.uuid}) {text} are {row.points} points", Tone.DIM), *unread]
     state = Line(f"{signs.mark} {row.name} is protected", Tone.GOOD)
     if row.problem:
         state = Line(f"{signs.warning} {row.name}: {row.problem}{'' if row.points else ': b plans one'}", Tone.BAD)
-    return [state, Line("; ".join(_outlook(wants)), Tone.DIM)]
+    return [state, Line("; ".join(_outlook(wants)), Tone.DIM), *unread]
 
 
 def _outlook(wants: Objectives) -> list[str]:
@@ -104,10 +117,10 @@ def _outlook(wants: Objectives) -> list[str]:
     if wants.next_point is None:
         found.append("a point at each night's work")
     else:
-        found.append(f"next point {_when(wants.next_point)}")
-    found += [f"next drill {_when(wants.next_drill)}"] if wants.next_drill is not None else []
+        found.append(f"a point due {_when(wants.next_point)}")
+    found += [f"a drill due {_when(wants.next_drill)}"] if wants.next_drill is not None else []
     return found
 
 
 def _when(seconds: float) -> str:
-    return f"in {lasting(seconds)}" if seconds else "now"
+    return "now" if not seconds else f"in {lasting(seconds)}" if seconds < inf else "never"

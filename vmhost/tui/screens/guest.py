@@ -11,13 +11,14 @@ from textual.widgets import Tab, Tabs
 
 from vmhost.ops.protectionview import ProtectionView, view_protection
 from vmhost.tui import errands
+from vmhost.tui.guarding import Subject
 from vmhost.tui.keymap import bindings
 from vmhost.tui.rows.cells import Line, Tone
 from vmhost.tui.rows.guest import TABS, definition_lines, find, tab_lines
 from vmhost.tui.rows.protection import protection_lines
 from vmhost.tui.rows.services import deployed_lines, service_lines
 from vmhost.tui.screens.asked import Asked
-from vmhost.tui.screens.keeping import Keeping, Subject, subject_of
+from vmhost.tui.screens.keeping import EVERY, Keeping, subject_of
 from vmhost.tui.screens.keptpane import KeptPane
 from vmhost.tui.screens.power import Power
 from vmhost.tui.widgets.lines import Lines
@@ -78,6 +79,7 @@ class GuestScreen(Keeping, Power):
         tabs.can_focus = False
         tabs.active = self._tab
         super().on_mount()
+        self.set_interval(EVERY, self._read_kept_again)
 
     def title_of_place(self) -> str:
         return self._domain.name if self._domain else "guest"
@@ -136,7 +138,7 @@ class GuestScreen(Keeping, Power):
                 about = (domain.raw.state, services)
                 self._services.ask(about, lambda: self._look_at_services(host, domain.name), again=again)
             case "kept":
-                self._protection.ask((domain,), lambda: self._read_protection(host), again=again)
+                self._protection.ask((domain,), lambda: self._read_protection(host, domain), again=again)
             case "cloud-init":
                 self._first_boot.ask((domain.raw.state,), lambda: _first_boot(host, domain.name), again=again)
 
@@ -144,9 +146,9 @@ class GuestScreen(Keeping, Power):
         rows = host.services.list(guests=[name])
         return [line for row in rows for line in (*service_lines(row, self.vmhost.signs), Line(""))]
 
-    def _read_protection(self, host: Host) -> Sequence[Line]:
+    def _read_protection(self, host: Host, domain: ObservedDomain) -> Sequence[Line]:
         """Read what protects the guest; called in a thread, it leaves one value that never changes."""
-        self._view = view = view_protection(host)
+        self._view = view = view_protection(host, only=domain)
         return protection_lines(view.guest(self._uuid), self.vmhost.signs)
 
     @property
@@ -163,6 +165,12 @@ class GuestScreen(Keeping, Power):
         return self._pane.meant
 
     def on_screen_resume(self) -> None:
+        self._read_kept_again()
+
+    def _read_kept_again(self) -> None:
+        """Read anew what is kept of the guest, if that is looked at: it grows old, and others add to it."""
+        if not self.is_current or self._gone:
+            return
         if self._tab == "kept" and self._domain is not None:
             self._ask(self._domain, again=True)
 

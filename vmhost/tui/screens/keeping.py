@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final
 
-from vmhost.model.text import sanitize
+from vmhost.tui.guarding import Subject
 from vmhost.tui.screens.frame import Frame
+from vmhost.tui.screens.keptpane import KeptPane
 
 if TYPE_CHECKING:
     from vmhost.ops.protectionview import Guarded
@@ -14,17 +15,13 @@ if TYPE_CHECKING:
     from vmhost.tui.rows.kept import Kept
 
 
-class Subject(NamedTuple):
-    """The guest that is meant: what a command calls it, and its name. ``gone``: only points are left of it."""
-
-    subject: str
-    name: str
-    gone: bool = False
+EVERY: Final = 30.0
+"""Seconds after which what is kept is read again while somebody looks at it."""
 
 
 def subject_of(guest: Guarded | None) -> Subject | None:
     """Return a guest as one that is meant."""
-    return Subject(guest.subject, guest.name, guest.objectives is None) if guest else None
+    return Subject(guest.uuid, guest.name, guest.gone, guest.objectives is not None) if guest else None
 
 
 class Keeping(Frame):
@@ -56,15 +53,15 @@ class Keeping(Frame):
         """Read back the point that is meant, or all of the guest."""
         from vmhost.tui import guarding
 
-        if (meant := self.subject()) and not self._is_snapshot("read back"):
-            self._work(guarding.verify(meant.subject, self._point()))
+        if (meant := self._meant()) and not self._is_snapshot("read back"):
+            self._work(guarding.verify(meant, self._point()))
 
     def action_drill(self) -> None:
         """Drill the point that is meant, or the newest of the guest."""
         from vmhost.tui import guarding
 
-        if (meant := self.subject()) and not self._is_snapshot("drilled"):
-            self._work(guarding.drill(meant.subject, self._point()))
+        if (meant := self._meant()) and not self._is_snapshot("drilled"):
+            self._work(guarding.drill(meant, self._point()))
 
     def action_restore(self) -> None:
         """Plan to bring the guest's disks back to the point that is meant, or to the latest."""
@@ -77,7 +74,7 @@ class Keeping(Frame):
         """Open the form that makes a new guest of a point."""
         from vmhost.tui.screens.restoreas import RestoreAsScreen
 
-        if (meant := self.subject()) and not self._is_snapshot("restored; z goes back to one"):
+        if (meant := self._meant()) and not self._is_snapshot("restored; z goes back to one"):
             self.app.push_screen(RestoreAsScreen(meant, self._point()))
 
     def action_revert(self) -> None:
@@ -105,15 +102,25 @@ class Keeping(Frame):
         """Open the form that says which points stay."""
         from vmhost.tui.screens.prune import PruneScreen
 
-        if meant := self.subject():
+        if meant := self._meant():
             self.app.push_screen(PruneScreen(meant))
 
-    def _living(self) -> Subject | None:
-        meant = self.subject()
-        if meant is not None and meant.gone:
-            self._warn(f"{meant.name} is gone: n makes a new guest of one of its points")
+    def _meant(self) -> Subject | None:
+        """Return the guest that is meant; nothing is meant by a cursor that has slid from what it was put on."""
+        pane = self.query_one(KeptPane)
+        if pane.slid:
+            pane.slid = False
+            self._warn(f"what the cursor was on is not there any more; it is on {pane.under_cursor} now")
             return None
-        return meant
+        return self.subject()
+
+    def _living(self) -> Subject | None:
+        meant = self._meant()
+        if meant is None or meant.ours:
+            return meant
+        text = "is gone" if meant.gone else "is not vmhost's any more"
+        self._warn(f"{meant.name} {text}: n makes a new guest of one of its points")
+        return None
 
     def _point(self) -> str:
         kept = self.kept()
@@ -134,7 +141,7 @@ class Keeping(Frame):
         return True
 
     def _warn(self, text: str) -> None:
-        self.app.notify(sanitize(text), severity="warning", markup=False)
+        self.app.notify(text, severity="warning", markup=False)
 
     def _plan(self, change: Change) -> None:
         from vmhost.tui.screens.plan import PlanScreen

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -14,7 +14,7 @@ from vmhost.tui.keymap import bindings
 from vmhost.tui.rows.cells import Cell, Column, Tone
 from vmhost.tui.rows.protection import COLUMNS, protection_cells, protection_lines
 from vmhost.tui.screens.guest import GuestScreen
-from vmhost.tui.screens.keeping import Keeping, Subject, subject_of
+from vmhost.tui.screens.keeping import EVERY, Keeping, subject_of
 from vmhost.tui.screens.keptpane import KeptPane
 from vmhost.tui.widgets.grid import Grid
 
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from vmhost.model.errors import VmhostError
     from vmhost.ops.protectionview import Guarded
     from vmhost.ops.watch import Picture
+    from vmhost.tui.guarding import Subject
     from vmhost.tui.rows.kept import Kept
-
-_EVERY: Final = 30.0
 
 
 class ProtectionScreen(Keeping):
@@ -52,7 +51,7 @@ class ProtectionScreen(Keeping):
     def on_mount(self) -> None:
         super().on_mount()
         self.say("reading what protects the guests", Tone.DIM)
-        self.set_interval(_EVERY, self.action_read)
+        self.set_interval(EVERY, self.action_read)
 
     def on_screen_resume(self) -> None:
         self.action_read()
@@ -136,5 +135,5 @@ class ProtectionScreen(Keeping):
     def action_open_guest(self) -> None:
         """Open the guest under the cursor."""
         guest = self._guest
-        if guest is not None and guest.objectives is not None:
+        if guest is not None and not guest.gone:
             self.app.push_screen(GuestScreen(guest.uuid))

@@ -13,7 +13,7 @@ from vmhost.tui.screens.form import Field, FormScreen
 if TYPE_CHECKING:
     from vmhost.model.plan import Plan
     from vmhost.tui.changes import Change
-    from vmhost.tui.screens.keeping import Subject
+    from vmhost.tui.guarding import Subject
 
 
 class PruneScreen(FormScreen):
@@ -38,8 +38,8 @@ class PruneScreen(FormScreen):
         return {}
 
     def trial(self) -> Callable[[], Plan]:
-        host, subject, keep = self.vmhost.host, self._meant.subject, self.value("keep")
-        return lambda: guarding.pruning_of(host, subject, keep).plan
+        host, meant, keep = self.vmhost.host, self._meant, self.value("keep")
+        return lambda: guarding.pruning_of(host, meant, keep).plan
 
     def change(self) -> Change:
-        return guarding.prune(self._meant.subject, self.value("keep"))
+        return guarding.prune(self._meant, self.value("keep"))

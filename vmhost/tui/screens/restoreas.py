@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vmhost.model.plan import Plan
     from vmhost.model.points import Point
     from vmhost.tui.changes import Change
-    from vmhost.tui.screens.keeping import Subject
+    from vmhost.tui.guarding import Subject
 
 LATEST: Final = "latest"
 
@@ -37,8 +37,8 @@ class RestoreAsScreen(FormScreen):
 
     def on_mount(self) -> None:
         super().on_mount()
-        backups, subject = self.vmhost.host.backups, self._meant.subject
-        errands.send(self, lambda: backups.list(subject), self._know_points, self.vmhost.tell_error, "points")
+        backups, uuid = self.vmhost.host.backups, self._meant.uuid
+        errands.send(self, lambda: backups.list(uuid), self._know_points, self.vmhost.tell_error, "points")
 
     def _know_points(self, found: tuple[Point, ...]) -> None:
         self._points = tuple(point.id for point in reversed(found))
@@ -47,7 +47,7 @@ class RestoreAsScreen(FormScreen):
     def fields(self) -> Sequence[Field]:
         if self._files is None:
             self._files = site_files(self.vmhost.host.ledger.layout.config)
-        free = self._meant.name if self._meant.gone else f"{self._meant.name}-copy"
+        free = _name_for(self._meant)
         sites = ", ".join(self._files) or "a YAML file"
         return (
             Field("point", "point", self._point, self._known(), (LATEST, *(self._points or ()))),
@@ -86,10 +86,19 @@ class RestoreAsScreen(FormScreen):
         return any(known.startswith(point) for known in points) or (point == LATEST and bool(points))
 
     def trial(self) -> Callable[[], Plan]:
-        host, subject = self.vmhost.host, self._meant.subject
+        host, meant = self.vmhost.host, self._meant
         point, name, site = (self.value(field) for field in ("point", "name", "site"))
-        return lambda: guarding.new_guest_of(host, subject, point, name, site).plan
+        return lambda: guarding.new_guest_of(host, meant, point, name, site).plan
 
     def change(self) -> Change:
         self.vmhost.site_file = self.value("site") or self.vmhost.site_file
-        return guarding.restore_as(self._meant.subject, *(self.value(field) for field in ("point", "name", "site")))
+        return guarding.restore_as(self._meant, *(self.value(field) for field in ("point", "name", "site")))
+
+
+def _name_for(meant: Subject) -> str:
+    """Return a name for the new guest; none where the old one's, which a stranger may have chosen, is no name."""
+    name = meant.name if meant.gone else f"{meant.name}-copy"
+    try:
+        return check_name(name)
+    except ValueError:
+        return ""

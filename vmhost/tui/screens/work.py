@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual.app import ComposeResult
 from textual.binding import BindingType
@@ -45,6 +45,9 @@ class Phase(StrEnum):
     FAILED = "failed"
 
 
+TOLD_AGAIN: Final = 0.15
+"""Seconds between two words of how far work is: blocks are read much faster than anybody looks."""
+
 _BUSY = (Phase.AT_WORK, Phase.ENDING)
 _TONES = {Phase.DONE: Tone.GOOD, Phase.FAILED: Tone.BAD, Phase.REFUSED: Tone.BAD, Phase.ENDED: Tone.WARN}
 
@@ -67,6 +70,7 @@ class WorkScreen(Frame):
         self._lines: list[Line] = []
         self._progress: Progress | None = None
         self._began = 0.0
+        self._turn = 0
         self._asked_to_end = threading.Event()
 
     def body(self) -> ComposeResult:
@@ -85,29 +89,43 @@ class WorkScreen(Frame):
         if self._phase in _BUSY:
             return
         self._phase, self._lines, self._progress = Phase.LOOKING, [], None
-        host, work = self.vmhost.host, self._work
-        errands.send(self, lambda: work.look(host), self._looked, self._refused, "look")
+        self._turn += 1
+        host, work, turn = self.vmhost.host, self._work, self._turn
+        errands.send(
+            self,
+            lambda: work.look(host),
+            lambda lines: self._looked(turn, Phase.SHOWN, lines),
+            lambda error: self._looked(turn, Phase.REFUSED, error_lines(error)),
+            "look",
+        )
         self._tell()
 
-    def _looked(self, lines: Sequence[Line]) -> None:
-        self._phase, self._lines = Phase.SHOWN, list(lines)
-        self._tell()
-
-    def _refused(self, error: VmhostError) -> None:
-        self._phase, self._lines = Phase.REFUSED, error_lines(error)
-        self._tell()
+    def _looked(self, turn: int, phase: Phase, lines: Sequence[Line]) -> None:
+        """Take what a look brought, unless another was asked for, or the work begun, since."""
+        if turn == self._turn:
+            self._phase, self._lines = phase, list(lines)
+            self._tell()
 
     def action_begin(self) -> None:
         """Begin."""
         if self._phase is not Phase.SHOWN:
             return
+        self._turn += 1
         self._phase, self._lines, self._progress, self._began = Phase.AT_WORK, [], None, time.monotonic()
         self._asked_to_end.clear()
         app, work, ends = self.vmhost, self._work, self._asked_to_end.is_set
         app.beside += 1
+        app.undoing += work.undoes
+        told = 0.0
 
         def hear(event: Event) -> None:
             """Take an event, in the thread that works, though this screen may be gone by then."""
+            nonlocal told
+            if isinstance(event, Progress):
+                now = time.monotonic()
+                if now - told < TOLD_AGAIN:
+                    return
+                told = now
             app.tell(errands.Answer(self, lambda: self._told(event)))
 
         errands.send(app, lambda: work.carry_out(app.host, hear, ends), self._ended, self._broke, "work")
@@ -123,16 +141,19 @@ class WorkScreen(Frame):
     def _ended(self, end: End) -> None:
         lines, error = end
         self.vmhost.beside -= 1
+        self.vmhost.undoing -= self._work.undoes
         self._progress = None
         self._phase = Phase.DONE if error is None else Phase.ENDED if isinstance(error, Cancelled) else Phase.FAILED
         self._lines += [*([Line("")] if self._lines else []), *lines]
         if error is not None:
             self._lines += error_lines(error)
-        if self.is_attached:
+        if self.is_attached and self.display:  # else its widgets are gone, or going
             self._tell()
+        elif error is None:
+            self.vmhost.notify(f"{self._work.title}: {self._phase}", markup=False)
         else:
-            severity = "information" if error is None else "error"
-            self.vmhost.notify(f"{self._work.title}: {self._phase}", severity=severity, markup=False)  # type: ignore[arg-type]
+            text = f"{self._work.title}: {self._phase}: {' '.join(str(error).splitlines())}"
+            self.vmhost.notify(f"{text}\n:jobs has what it said", severity="error", timeout=15, markup=False)
 
     def _broke(self, error: VmhostError) -> None:
         self._ended(((), error))
