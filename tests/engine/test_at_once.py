@@ -11,10 +11,12 @@ import pytest
 
 from tests.engine.scenes import BIGGER, OTHER, WEB, Scene, shape, site, stage, strict
 from tests.engine.test_sweep import faults
-from vmhost.model.errors import Refused, VmhostError
+from vmhost.model.errors import Cancelled, PermissionDenied, Refused, VmhostError
+from vmhost.model.events import Event, Notice
 from vmhost.model.spec import Site
 from vmhost.ops.apply import recover_host
 from vmhost.ops.host import Host
+from vmhost.ops.proposals import Proposal
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts, SimulatedKill
 
 SOON = 20.0
@@ -106,15 +108,40 @@ def test_what_cannot_be_done_or_shown_leaves_no_lock() -> None:
     assert fake.state() == before
 
 
+def test_who_may_only_look_hears_that_there_is_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = stage(Scene(WEB, EMPTY.propose))
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionDenied("not root")
+
+    monkeypatch.setattr("vmhost.ops.apply.check_may_change", refused)
+    monkeypatch.setattr(fake.locks, "host", refused)
+    shown: list[Proposal] = []
+    host = Host(ports=fake.ports)
+    assert host.apply_site(site(WEB), on_plan=shown.append).plan.empty
+    with pytest.raises(PermissionDenied):
+        host.apply_site(site(WEB, OTHER), on_plan=shown.append)
+    assert [proposal.empty for proposal in shown] == [True, False]
+
+
+def test_who_is_asked_to_end_while_it_is_planned_begins_nothing() -> None:
+    fake = stage(EMPTY)
+    before = fake.state()
+    with pytest.raises(Cancelled):
+        Host(ports=fake.ports).apply_site(site(WEB), cancelled=lambda: True)
+    assert (fake.state(), fake.locks.held()) == (before, ())
+
+
 def test_what_was_interrupted_is_settled_first() -> None:
     fake = stage(EMPTY)
     plan = FaultPlan(0, "after", only=lambda port, method: (port, method) == ("hypervisor", "create_volume"))
     with pytest.raises(SimulatedKill):
         Host(ports=FaultyPorts(fake.ports, plan).ports).apply_site(site(WEB))
     fake.die()
-    host = Host(ports=fake.ports)
+    host, told = Host(ports=fake.ports), list[Event]()
     assert host.interrupted()
-    assert host.apply_site(site(WEB)).done
+    assert host.apply_site(site(WEB), on_event=told.append).done
+    assert any(isinstance(event, Notice) and "interrupted earlier" in event.text for event in told)
     assert not fake.world.journals
 
 

@@ -61,15 +61,16 @@ def test_all_guests_are_backed_up_and_one_that_fails_stops_no_other(host: Host, 
         host.backups.list("nobody")
 
 
-def test_every_piece_of_a_copy_is_heard_and_the_history_gets_no_line_for_it(fake: FakeHost) -> None:
+def test_every_piece_of_a_copy_is_heard_and_the_history_gets_one_line_for_all(fake: FakeHost) -> None:
     heard: list[Event] = []
     with Job(fake.ports, "backup", "web-01", heard.append, None) as job:
         for done in range(1, 1001):
             job.tell(Progress("web-01", "copy vda", done, 1000))
         (record,) = [one for one in fake.ports.history.jobs(limit=100) if one.id == job.id]
         assert (record.progress, record.done, record.total) == ("web-01: copy vda", 1000, 1000)
-        assert not fake.ports.history.lines(job.id)
-    assert len(heard) == 1000
+        job.tell(Progress("web-01", "copy vdb", 1, 1000))
+        assert fake.ports.history.lines(job.id) == ("web-01: copy vda", "web-01: copy vdb")
+    assert len(heard) == 1001
 
 
 def rates(monkeypatch: pytest.MonkeyPatch, host: Host, **how: int) -> list[tuple[str, int]]:
@@ -101,6 +102,21 @@ def test_guests_side_by_side_share_what_may_be_copied_a_second(host: Host, monke
     ]
     monkeypatch.setattr("vmhost.ops.hostfile.host_spec", lambda _: HostSpec.model_validate({"backup_rate": "2M"}))
     assert {rate for _, rate in rates(monkeypatch, host)} == {0, 1 << 20, 1 << 19}
+    alone = host.backups.plan("db-01", full=True).plan
+    assert [step.do.rate for step in alone.steps if isinstance(step.do, CopyDisks)] == [2 << 20]
+    assert "copy root, 2M a second at most" in str(alone)
+
+
+def test_what_is_wrong_in_the_hosts_own_file_keeps_no_guest_from_its_point(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(_: object) -> HostSpec:
+        raise UsageError("host.yaml has faults")
+
+    monkeypatch.setattr("vmhost.ops.hostfile.host_spec", wrong)
+    raise_failures(host.backups.run(["web-01", "db-01"]))
+    with pytest.raises(UsageError):
+        host.backups.run(["web-01"], rate=-1)
 
 
 def test_a_job_that_libvirt_keeps_and_qemu_lost_is_ended_and_the_next_run_is_well(

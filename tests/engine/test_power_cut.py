@@ -7,6 +7,7 @@ from contextlib import suppress
 import pytest
 
 from tests.engine.scenes import OTHER, WEB, Scene, shape, site, stage, strict
+from tests.engine.scenes import SCENES as CHANGES
 from vmhost.ops.apply import recover_host
 from vmhost.ops.host import Host
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts, SimulatedKill
@@ -46,6 +47,24 @@ def test_the_host_is_as_before_or_as_after(name: str) -> None:
             if shape(settled) == shape(before):
                 assert strict(settled) == strict(before), where
             assert not fake.world.journals, where
+
+
+def test_before_a_guest_starts_with_what_was_changed_that_is_on_the_disk() -> None:
+    """libvirt starts it again when the host boots, and who undoes the change then has to know that it may run."""
+    scene = CHANGES["change with a restart"]
+    fake = stage(scene)
+    waited: list[bool] = []
+    start = fake.domains.start
+
+    def looking(uuid: str) -> None:
+        (journal,) = fake.world.journals.values()
+        waited.append(journal.durable == len(journal.records))
+        start(uuid)
+
+    fake.domains.start = looking  # type: ignore[method-assign]
+    host = Host(ports=fake.ports)
+    host.apply(scene.propose(host))
+    assert waited == [True]
 
 
 def test_a_start_alone_waits_for_no_record() -> None:

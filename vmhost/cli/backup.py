@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from vmhost.ops.backups import BackupResult
     from vmhost.ops.verifying import Verified
 
+LEAST_RATE = 4096
+"""Bytes a second, as in ``host.yaml``: less would never end."""
+
 COLUMNS = ("GUEST", "POINT", "TAKEN", "KIND", "LEVEL", "SIZE", "DISKS", "VERIFIED", "DRILLED", "WHY")
 
 
@@ -45,7 +48,7 @@ backup.add_command(drill)
 @click.argument("guests", nargs=-1, metavar="[GUEST]...")
 @click.option("--full", is_flag=True, help="Take full copies, whatever increments could lie on.")
 @click.option("--at-once", type=click.IntRange(1, 32), default=2, show_default=True, help="Guests side by side.")
-@click.option("--rate", metavar="SIZE", help="Bytes a second to copy, of all together: 200M; host.yaml's if absent.")
+@click.option("--rate", metavar="SIZE", help="Bytes a second to copy, all together; 0: no limit; default: host.yaml's.")
 @click.option("--dry-run", is_flag=True, help="Show the plans and end.")
 @repository_option
 @format_option
@@ -66,8 +69,10 @@ def run(
     limit = _rate(rate) if rate else None
     with open_host(ctx) as host:
         if dry_run:
-            for name in guests or [row.name for row in host.guests() if row.site]:
-                show_plan(output, host.backups.plan(name, full=full, repository=repository))
+            chosen = guests or [row.name for row in host.guests() if row.site]
+            share = host.backups.share(limit, min(at_once, len(chosen)))
+            for name in chosen:
+                show_plan(output, host.backups.plan(name, full=full, repository=repository, rate=share))
             return 0
         settle(host)
         with interruptible() as cancelled:
@@ -94,7 +99,10 @@ def run(
 
 def _rate(text: str) -> int:
     try:
-        return parse_size(text)
+        rate = parse_size(text) if text != "0" else 0
+        if 0 < rate < LEAST_RATE:
+            raise ValueError(f"{text} is less than {format_size(LEAST_RATE)} a second")
+        return rate
     except ValueError as error:
         raise UsageError(str(error), subject="--rate", hint="--rate 200M") from error
 

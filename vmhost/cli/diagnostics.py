@@ -61,7 +61,8 @@ _LAST_RESORT: tuple[tuple[type[errors.VmhostError], str], ...] = (
 def exit_code(error: errors.VmhostError) -> int:
     """Return the exit code of an error (docs/manual/exit-codes.md)."""
     if isinstance(error, errors.ApplyError):
-        return LEFTOVERS if error.leftovers else UNDONE
+        undone = DAMAGED if isinstance(error.__cause__, errors.DamagedData) else UNDONE
+        return LEFTOVERS if error.leftovers else undone
     if isinstance(error, errors.Cancelled):
         return INTERRUPTED
     return next((code for kind, code in _CODES if isinstance(error, kind)), UNEXPECTED)

@@ -151,8 +151,20 @@ class Transaction:
         for number in numbers:
             item = items[number]
             self._context.on_event(StepStarted(number + 1, self._total, item.subject, item.why))
-        self._record.intent(*numbers, durable=not all(_goes_with_the_power(items[number]) for number in numbers))
+        self._record.intent(*numbers, durable=not all(map(self._goes_with_the_power, numbers)))
         self._begun = numbers[-1]
+
+    def _goes_with_the_power(self, number: int) -> bool:
+        """Whether a power cut takes all that the undo of a step would: a guest that runs, and nothing that stays.
+
+        libvirt may start a guest again when the host boots. One that this plan makes is powered off with its
+        definition; what another was given before is undone only beneath a guest that is known to be off.
+        """
+        item = (*self.plan.steps, *self.plan.after)[number]
+        if not isinstance(item.do, StartDomain) or not isinstance(item.undo, PowerOff | ShutDown | None):
+            return False
+        before = [other.undo for other in self.plan.steps[:number] if other.undo is not None]
+        return not before or any(isinstance(undo, UndefineDomain) and undo.uuid == item.do.uuid for undo in before)
 
     def _finished(self, number: int, item: Planned, told: str, seconds: float) -> None:
         if not self._in_vain(item.do):
@@ -261,7 +273,7 @@ def undo_steps(
         try:
             undo(item.undo, context)
         except Exception as error:  # noqa: BLE001 - whatever one undo meets, the others have their turn
-            leftovers.append(f"{leftover(item.undo)}    # {error}")
+            leftovers.append(f"{_by_hand(item.undo, error)}    # {error}")
             context.on_event(Undone(item.subject, item.why, str(error)))
             if isinstance(item.undo, HOLDS_DISKS):
                 in_use.add(item.subject)
@@ -273,9 +285,10 @@ def undo_steps(
     return undone, leftovers
 
 
-def _goes_with_the_power(item: Planned) -> bool:
-    """Whether a power cut takes all that its undo would: a guest that runs, and nothing that stays."""
-    return isinstance(item.do, StartDomain) and (item.undo is None or isinstance(item.undo, PowerOff | ShutDown))
+def _by_hand(step: Step, error: Exception) -> str:
+    """Return the command that does what an undo could not; a volume that somebody has open is nobody's to delete."""
+    later = isinstance(step, DeleteVolume) and getattr(error, "retryable", False)
+    return "vmhost recover" if later else leftover(step)
 
 
 def _stays(step: DeleteVolume | LiftDrill | CloseAccess) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from vmhost.engine.observe import touched
-from vmhost.model.errors import Conflict
+from vmhost.model.errors import Cancelled, Conflict, PermissionDenied
+from vmhost.model.events import Notice
 from vmhost.model.outcome import Outcome
 from vmhost.model.permit import Permit
 from vmhost.model.spec import Site
@@ -30,10 +31,12 @@ def apply_site(
     If the host's lock is free, the site is planned under it; a plan that touches no guest that is there already then
     has all the locks that it needs, and stands. Any other is made again under its guests' locks, as after a question.
 
-    :param on_plan: called with the proposal before anything is done; what it raises ends it there.
+    :param on_plan: called with the proposal before anything is done, mostly under the host's lock: nobody is to be
+        asked there. What it raises ends it.
     :raises VmhostError: what :func:`propose_site` and :func:`apply_proposal` raise.
     """
-    recover_host(ports, on_event=on_event)
+    if ports.journals.any_open():
+        _settle(ports, on_event)
     with ExitStack() as host:
         locked = _locked(ports, site, host)
         proposal = propose_site(ports, site, permit)
@@ -42,7 +45,17 @@ def apply_site(
             locked = False
         if on_plan is not None:
             on_plan(proposal)
+        if cancelled is not None and cancelled():
+            raise Cancelled("not begun: it was asked to end", subject=site.name)
+        if proposal.empty and not ports.journals.any_open():
+            return Outcome(proposal.plan)
         return apply_proposal(ports, proposal, on_event=on_event, cancelled=cancelled, locked=host if locked else None)
+
+
+def _settle(ports: Ports, on_event: Listener | None) -> None:
+    for settled in recover_host(ports, on_event=on_event):
+        if on_event is not None:
+            on_event(Notice(settled.operation, f"interrupted earlier: {settled}"))
 
 
 def _locked(ports: Ports, site: Site, host: ExitStack) -> bool:
@@ -51,7 +64,7 @@ def _locked(ports: Ports, site: Site, host: ExitStack) -> bool:
         return False
     try:
         host.enter_context(ports.locks.host(NOT_AT_ALL))
-    except Conflict:
+    except (Conflict, PermissionDenied):
         return False
     if ports.journals.any_open():
         host.close()

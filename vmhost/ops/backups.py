@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from vmhost.engine.observe import observe
 from vmhost.engine.together import side_by_side
 from vmhost.model.backupsteps import PinPoint, PublishPoint
-from vmhost.model.errors import Conflict, GuestError, NotFound, VmhostError
+from vmhost.model.errors import Conflict, GuestError, NotFound, UsageError, VmhostError
 from vmhost.model.events import Event
 from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.points import Damage, Point, PointRef, RepositoryId
@@ -40,6 +41,7 @@ QEMU_SOCKETS = Path("/var/lib/libvirt/qemu")
 """Where QEMU of the system's hypervisor, which is a user of its own, may make sockets."""
 
 Listener = Callable[[Event], None]
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +81,17 @@ class Backups:
 
         return Drills(self._host)
 
-    def plan(self, name: str, *, full: bool = False, repository: str | None = None, rate: int = 0) -> Proposal:
+    def plan(
+        self, name: str, *, full: bool = False, repository: str | None = None, rate: int | None = None
+    ) -> Proposal:
         """Return what would be done to take one point of a guest; nothing is changed.
 
         :param full: take a full copy, whatever an increment could rest on.
-        :param rate: bytes a second that may be copied; 0: no limit.
+        :param rate: bytes a second that may be copied; 0: no limit; None: what the host's own file says.
         :raises NotFound: no such guest; :raises Refused: it is foreign, or the repository cannot be used.
         """
         ports, path = self._ports, self._path(repository)
+        limit = self.share(rate, 1)
         now, new_id = datetime.fromtimestamp(ports.clock.now(), UTC), ports.entropy.uuid()
         sockets = str(QEMU_SOCKETS if observe_privileged(ports) else ports.layout.runtime)
 
@@ -96,7 +101,7 @@ class Backups:
             points = ports.repositories.points(path, domain.uuid) if found.known else ()
             tracking = ports.hypervisor.tracking(domain.uuid)
             taken = f"{now:%Y%m%dT%H%M%SZ}"
-            return plan_backup(BackupRequest(name, observed, found, points, tracking, taken, sockets, full, rate))
+            return plan_backup(BackupRequest(name, observed, found, points, tracking, taken, sockets, full, limit))
 
         return Proposal(f"backup {name}", again(observe(ports)), again, locks_host=False)
 
@@ -119,7 +124,7 @@ class Backups:
         """
         chosen = list(dict.fromkeys(names)) or [row.name for row in self._host.guests() if row.site]
         results: list[BackupResult] = []
-        share = self._share(rate, min(at_once, len(chosen)))
+        share = self.share(rate, min(at_once, len(chosen)))
 
         def one(name: str) -> BackupResult:
             return self._one(name, full, repository, share, on_event, cancelled)
@@ -172,11 +177,20 @@ class Backups:
             late = self._applied(proposal, on_event, cancelled)
         return next(item.do.ref for item in proposal.plan.steps if isinstance(item.do, PublishPoint)), late
 
-    def _share(self, rate: int | None, guests: int) -> int:
-        """Return how many bytes a second may be copied of each of some guests that are copied side by side."""
+    def share(self, rate: int | None, guests: int) -> int:
+        """Return how many bytes a second may be copied of each of some guests that are copied side by side.
+
+        :param rate: of all together; 0: no limit; None: what the host's own file says. :raises UsageError: it is none.
+        """
         from vmhost.ops.hostfile import host_spec
 
-        whole = host_spec(self._ports).backup_rate if rate is None else rate
+        if rate is not None and rate < 0:
+            raise UsageError(f"{rate} bytes a second are none", subject="rate", hint="vmhost backup run --rate 200M")
+        try:
+            whole = host_spec(self._ports).backup_rate if rate is None else rate
+        except VmhostError as error:  # points are worth more than what the host's own file says of them
+            _log.warning("backups without a rate: %s", error)
+            return 0
         return max(1, whole // max(1, guests)) if whole else 0
 
     def _applied(

@@ -146,7 +146,8 @@ class Host(Connected):
     ) -> Outcome:
         """Plan a site and apply it at once; quicker than one after the other where nobody is asked between.
 
-        :param on_plan: called with the proposal before anything is done; what it raises ends it there.
+        :param on_plan: called with the proposal before anything is done, mostly under the host's lock; what it raises
+            ends it there.
         :raises Refused: and all else that :meth:`plan` and :meth:`apply` raise.
         """
         from vmhost.ops.atonce import apply_site

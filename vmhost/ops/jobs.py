@@ -45,6 +45,7 @@ class Job:
         self._asked = cancelled
         self._looked = 0.0
         self._progressed = float("-inf")
+        self._line = ""
         self._ended = False
         self._failure: BaseException | None = None
         now = ledger.clock.now()
@@ -71,18 +72,20 @@ class Job:
     def tell(self, event: Event) -> None:
         """Pass an event on, and keep its sentence and the progress in the history.
 
-        Copiers and hashes tell of every few MiB: of that the history gets a word twice a second, and no line.
+        Copiers and hashes tell of every few MiB: of that the history gets a line for each that is new, and else a word
+        twice a second.
         """
         if self._listener is not None:
             self._listener(event)
         line, done, total, rate = described(event)
         if isinstance(event, Progress):
             now = self._clock.monotonic()
-            if now - self._progressed < CHECK_EVERY and done < total:
+            if line == self._line and now - self._progressed < CHECK_EVERY and done < total:
                 return
             self._progressed = now
-        else:
+        if line != self._line or not isinstance(event, Progress):
             self._history.log(self.id, line)
+        self._line = line
         if total:
             self._history.update(self.id, progress=line, done=done, total=total, rate=rate)
 

@@ -205,7 +205,8 @@ def _taking(draft: _Draft) -> Iterator[Planned]:
     mark, rate = (draft.socket if how == "pull" else ""), (0 if parent else draft.request.rate)
     copy = CopyDisks(ref, name, how, copies, mark=mark, nvram=_nvram(draft.domain), rate=rate)
     listed = ", ".join(disk.id for disk in draft.disks)
-    yield _planned(draft, copy, None, f"copy {'what changed on ' if parent else ''}{listed}")
+    limit = f", {format_size(draft.request.rate)} a second at most" if draft.request.rate else ""
+    yield _planned(draft, copy, None, f"copy {'what changed on ' if parent else ''}{listed}{limit}")
     yield _planned(draft, PublishPoint(ref, draft.checkpoint), DeletePoint(ref), "hash and publish it")
 
 

@@ -26,12 +26,18 @@ T = TypeVar("T")
 
 _REFRESHED: Final = libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_DIR | libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_FS
 _PATIENCE: Final = 60.0
+_WHILE_OPEN: Final = 10.0
+"""Seconds for programs that libvirt knows nothing of: who waits has the host's lock, and somebody's own never end."""
 _CHUNK: Final = 1 << 18
 _ZEROS: Final = bytes(_CHUNK)
 
 
 class Busy(DriverError):
     """A volume is being built, copied or deleted by another call, perhaps of a client that has died."""
+
+
+class Open(Busy):
+    """A program has a volume open that is no guest's: most likely libvirt's own, which is done soon."""
 
 
 class Pools:
@@ -106,7 +112,10 @@ class Pools:
         self._change_volume(pool, name, lambda _, volume: volume.resize(capacity, 0))
 
     def delete_volume(self, pool: str, name: str) -> None:
-        """Delete a volume, at most 60 s after whoever builds or copies it has ended. :raises Busy: that took longer."""
+        """Delete a volume, as soon as whoever builds, copies or reads it has ended.
+
+        :raises Busy: that took longer than 60 s, or 10 s where libvirt knows of nobody; DriverError: a guest has it.
+        """
         _patiently(lambda: self._change_volume(pool, name, _delete_volume))
 
     def _change(self, pool: str, act: Callable[[Pool], T], *, subject: str = "") -> T:
@@ -280,32 +289,33 @@ def _delete_volume(handle: Handle, volume: Volume) -> None:
 
 def _refuse_open(handle: Handle, volume: Volume) -> None:
     """:raises DriverError: a guest writes into it: libvirt would unlink it all the same, and that were lost at its end;
-    :raises Busy: no guest does, so it is libvirt's own tools, perhaps for a client that has died.
+    :raises Open: no guest does, so it is libvirt's own tools, perhaps for a client that has died.
     """
     path = volume.path()
     for domain in handle.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
         with skipping(libvirt.VIR_ERR_NO_DOMAIN):
             if uses(domain.XMLDesc(0), path):
                 text = "a running guest has this volume open; it stays"
-                raise DriverError(text, subject=volume.name(), hint="vmhost guest list")
-    raise Busy("a program has this volume open; it stays", subject=volume.name(), hint=f"fuser -v {quote(path)}")
+                raise DriverError(text, subject=volume.name(), hint="vmhost guest list", retryable=True)
+    text = "a program has this volume open; it stays"
+    raise Open(text, subject=volume.name(), hint=f"fuser -v {quote(path)}", retryable=True)
 
 
 def _patiently(call: Callable[[], None]) -> None:
     """Call until the volume is no longer busy."""
     try:
         call()
-    except Busy:
-        _call_until_free(call)
+    except Busy as error:
+        _call_until_free(call, _WHILE_OPEN if isinstance(error, Open) else _PATIENCE)
 
 
-def _call_until_free(call: Callable[[], None]) -> None:
+def _call_until_free(call: Callable[[], None], patience: float) -> None:
     import stamina
     from stamina.instrumentation import set_on_retry_hooks
 
     set_on_retry_hooks(())  # by default it writes to stdout
     for attempt in stamina.retry_context(
-        on=Busy, attempts=None, timeout=_PATIENCE, wait_initial=0.02, wait_max=0.5, wait_jitter=0.02
+        on=Busy, attempts=None, timeout=patience, wait_initial=0.02, wait_max=0.5, wait_jitter=0.02
     ):
         with attempt:
             call()

@@ -19,7 +19,7 @@ from vmhost.drivers.repository import places
 from vmhost.model.errors import Cancelled, DamagedData
 
 HOURS: Final = 24 * 3600.0
-"""Seconds that copying one disk may take; whoever loses patience cancels."""
+"""Seconds that copying one disk may take, longer within a rate; whoever loses patience cancels."""
 
 _CHUNK: Final = 1 << 22
 _PERCENT: Final = re.compile(r"\((\d+(?:\.\d+)?)/100%\)")
@@ -54,12 +54,19 @@ def export_of(socket: str, name: str) -> str:
 
 
 def convert(
-    source: str, form: str, target: Path, tell: Callable[[float], None], *, cwd: Path | None = None, rate: int = 0
+    source: str,
+    form: str,
+    target: Path,
+    tell: Callable[[float], None],
+    *,
+    cwd: Path | None = None,
+    rate: int = 0,
+    timeout: float = HOURS,
 ) -> None:
     """Write the whole content of a disk, as qcow2, into a file that :func:`make` made; zeros take no space.
 
     :param cwd: where relative names in the source begin.
-    :param rate: bytes a second at most; 0: no limit.
+    :param rate: bytes a second at most; 0: no limit. :param timeout: seconds that it may take.
     :param tell: called with the share that is done, 0 to 1, also while nothing moves; what it raises ends the copying.
     """
     done = 0.0
@@ -74,7 +81,7 @@ def convert(
     words = ["convert", "-p", "-W", "-m", _AT_ONCE, *limit, "-f", form, "-O", "qcow2", source, str(target)]
     run(
         [*_WITH_US, find("qemu-img"), *words],
-        timeout=HOURS,
+        timeout=timeout,
         on_line=told,
         on_idle=lambda: tell(done),
         cwd=cwd,

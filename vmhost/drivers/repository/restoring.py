@@ -54,6 +54,7 @@ def _write(
             try:
                 copying.convert(source, "qcow2", target.absolute(), told, cwd=places.points(entries[0][0].ref))
             except CommandFailed:
+                os.truncate(target, 0)  # if it filled the disk, guests wait for room while the rest is read
                 _refuse(checks)  # damage may be why it could not be read
                 raise
             _refuse(checks)

@@ -85,7 +85,10 @@ class FileRepositories:
         source, form = (copying.export_of(socket, disk.target), "raw") if socket else (disk.source, disk.format)
         capacity = next(found.capacity for found in point.disks if found.file == disk.file)
         copying.make(target)
-        copying.convert(source, form, target, lambda share: tell(int(share * capacity), capacity), rate=rate)
+        patience = copying.HOURS + (2 * capacity / rate if rate else 0)
+        copying.convert(
+            source, form, target, lambda share: tell(int(share * capacity), capacity), rate=rate, timeout=patience
+        )
 
     def keep(self, ref: PointRef, name: str, source: str) -> None:
         self._mine(ref)
