@@ -139,8 +139,9 @@ class FakeHistory:
             return tuple(sorted(found, key=lambda look: (look.guest, look.service, look.probe)))
 
     def last_looks(self, since: float) -> tuple[KeptLook, ...]:
-        last = {(look.guest, look.service, look.probe): look for look in self.looks() if look.at >= since}
-        return tuple(last.values())
+        with self._machine.at_work() as world:
+            last = {(look.guest, look.service, look.probe): look for look in world.looks if look.at >= since}
+            return tuple(last.values())
 
     def interrupt(self) -> None:
         """Mark what runs as interrupted: its process died."""
