@@ -97,6 +97,12 @@ def test_leftovers_have_a_code_of_their_own() -> None:
     assert diagnostics.exit_code(errors.ApplyError("x", leftovers=["virsh undefine x"])) == 10
 
 
+def test_what_failed_for_damaged_data_has_its_code() -> None:
+    error = errors.ApplyError("x")
+    error.__cause__ = errors.DamagedData("y")
+    assert diagnostics.exit_code(error) == 12
+
+
 def test_no_control_byte_leaves(capsys: pytest.CaptureFixture[str]) -> None:
     details = {"subject": HOSTILE, "hint": HOSTILE}
     for error in (

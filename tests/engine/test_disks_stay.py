@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 
 from tests.engine.scenes import SCENES, shape, stage
-from vmhost.model.errors import DriverError, VmhostError
+from vmhost.model.errors import ApplyError, DriverError, VmhostError
 from vmhost.ops.apply import recover_host
 from vmhost.ops.host import Host
 from vmhost.render.parse.domain import parse_domain
@@ -89,6 +89,24 @@ def test_the_overlay_that_a_guest_writes_outlives_an_undo_that_fails() -> None:
         disks_are_there(fake)
         recover_host(fake.ports)
         assert shape(fake.state()) == shape(before)
+
+
+def test_a_volume_that_is_open_is_left_to_the_next_recovery_and_to_no_other_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """libvirt would delete it all the same."""
+    fake = stage(SCENES["create"])
+
+    def is_open(pool: str, name: str) -> None:
+        raise DriverError("a running guest has this volume open; it stays", subject=name, retryable=True)
+
+    monkeypatch.setattr(fake.hypervisor, "delete_volume", is_open)
+    plan = FaultPlan(0, error=full, only=lambda port, called: (port, called) == ("hypervisor", "start"))
+    host = Host(ports=FaultyPorts(fake.ports, plan).ports)
+    with pytest.raises(ApplyError) as failed:
+        host.apply(SCENES["create"].propose(host))
+    left = {text.partition("    # ")[0] for text in failed.value.leftovers if "volume open" in text}
+    assert left == {"vmhost recover"}
 
 
 def test_a_volume_that_a_guest_has_open_is_not_deleted() -> None:

@@ -7,14 +7,16 @@ import json
 import os
 import random
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 import pytest
 
-from vmhost.drivers.command import run
+from vmhost.drivers.command import CommandFailed, run
 from vmhost.drivers.files import checksum
-from vmhost.drivers.repository import ground, places
+from vmhost.drivers.repository import checking, copying, ground, places
 from vmhost.drivers.repository.store import FileRepositories
 from vmhost.model.backupsteps import DiskCopy
 from vmhost.model.errors import Absent, AlreadyThere, Conflict, DamagedData, DriverError, Refused, VmhostError
@@ -81,6 +83,33 @@ def chain(shelf: Shelf) -> Shelf:
     shelf.take("two", 2, "one", fill=66)
     shelf.take("three", 3, "two", fill=67)
     return shelf
+
+
+def test_a_restore_that_fails_gives_its_room_back_before_it_reads_on(
+    chain: Shelf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Guests of that disk wait for room meanwhile."""
+    target, failed = chain.directory / "x", Event()
+    sizes: list[int] = []
+
+    def full(_source: str, _form: str, path: Path, *_: object, **__: object) -> None:
+        path.write_bytes(bytes(4096))
+        failed.set()
+        raise CommandFailed("qemu-img", "No space left on device", code=1)
+
+    def checked(*_: object) -> None:
+        assert failed.wait(30)
+        deadline = time.monotonic() + 30
+        while target.stat().st_size and time.monotonic() < deadline:
+            time.sleep(0.01)
+        sizes.append(target.stat().st_size)
+
+    monkeypatch.setattr(copying, "convert", full)
+    monkeypatch.setattr(checking, "file_damage", checked)
+    with pytest.raises(CommandFailed):
+        chain.port.restore(chain.ref("two"), "root.qcow2", str(target), "", silent)
+    assert sizes == [0, 0]
+    assert not target.exists()
 
 
 def test_a_point_is_published_whole_and_reads_back(chain: Shelf) -> None:

@@ -100,7 +100,7 @@ class FakePools:
         with self._machine.at_work(changing=True) as world:
             _volume(world, pool, name)
             if user_of(world, f"{world.pools[pool].path}/{name}"):
-                raise DriverError("a running guest has this volume open; it stays", subject=name)
+                raise DriverError("a running guest has this volume open; it stays", subject=name, retryable=True)
             del world.pools[pool].volumes[name]
 
 
