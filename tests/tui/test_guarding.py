@@ -10,7 +10,7 @@ from threading import Event, Thread
 import pytest
 
 from tests.tui.stage import on_stage
-from tests.tui.test_protection import at, backed_up, kept
+from tests.tui.test_protection import at, backed_up, kept, read_back
 from vmhost.model.errors import VmhostError
 from vmhost.model.events import Progress
 from vmhost.model.permit import Permit
@@ -225,10 +225,7 @@ async def test_what_was_damaged_is_said_though_the_rest_was_not_read(monkeypatch
     monkeypatch.setattr(repositories, "verify", slowly)
     async with on_stage(fake) as stage:
         try:
-            await at(stage, "web-01")
-            await stage.press("v")
-            await stage.shows("y begins")
-            await stage.press("y")
+            await read_back(stage, "web-01")
             await stage.until(asked.is_set)
             await stage.press("x")
             await stage.shows("ending")

@@ -67,6 +67,14 @@ async def at(stage: Stage, name: str) -> None:
     await stage.until(lambda: name in stage.lines("#about"))
 
 
+async def read_back(stage: Stage, name: str) -> None:
+    """Go to a guest there, and begin to read back all its points."""
+    await at(stage, name)
+    await stage.press("v")
+    await stage.shows("y begins")
+    await stage.press("y")
+
+
 @pytest.mark.asyncio
 async def test_a_point_is_planned_taken_and_seen() -> None:
     async with on_stage() as stage:
@@ -245,10 +253,7 @@ async def test_work_goes_on_when_its_screen_is_left_and_nobody_leaves_it_unaware
     monkeypatch.setattr(repositories, "verify", slowly)
     async with on_stage(fake) as stage:
         try:
-            await at(stage, "web-01")
-            await stage.press("v")
-            await stage.shows("y begins")
-            await stage.press("y")
+            await read_back(stage, "web-01")
             await stage.shows("at work; esc leaves it to itself")
             await stage.press("escape")
             assert stage.place == "ProtectionScreen"
@@ -276,10 +281,7 @@ async def test_work_that_is_asked_to_end_ends(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(repositories, "verify", slowly)
     async with on_stage(fake) as stage:
         try:
-            await at(stage, "web-01")
-            await stage.press("v")
-            await stage.shows("y begins")
-            await stage.press("y")
+            await read_back(stage, "web-01")
             await stage.until(began.is_set)
             await stage.press("r", "x")
             await stage.shows("all points of web-01: ending")
