@@ -53,9 +53,9 @@ def apply_proposal(
         was undone (``leftovers`` names what could not be); :raises GuestError: applied, but a guest is not ready;
         :raises VerifyError: applied, but what is there differs.
     """
-    check_may_change(ports.hypervisor)
     if proposal.empty and not ports.journals.any_open():
         return Outcome(proposal.plan)
+    check_may_change(ports.hypervisor)
     with Job(ports, proposal.operation, " ".join(proposal.plan.guests), on_event, cancelled) as job:
         return _apply(ports, proposal, job, locked)
 

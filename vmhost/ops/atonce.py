@@ -47,8 +47,6 @@ def apply_site(
             on_plan(proposal)
         if cancelled is not None and cancelled():
             raise Cancelled("not begun: it was asked to end", subject=site.name)
-        if proposal.empty and not ports.journals.any_open():
-            return Outcome(proposal.plan)
         return apply_proposal(ports, proposal, on_event=on_event, cancelled=cancelled, locked=host if locked else None)
 
 
