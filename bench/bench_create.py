@@ -33,7 +33,7 @@ IMAGE = "debian-12"
 SITE = """
 apiVersion: vmhost/v1
 name: bench
-networks: {{lan: {{bridge: br-lab, subnet: 10.99.0.0/24}}}}
+networks: {{lan: {{bridge: br-lab, subnet: 10.99.0.0/16}}}}
 guests:
   {name}:
     image: {image}
@@ -113,8 +113,7 @@ def main() -> int:
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 8
     connection = libvirt.open(None)
     with Host() as host:
-        keeper = host.plan(parse_site(SITE.format(name="keeper", image=IMAGE)))
-        host.apply(keeper)
+        host.apply(host.plan(parse_site(SITE.format(name="keeper", image=IMAGE) + "    state: stopped\n")))
         ways = {
             "volume + define + create": floor(host, connection),
             "vmhost apply": ours(host, host.apply_site),

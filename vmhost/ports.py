@@ -111,8 +111,8 @@ class Hypervisor(DomainDisks, Backups, Protocol):
     def look(self) -> Callable[[], RawLook]:
         """Begin to read the host and all its domains and pools; what is returned waits for them."""
 
-    def look_at(self, uuids: Collection[str]) -> Callable[[], RawLook]:
-        """Begin to read those of these domains that are there, and of the pools that hold their disks these alone."""
+    def look_at(self, uuids: Collection[str]) -> RawLook:
+        """Read those of these domains that are there, and of the pools that hold their disks these alone."""
 
     def define(self, xml: str) -> None:
         """Define or redefine; validated against libvirt's schema."""

@@ -59,9 +59,9 @@ def test_a_look_at_some_guests_tells_of_them_and_their_disks_alone(backend: Back
     )
     guest = backend.defined(devices=disks)
     backend.defined("bystander")
-    seen = hypervisor.look_at([guest.uuid, backend.new_uuid()])()
+    seen = hypervisor.look_at([guest.uuid, backend.new_uuid()])
     assert (seen.domains, seen.host) == ((hypervisor.domain(guest.uuid),), None)
     (found,) = seen.pools
     assert (found.name, found.active) == (pool, True)
     assert [fromstring(text).findtext("name") for text in found.volumes] == ["mine"]
-    assert hypervisor.look_at([])() == RawLook((), (), None)
+    assert hypervisor.look_at([]) == RawLook((), (), None)

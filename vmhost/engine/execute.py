@@ -14,7 +14,7 @@ from vmhost.engine.network import change_network
 from vmhost.engine.nightsteps import execute_for_night
 from vmhost.engine.portsteps import execute_on_port
 from vmhost.engine.power import shut_down
-from vmhost.engine.quiesce import forget_freeze, quiesce
+from vmhost.engine.quiesce import forget_freeze, is_marked, quiesce
 from vmhost.engine.snapsteps import execute_on_disks
 from vmhost.model.backupsteps import BackupStep
 from vmhost.model.drills import DrillStep
@@ -134,8 +134,10 @@ def _execute(step: PlainStep, context: Context) -> None:  # noqa: C901 - one mat
         case UndefineDomain(uuid, _):
             _undefine(uuid, context)
         case StartDomain(uuid, _):
+            was_frozen = is_marked(uuid, context)
             hypervisor.start(uuid)
-            forget_freeze(uuid, context)
+            if was_frozen:
+                forget_freeze(uuid, context)
         case ShutDown(uuid, name, timeout):
             shut_down(uuid, name, timeout, context)
         case PowerOff(uuid, _):

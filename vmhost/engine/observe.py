@@ -65,11 +65,10 @@ def observe_again(ports: Ports, before: Observed, plan: Plan) -> Observed:
     from vmhost.render.parse.nft import parse_guards
 
     uuids = {*plan.uuids, *touched(plan, before)}
-    libvirt = ports.hypervisor.look_at(sorted(uuids))
+    raw = ports.hypervisor.look_at(sorted(uuids))
     with ports.links.session():
         links = ports.links.links()
         network = observe_network(ports, links) if plan.changes_network else before.network
-    raw = libvirt()
     seen = _domains(raw.domains, before)
     others = (domain for domain in before.domains if domain.uuid not in uuids)
     return replace(

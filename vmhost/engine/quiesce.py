@@ -189,6 +189,11 @@ def _mark(uuid: str, context: Context, *, frozen: bool) -> None:
     context.ports.hypervisor.set_metadata(uuid, snapshots_xml(changed), SNAPSHOTS)
 
 
+def is_marked(uuid: str, context: Context) -> bool:
+    """Whether a guest's definition says that it is frozen, which only ever becomes true of one that runs."""
+    return bool(parse_snapshots(context.ports.hypervisor.domain(uuid).xml).frozen)
+
+
 def forget_freeze(uuid: str, context: Context) -> None:
     """Take the mark away that a guest was frozen when it ended; it has just been started."""
     with suppress(DriverError):  # a mark too many does no harm: the list says how to end it

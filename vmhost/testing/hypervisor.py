@@ -75,11 +75,10 @@ class FakeHypervisor:
         seen = RawLook(self.domains(), self.pools(), self.host())
         return lambda: seen
 
-    def look_at(self, uuids: Collection[str]) -> Callable[[], RawLook]:
+    def look_at(self, uuids: Collection[str]) -> RawLook:
         domains = tuple(raw for raw in self.domains() if raw.uuid in uuids)
         disks = {disk.source for raw in domains for disk in parse_domain(raw.xml).disks}
-        seen = RawLook(domains, self._pools.holding(disks), None)
-        return lambda: seen
+        return RawLook(domains, self._pools.holding(disks), None)
 
     def define(self, xml: str) -> None:
         self._domains.define(xml)

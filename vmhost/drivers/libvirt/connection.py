@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from shlex import quote
 from threading import Lock
+from time import monotonic
 from typing import Any, Final, TypeVar
 
 import libvirt
@@ -20,6 +21,9 @@ SESSION: Final = "qemu:///session"
 
 Handle = Any  # libvirt.virConnect: libvirt-python ships neither stubs nor annotations that hold
 T = TypeVar("T")
+
+JUST_BEFORE: Final = 0.05
+"""Seconds since its last answer for which a connection is known to work: no daemon is back so soon after its end."""
 
 
 def open_by_rule(uri: str | None) -> tuple[Handle, str | None]:
@@ -86,6 +90,7 @@ class Connection:
         self._lock = Lock()
         self._handle, self._uri = open_by_rule(uri)
         self._closed = False
+        self._answered = monotonic()
 
     @property
     def handle(self) -> Handle:
@@ -100,22 +105,28 @@ class Connection:
         """Return what ``call`` returns; it may run twice, so it changes nothing."""
         handle = self._open_handle()
         try:
-            return call(handle)
+            return self._answer(call, handle)
         except libvirt.libvirtError as error:
             if not _lost(error, handle):
                 raise translate(error, subject) from error
         with translated(subject):
-            return call(self._renewed(handle))
+            return self._answer(call, self._renewed(handle))
 
     def change(self, call: Callable[[Handle], T], subject: str = "") -> T:
         """Return what ``call`` returns; it runs once at most, on a connection that answered just before.
 
         :raises Unreachable: the connection broke inside the call; whether the change was done is not known.
         """
-        self.read(_ping, subject)
+        if monotonic() - self._answered > JUST_BEFORE:
+            self.read(_ping, subject)
         handle = self._open_handle()
         with translated(subject):
-            return call(handle)
+            return self._answer(call, handle)
+
+    def _answer(self, call: Callable[[Handle], T], handle: Handle) -> T:
+        answer = call(handle)
+        self._answered = monotonic()
+        return answer
 
     def close(self) -> None:
         """Close it; later calls raise ``Unreachable``."""

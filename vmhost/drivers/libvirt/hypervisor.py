@@ -78,17 +78,15 @@ class LibvirtHypervisor:
         from vmhost.drivers.background import begun
         from vmhost.ports import RawLook
 
-        return begun(lambda: RawLook(self.domains(), self.pools(), self.host()), "look")
+        host = begun(self.host, "look at the host")
+        guests = begun(lambda: (self.domains(), self.pools()), "look")
+        return lambda: RawLook(*guests(), host())
 
-    def look_at(self, uuids: Collection[str]) -> Callable[[], RawLook]:
-        from vmhost.drivers.background import begun
+    def look_at(self, uuids: Collection[str]) -> RawLook:
         from vmhost.ports import RawLook
 
-        def call() -> RawLook:
-            domains = self._domains.some(uuids)
-            return RawLook(domains, self._pools.holding([disk for raw in domains for disk in disks_of(raw.xml)]), None)
-
-        return begun(call, "look")
+        domains = self._domains.some(uuids)
+        return RawLook(domains, self._pools.holding([disk for raw in domains for disk in disks_of(raw.xml)]), None)
 
     def define(self, xml: str) -> None:
         self._domains.define(xml)
