@@ -5,7 +5,8 @@ person is shown and its application.
 
 Run in a lab that has the image: ``vmhost lab exec NAME -- .venv/bin/python -m bench.bench_create [ROUNDS]``.
 virt-install takes part when it is installed. The floor makes what our plan holds through libvirt's own calls;
-planning, journal, locks and verification are ours alone. Removing the guests is not counted for anybody.
+planning, journal, locks and verification are ours alone. Removing the guests is not counted for anybody. A guest that
+does not run keeps the pool in place, so that nothing boots beside what is measured.
 """
 
 from __future__ import annotations

@@ -160,3 +160,43 @@ def test_local_is_what_has_no_server_and_our_name(
     monkeypatch.setattr(host.socket, "gethostname", lambda: "this")
     monkeypatch.setattr(host, "_own_hostname", lambda: "this.example.org")
     assert host._is_local(Here(hostname), uri) is local
+
+
+class Counted:
+    """A connection that counts how often it is asked whether it works; a broken one answers nothing."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.pings = 0
+        self._broken = broken
+
+    def getLibVersion(self) -> int:  # noqa: N802 - libvirt's word
+        self.pings += 1
+        if self._broken:
+            raise libvirt_error(libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_RPC, errno.EPIPE)
+        return 9_000_000
+
+
+@pytest.mark.parametrize(("since", "pings"), [(0.9, 0), (1.1, 1)])
+def test_who_answered_just_before_is_not_asked_again_before_a_change(
+    monkeypatch: pytest.MonkeyPatch, since: float, pings: int
+) -> None:
+    handle, now = Counted(), 100.0
+    monkeypatch.setattr(connection, "open_by_rule", lambda uri: (handle, uri))
+    monkeypatch.setattr(connection, "monotonic", lambda: now)
+    found = connection.Connection("qemu:///system")
+    now += 60
+    found.read(lambda _: None)
+    now += since * connection.JUST_BEFORE
+    assert found.change(lambda asked: asked is handle)
+    assert handle.pings == pings
+
+
+def test_a_change_goes_over_a_connection_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new, now = Counted(broken=True), Counted(), 100.0
+    monkeypatch.setattr(connection, "open_by_rule", lambda uri: (old, uri))
+    monkeypatch.setattr(connection, "open_uri", lambda _: new)
+    monkeypatch.setattr(connection, "monotonic", lambda: now)
+    found = connection.Connection("qemu:///system")
+    now += 60
+    assert found.change(lambda asked: asked is new), "who was silent for long is asked first, and replaced"
+    assert (old.pings, new.pings) == (1, 1)
