@@ -17,9 +17,9 @@ from vmhost.ops.host import Host
 from vmhost.ops.nightwakes import Waking
 from vmhost.ops.proposals import Proposal
 from vmhost.plan.tuning import normal
-from vmhost.render.parse.domain import parse_domain
 from vmhost.render.parse.tuning import parse_tuning
 from vmhost.testing import FakeHost
+from vmhost.testing.guests import facts_in
 from vmhost.testing.world import Link
 
 SEED: Final = 7
@@ -260,12 +260,7 @@ def shape(state: Mapping[str, Any]) -> Any:
         "domains": sorted(
             (
                 *(domain["name"], domain["state"], *_flags(domain), _held(domain["xml"]), _held(domain["live"])),
-                *(
-                    named(disk.source)
-                    for xml in (domain["xml"], domain["live"])
-                    if xml
-                    for disk in parse_domain(xml).disks
-                ),
+                *(named(disk.source) for xml in (domain["xml"], domain["live"]) if xml for disk in facts_in(xml).disks),
             )
             for domain in state["domains"].values()
         ),
@@ -289,8 +284,7 @@ def shape(state: Mapping[str, Any]) -> Any:
         "backups": sorted((len(domain["backup"][0]), domain["backup"][1]) for domain in state["domains"].values()),
         "limits": sorted("<bandwidth>" in domain["xml"] for domain in state["domains"].values()),
         "memory": sorted(
-            (parse_domain(domain["xml"]).memory, domain["live"].count("ua-memory-"))
-            for domain in state["domains"].values()
+            (facts_in(domain["xml"]).memory, domain["live"].count("ua-memory-")) for domain in state["domains"].values()
         ),
         "limits of disks": sorted("<iotune>" in domain["xml"] for domain in state["domains"].values()),
         "orphaned consoles": sum(not any(uuid in path for uuid in names) for path in state["consoles"]),

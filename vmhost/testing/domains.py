@@ -10,7 +10,6 @@ from vmhost.model.errors import Absent, AlreadyThere, DriverError
 from vmhost.model.identity import NAMESPACE
 from vmhost.model.observed import DomainState, RawDomain
 from vmhost.model.tuning import Tuning
-from vmhost.render.parse.domain import parse_domain
 from vmhost.render.parse.tuning import parse_tuning
 from vmhost.testing import guests
 from vmhost.testing.chance import drawn_uuid
@@ -231,7 +230,7 @@ def _refuse_taken(world: World, name: str, uuid: str) -> None:
 
 def _check_start(world: World, domain: Domain, xml: str) -> None:
     """Refuse what libvirt and QEMU refuse: files and bridges that are not there, taps and forwarded ports that are."""
-    facts = parse_domain(xml)
+    facts = guests.facts_in(xml)
     for disk in facts.disks:
         if disk.source.startswith("/") and not world.file_exists(disk.source):
             text = f"Cannot access storage file '{disk.source}' (as uid:64055, gid:64055): No such file or directory"

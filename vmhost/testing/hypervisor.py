@@ -12,9 +12,9 @@ from vmhost.model.points import BackupProgress, Tracking
 from vmhost.model.stats import DomainStats
 from vmhost.model.tuning import Tuning
 from vmhost.ports import DomainEvent, RawDaemon, RawHost, RawLook, RawPool
-from vmhost.render.parse.domain import parse_domain
 from vmhost.testing.agent import FakeAgents
 from vmhost.testing.domains import FakeDomains
+from vmhost.testing.guests import facts_in
 from vmhost.testing.load import stats_of
 from vmhost.testing.machine import Machine
 from vmhost.testing.memory import FakeMemory
@@ -77,7 +77,7 @@ class FakeHypervisor:
 
     def look_at(self, uuids: Collection[str]) -> RawLook:
         domains = tuple(raw for raw in self.domains() if raw.uuid in uuids)
-        disks = {disk.source for raw in domains for disk in parse_domain(raw.xml).disks}
+        disks = {disk.source for raw in domains for disk in facts_in(raw.xml).disks}
         return RawLook(domains, self._pools.holding(disks), None)
 
     def define(self, xml: str) -> None:

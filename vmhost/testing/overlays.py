@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from vmhost.model.errors import Absent, AlreadyThere, DriverError
 from vmhost.model.observed import RawDomain
-from vmhost.render.parse.domain import parse_domain
+from vmhost.testing.guests import facts_in
 from vmhost.testing.machine import Machine
 from vmhost.testing.world import Domain, Pool, Volume, World
 from vmhost.testing.xml import read, write
@@ -24,7 +24,7 @@ class FakeOverlays:
         """Let disks go on in other files, all or none. :raises Absent: the guest does not run."""
         with self._machine.at_work(changing=True) as world:
             domain = _running(world, uuid)
-            now = {disk.target: disk.source for disk in parse_domain(domain.live_xml).disks}
+            now = {disk.target: disk.source for disk in facts_in(domain.live_xml).disks}
             for target, path in files.items():
                 volume = world.volume_at(path)
                 if target not in now:
@@ -40,7 +40,7 @@ class FakeOverlays:
         """Merge a file into the one below it. :raises Absent: the guest does not run."""
         with self._machine.at_work(changing=True) as world:
             domain = _running(world, uuid)
-            source = next((d.source for d in parse_domain(domain.live_xml).disks if d.target == target), "")
+            source = next((d.source for d in facts_in(domain.live_xml).disks if d.target == target), "")
             chain = _chain(world, source)
             if top not in chain or base not in chain[chain.index(top) :]:
                 text = f"invalid argument: could not find image '{top}' in chain for '{target}'"
@@ -99,7 +99,7 @@ class FakeDiskFiles:
 
 def write_nvram(world: World, domain: Domain) -> None:
     """Let the UEFI of a guest that starts note that it did, as real ones do in their own ways."""
-    if parse_domain(domain.xml).firmware == "uefi":
+    if facts_in(domain.xml).firmware == "uefi":
         starts = int(world.nvram.get(domain.name, b"0"))
         world.nvram[domain.name] = b"%08d" % (starts + 1)
 
@@ -151,7 +151,7 @@ def _refuse_written(world: World, path: str) -> None:
 def user_of(world: World, path: str) -> str:
     """Return the name of a running guest that has a file open, or empty."""
     for domain in world.domains.values():
-        for disk in parse_domain(domain.live_xml).disks if domain.live_xml else ():
+        for disk in facts_in(domain.live_xml).disks if domain.live_xml else ():
             if path in _chain(world, disk.source):
                 return domain.name
     return ""

@@ -11,9 +11,9 @@ from lxml import etree
 
 from vmhost.model.errors import Absent, AlreadyThere, DriverError
 from vmhost.ports import RawPool
-from vmhost.render.parse.domain import parse_domain
 from vmhost.render.parse.units import size_of
 from vmhost.testing.chance import drawn_uuid
+from vmhost.testing.guests import facts_in
 from vmhost.testing.machine import Machine
 from vmhost.testing.overlays import user_of
 from vmhost.testing.seed import MAGIC
@@ -133,7 +133,7 @@ def _refuse_open(world: World, pool: str, volume: Volume) -> None:
         return
     path = world.pools[pool].path_of(volume.name)
     for domain in world.domains.values():
-        if domain.live_xml and any(disk.source == path for disk in parse_domain(domain.live_xml).disks):
+        if domain.live_xml and any(disk.source == path for disk in facts_in(domain.live_xml).disks):
             text = f"qemu-img: Could not open '{path}': Failed to get \"write\" lock; is {domain.name} using the image?"
             raise DriverError(f"internal error: {text}", subject=f"{pool}/{volume.name}")
 
