@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ pytestmark = pytest.mark.guest
 
 PATIENCE = 300.0
 GIB = 1 << 30
+FIRMWARE = ("bios", "uefi")
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +26,25 @@ def image() -> Path:
     return ImageStore(image_cache()).path("debian-12")
 
 
-@pytest.fixture(scope="module", params=["bios", "uefi"])
-def guest(
-    request: pytest.FixtureRequest, image: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PlainGuest]:
+@pytest.fixture(scope="module")
+def booting(image: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, PlainGuest]]:
+    """A guest of each firmware; they boot side by side."""
+    with ExitStack() as guests:
+        yield {
+            firmware: guests.enter_context(
+                plain_guest(image, tmp_path_factory.mktemp(firmware), uefi=firmware == "uefi")
+            )
+            for firmware in FIRMWARE
+        }
+
+
+@pytest.fixture(scope="module", params=FIRMWARE)
+def guest(request: pytest.FixtureRequest, booting: Mapping[str, PlainGuest]) -> PlainGuest:
     """A guest that lets us in, once for each firmware."""
-    with plain_guest(image, tmp_path_factory.mktemp(request.param), uefi=request.param == "uefi") as running:
-        running.await_login(PATIENCE)
-        print(f"{request.param}: login after {running.age:.0f} s")
-        yield running
+    running = booting[request.param]
+    running.await_login(PATIENCE)
+    print(f"{request.param}: login after {running.age:.0f} s")
+    return running
 
 
 def test_cloud_init_ends_well_and_the_system_is_whole(guest: PlainGuest, request: pytest.FixtureRequest) -> None:
