@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -105,6 +106,25 @@ def test_guests_side_by_side_share_what_may_be_copied_a_second(host: Host, monke
     alone = host.backups.plan("db-01", full=True).plan
     assert [step.do.rate for step in alone.steps if isinstance(step.do, CopyDisks)] == [2 << 20]
     assert "copy root, 2M a second at most" in str(alone)
+
+
+def test_points_are_compressed_as_the_hosts_own_file_says_or_who_asks(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(**how: Any) -> set[str]:
+        plan = host.backups.plan("web-01", **how).plan
+        assert ("compressed by zstd" in str(plan)) == ("zstd" in str([step.do for step in plan.steps]))
+        return {step.do.compression for step in plan.steps if isinstance(step.do, CopyDisks)}
+
+    assert asked() == {"none"}
+    assert asked(compression="zstd") == {"zstd"}
+    raise_failures(host.backups.run(["web-01"], compression="zstd"))
+    monkeypatch.setattr("vmhost.ops.hostfile.host_spec", lambda _: HostSpec(backup_compression="zstd"))
+    assert asked() == asked(full=True) == {"zstd"}
+    assert asked(compression="none") == {"none"}
+    (result,) = host.backups.run(["web-01"])
+    assert result.point is not None
+    assert result.point.kind == "incremental"
 
 
 def test_what_is_wrong_in_the_hosts_own_file_keeps_no_guest_from_its_point(
