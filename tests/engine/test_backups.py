@@ -24,6 +24,7 @@ from vmhost.ops.jobs import Job, described
 from vmhost.ops.sites import parse_site
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts
 from vmhost.testing.faults import driver_error
+from vmhost.testing.repository import FakeRepositories
 from vmhost.testing.world import Volume
 
 TWO = WEB.replace("disks: [{size: 4G}]", "disks: [{size: 4G}, {size: 1G}]") + WEB.replace("web-01", "db-01")
@@ -106,6 +107,19 @@ def test_guests_side_by_side_share_what_may_be_copied_a_second(host: Host, monke
     alone = host.backups.plan("db-01", full=True).plan
     assert [step.do.rate for step in alone.steps if isinstance(step.do, CopyDisks)] == [2 << 20]
     assert "copy root, 2M a second at most" in str(alone)
+
+
+def test_a_repository_that_another_host_made_meanwhile_is_taken(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, theirs = FakeRepositories.make, "99999999-0000-4000-8000-000000000000"
+
+    def overtaken(port: FakeRepositories, path: str, id: str) -> None:  # noqa: A002 - the port's word
+        make(port, path, theirs)
+        make(port, path, id)
+
+    monkeypatch.setattr(FakeRepositories, "make", overtaken)
+    raise_failures(host.backups.run(["web-01"]))
+    assert host.backups.repository().id == theirs
+    assert [point.checkpoint[:15] for point in host.backups.list()] == [f"vmhost-{theirs[:8]}"]
 
 
 def test_points_are_compressed_as_the_hosts_own_file_says_or_who_asks(

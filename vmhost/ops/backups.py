@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from vmhost.engine.observe import observe
 from vmhost.engine.together import side_by_side
-from vmhost.model.backupsteps import PinPoint, PublishPoint
-from vmhost.model.errors import Conflict, GuestError, NotFound, UsageError, VmhostError
+from vmhost.model.backupsteps import MakeRepository, PinPoint, PublishPoint
+from vmhost.model.errors import AlreadyThere, ApplyError, Conflict, GuestError, NotFound, UsageError, VmhostError
 from vmhost.model.events import Event
 from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.points import Compression, Damage, Point, PointRef, RepositoryId
@@ -173,12 +173,16 @@ class Backups:
     ) -> tuple[PointRef, GuestError | None]:
         """Plan a point and apply it, once more if the guest changed in between: another run may have been there.
 
+        Or another host may have made the repository.
+
         Return the point, and what its guest did not do afterwards: a service that did not go on costs no point.
         """
         proposal = plan()
         try:
             late = self._applied(proposal, on_event, cancelled)
-        except Conflict:
+        except (Conflict, ApplyError) as error:
+            if isinstance(error, ApplyError) and not _overtaken(proposal, error):
+                raise
             proposal = plan()
             late = self._applied(proposal, on_event, cancelled)
         return next(item.do.ref for item in proposal.plan.steps if isinstance(item.do, PublishPoint)), late
@@ -365,6 +369,12 @@ class Backups:
 
     def _path(self, repository: str | None) -> str:
         return str(Path(repository).absolute()) if repository else str(self._ports.layout.backups)
+
+
+def _overtaken(proposal: Proposal, error: ApplyError) -> bool:
+    """Whether all that failed is that the repository which was to be made is there by now."""
+    first = isinstance(proposal.plan.steps[0].do, MakeRepository) and not error.done and not error.leftovers
+    return first and isinstance(error.__cause__, AlreadyThere)
 
 
 def observe_privileged(ports: Ports) -> bool:
