@@ -36,7 +36,7 @@ guests:
   writer:
     image: tiny
     memory: 128M
-    disks: [{size: 64M}, {size: 16M}]
+    disks: [{size: 16M}, {size: 16M}]
     ready: {by: none}
 """
 INCREMENTS = 24
