@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "RESULTS.md"
 VMHOST = str(Path(sys.executable).with_name("vmhost"))
 HERE = ("bench_ssh", "bench_ready", "bench_tui", "bench_vlans", "bench_placement")
-IN_LAB = ("bench_list", "bench_create", "bench_boot", "bench_snapshot", "bench_backup")
+IN_LAB = ("bench_list", "bench_create", "bench_boot", "bench_snapshot", "bench_backup", "bench_compression")
 
 
 def main() -> int:

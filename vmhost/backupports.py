@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from vmhost.model.backupsteps import DiskCopy
     from vmhost.model.nightsteps import ObservedTimers, TimerFile
-    from vmhost.model.points import BackupProgress, Damage, Level, NewPoint, Point, PointRef, RepositoryId, Tracking
+    from vmhost.model.points import (
+        BackupProgress,
+        Compression,
+        Damage,
+        Level,
+        NewPoint,
+        Point,
+        PointRef,
+        RepositoryId,
+        Tracking,
+    )
 
 Tell = Callable[[int, int], None]
 """Called with the bytes done and all bytes; it may raise, which ends the work and leaves nothing half."""
@@ -64,11 +74,23 @@ class Repositories(Protocol):
     def begin(self, new: NewPoint) -> None:
         """Make the directory of a point that is to be; what a dead owner left of this guest is removed."""
 
-    def copy(self, ref: PointRef, disk: DiskCopy, socket: str, tell: Tell, *, rate: int = 0) -> None:
+    def copy(
+        self,
+        ref: PointRef,
+        disk: DiskCopy,
+        socket: str,
+        tell: Tell,
+        *,
+        rate: int = 0,
+        compression: Compression = "none",
+    ) -> None:
         """Write a whole disk into a point that was begun, so many bytes a second at most (0: no limit).
 
         ``socket`` empty: from the disk's file.
         """
+
+    def pack(self, ref: PointRef, file: str, compression: Compression, tell: Tell) -> None:
+        """Compress what QEMU has written of a disk into a point that was begun; what it lies on stays as it is."""
 
     def keep(self, ref: PointRef, name: str, source: str) -> None:
         """Copy a small file of the host into a point that was begun."""

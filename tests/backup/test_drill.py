@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import random
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.backup import sealed
 from tests.backup.conftest import disks_of
-from tests.backup.test_kills import assert_killed, chosen, victim
+from tests.backup.test_kills import SEED, assert_killed, chosen, victim
 from tests.labfixture import InLab
 from tests.reliability.scene import told, vmhost
 from vmhost.drivers.command import run
 from vmhost.model.errors import DrillFailed
-from vmhost.model.events import Event, StepStarted
+from vmhost.model.events import Event, StepDone, StepStarted, Undone
 from vmhost.model.permit import Permit
+from vmhost.ops.backups import raise_failures
+from vmhost.ops.drills import DrillResult
 from vmhost.ops.host import Host
 from vmhost.ops.sites import parse_site
 
@@ -43,6 +49,8 @@ SPEAKS = (
     bytes.fromhex("31c0 8ed8 be157c ac 84c0 7406 baf803 ee ebf5 f4 ebfd") + b"the disk speaks\r\n\0"
 )
 """A boot sector (real mode, 16 bits) that writes to the first serial port (16550 at 0x3f8)."""
+STRUCK = 2
+"""Moments of a drill at which others are killed in an ordinary run; a full run takes them all."""
 POWERS_OFF = bytes.fromhex("ba0406 b80020 ef f4 ebfd")
 """One that powers the machine off, as a system that gives up: S5 into the PM1a control register of q35 (0x604)."""
 
@@ -157,3 +165,58 @@ def test_a_drill_is_killed(booting: Path, repository: str, lab: InLab, connected
         done = vmhost("recover")
         assert done.code == 0, told(done)
         assert left(lab, booting) == before, f"{number} {place}"
+
+
+def drilled_qemu(lab: InLab) -> int:
+    """The process id of the QEMU of a drill that runs, or 0."""
+    names = [name for name in lab.virsh("list", "--name").text.split() if name.startswith("vmhost-drill-")]
+    file = Path(f"/run/libvirt/qemu/{names[0]}.pid") if names else Path("/nonexistent")
+    return int(file.read_text()) if file.exists() else 0
+
+
+@pytest.mark.parametrize("who", ["libvirtd", "a libvirtd that stays away", "qemu"])
+def test_the_other_side_is_killed_during_a_drill(
+    booting: Path, repository: str, lab: InLab, connected: Host, who: str, full_run: bool
+) -> None:
+    """At moments of the printed seed, or at all: the guest comes back or it does not, and nothing stays."""
+    raise_failures(connected.backups.run(["booting"], repository=repository))
+    before, points = left(lab, booting), content(repository)
+
+    def drill(strike_at: int = -1) -> tuple[list[int], DrillResult]:
+        """Drill, and strike at one moment; return the QEMU that there was at each of them, 0 for none."""
+        moments: list[int] = []
+
+        def look(event: Event) -> None:
+            if not isinstance(event, StepStarted | StepDone | Undone):
+                return
+            moments.append(drilled_qemu(lab) if who == "qemu" else 1)
+            if len(moments) - 1 != strike_at:
+                return
+            if who == "qemu":
+                assert moments[-1], "it runs at this moment, as it did before"
+                with suppress(ProcessLookupError):
+                    os.kill(moments[-1], signal.SIGKILL)
+            elif who == "libvirtd":
+                lab.restart_libvirtd(kill=True)
+            else:
+                lab.stop_libvirtd(kill=True)
+
+        (result,) = connected.backups.drills.run(["booting"], repository=repository, on_event=look)
+        return moments, result
+
+    calm, result = drill()
+    assert result.error is None, result.error
+    places = [number for number, struck in enumerate(calm) if struck]
+    for place in places if full_run else sorted(random.Random(f"{SEED} {who}").sample(places, STRUCK)):
+        moments, result = drill(place)
+        assert len(moments) > place
+        if who == "a libvirtd that stays away":
+            lab.start_libvirtd()
+        done = vmhost("recover")
+        assert done.code == 0, f"{place}: {told(done)}"
+        assert left(lab, booting) == before, f"{place}: {result}"
+        assert content(repository) == points
+        assert not connected.interrupted()
+        assert {job.state for job in connected.ports.history.jobs(limit=5)} <= {"done", "failed"}, place
+    _, result = drill()
+    assert result.error is None, result.error

@@ -1,6 +1,9 @@
 """One backup, prune, restore or drill in a process of its own, which kills itself at its k-th call into the world.
 
-python -m tests.backup.victim run|prune|restore|drill GUEST REPOSITORY NUMBER before|after|count
+python -m tests.backup.victim run|prune|restore|drill GUEST REPOSITORY NUMBER before|after|within|count
+
+``within``: before the k-th thing that it asks of the kernel about the guests' disks, or of a copier; without such a
+number, and with ``count``, it goes on to its end and prints how many there were.
 """
 
 from __future__ import annotations
@@ -9,9 +12,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from threading import current_thread, main_thread
+from typing import Any
 
 from vmhost.cli import diagnostics
 from vmhost.model.errors import VmhostError
+from vmhost.model.events import Event, Progress
 from vmhost.model.retention import Keep
 from vmhost.ops.host import Host
 from vmhost.testing.faults import COUNTED, FaultPlan, FaultyPorts
@@ -34,13 +40,50 @@ def counted() -> Callable[[str, str], bool]:
     return count
 
 
+def die() -> None:
+    """End as if by a power cut."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class Within:
+    """Dies before the main thread does one of the things that it does to files of disks, or while a copier is at work.
+
+    ``done`` are those that it did: what was asked of the kernel, and ``copying`` when each copier told something first.
+    """
+
+    ASKED = frozenset({"open", "os.link", "os.rename", "os.remove", "os.chmod", "os.chown", "os.truncate"})
+    COPIER = "subprocess.Popen"
+
+    def __init__(self, disks: str, number: int) -> None:
+        self.done: list[str] = []
+        self._disks, self._number = f"{disks}/", number
+        sys.addaudithook(self._audit)
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if (event in self.ASKED or event == self.COPIER) and self._disks in str(arguments):
+            self._count(event)
+
+    def hear(self, event: Event) -> None:
+        """Hear how far the copier is."""
+        if isinstance(event, Progress) and self.done and self.done[-1] == self.COPIER:
+            self._count("copying")
+
+    def _count(self, what: str) -> None:
+        if current_thread() is main_thread():
+            if len(self.done) == self._number:
+                die()
+            self.done.append(what)
+
+
 def main() -> int:
     """Do the operation; exit as the command line would."""
     operation, guest, repository, number, place = sys.argv[1:6]
-    kill = None if place == "count" else lambda: os.kill(os.getpid(), signal.SIGKILL)
-    plan = FaultPlan(int(number), "before" if place == "before" else "after", kill=kill, only=counted())
+    kill = None if place == "count" else die
+    at = -1 if place == "within" else int(number)
+    plan = FaultPlan(at, "before" if place == "before" else "after", kill=kill, only=counted())
     with Host() as plain:
         faulty = FaultyPorts(plain.ports, plan)
+        within = Within(str(plain.ports.layout.disks), int(number)) if place == "within" else None
         backups = (host := Host(ports=faulty.ports)).backups
         try:
             if operation == "run":
@@ -50,10 +93,11 @@ def main() -> int:
             elif operation == "drill":
                 host.apply(backups.drills.plan(guest, repository=repository))
             else:
-                host.apply(backups.plan_restore(guest, repository=repository, power_off=True))
+                proposal = backups.plan_restore(guest, repository=repository, power_off=True)
+                host.apply(proposal, on_event=within.hear if within else None)
         except VmhostError as error:
             return diagnostics.report(error)
-    sys.stdout.write(f"{len(faulty.calls)}\n")
+    sys.stdout.write(f"{len(within.done if within else faulty.calls)}\n")
     return 0
 
 

@@ -61,14 +61,20 @@ def capacity(path: Path) -> int:
     return int(json.loads(said)["virtual-size"])
 
 
-def held(path: Path, scratch: Path) -> str:
-    """The hash of what a disk holds with all that it lies on, read by qemu-img."""
+def content_of(path: Path, scratch: Path, *, of_running: bool = False) -> bytes:
+    """What a disk holds with all that it lies on, read by qemu-img; ``of_running``: QEMU has its file open."""
     raw = scratch / f"{path.name}.raw"
-    run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(path), str(raw)], timeout=60)
+    share = ["-U"] if of_running else []
+    run(["qemu-img", "convert", *share, "-f", "qcow2", "-O", "raw", str(path), str(raw)], timeout=60)
     try:
-        return hashlib.sha256(raw.read_bytes()).hexdigest()
+        return raw.read_bytes()
     finally:
         raw.unlink()
+
+
+def held(path: Path, scratch: Path) -> str:
+    """The hash of what a disk holds with all that it lies on."""
+    return hashlib.sha256(content_of(path, scratch)).hexdigest()
 
 
 def point_directory(repository: str, point: str) -> Path:

@@ -215,6 +215,9 @@ SCENES: Mapping[str, Scene] = {
     "delete the last in a VLAN": Scene(AUTO, lambda host: host.plan_delete(["web-01"], HARM)),
     "take a first point": Scene(WEB, lambda host: host.backups.plan("web-01"), repeats=True),
     "take an increment": Scene(WEB, lambda host: host.backups.plan("web-01"), prepare=_with_point, repeats=True),
+    "take a compressed increment": Scene(
+        WEB, lambda host: host.backups.plan("web-01", compression="zstd"), prepare=_with_point, repeats=True
+    ),
     "restore in place": Scene(
         WEB, lambda host: host.backups.plan_restore("web-01", power_off=True), prepare=_with_point, repeats=True
     ),

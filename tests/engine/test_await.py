@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -67,6 +68,20 @@ def test_never_boots() -> None:
     with pytest.raises(GuestError, match=r"not ready after 600 s; last seen: no SSH at 10.0.0.2 port 22 yet") as caught:
         wait(fake, step)
     assert caught.value.hint == "vmhost guest console web-01"
+
+
+@pytest.mark.parametrize("by", ["ssh", "agent"])
+def test_one_that_ended_before_anybody_listened_is_not_awaited(by: Literal["ssh", "agent"]) -> None:
+    """Its end was told to nobody: it came right after the start, or libvirtd was away."""
+    fake, step, _ = started(agent=False)
+    fake.hypervisor.power_off(step.identity.uuid)
+    before = fake.ports.clock.monotonic()
+    with pytest.raises(GuestError, match="the guest stopped before it was ready"):
+        wait(fake, replace(step, by=by))
+    assert fake.ports.clock.monotonic() - before < 10
+    fake.hypervisor.undefine(step.identity.uuid)
+    with pytest.raises(GuestError, match="the guest stopped before it was ready"):
+        wait(fake, step)
 
 
 def test_boots_but_has_no_ssh_and_the_consoles_last_lines_are_told() -> None:

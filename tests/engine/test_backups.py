@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from vmhost.ops.jobs import Job, described
 from vmhost.ops.sites import parse_site
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts
 from vmhost.testing.faults import driver_error
+from vmhost.testing.repository import FakeRepositories
 from vmhost.testing.world import Volume
 
 TWO = WEB.replace("disks: [{size: 4G}]", "disks: [{size: 4G}, {size: 1G}]") + WEB.replace("web-01", "db-01")
@@ -105,6 +107,38 @@ def test_guests_side_by_side_share_what_may_be_copied_a_second(host: Host, monke
     alone = host.backups.plan("db-01", full=True).plan
     assert [step.do.rate for step in alone.steps if isinstance(step.do, CopyDisks)] == [2 << 20]
     assert "copy root, 2M a second at most" in str(alone)
+
+
+def test_a_repository_that_another_host_made_meanwhile_is_taken(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, theirs = FakeRepositories.make, "99999999-0000-4000-8000-000000000000"
+
+    def overtaken(port: FakeRepositories, path: str, id: str) -> None:  # noqa: A002 - the port's word
+        make(port, path, theirs)
+        make(port, path, id)
+
+    monkeypatch.setattr(FakeRepositories, "make", overtaken)
+    raise_failures(host.backups.run(["web-01"]))
+    assert host.backups.repository().id == theirs
+    assert [point.checkpoint[:15] for point in host.backups.list()] == [f"vmhost-{theirs[:8]}"]
+
+
+def test_points_are_compressed_as_the_hosts_own_file_says_or_who_asks(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(**how: Any) -> set[str]:
+        plan = host.backups.plan("web-01", **how).plan
+        assert ("compressed by zstd" in str(plan)) == ("zstd" in str([step.do for step in plan.steps]))
+        return {step.do.compression for step in plan.steps if isinstance(step.do, CopyDisks)}
+
+    assert asked() == {"none"}
+    assert asked(compression="zstd") == {"zstd"}
+    raise_failures(host.backups.run(["web-01"], compression="zstd"))
+    monkeypatch.setattr("vmhost.ops.hostfile.host_spec", lambda _: HostSpec(backup_compression="zstd"))
+    assert asked() == asked(full=True) == {"zstd"}
+    assert asked(compression="none") == {"none"}
+    (result,) = host.backups.run(["web-01"])
+    assert result.point is not None
+    assert result.point.kind == "incremental"
 
 
 def test_what_is_wrong_in_the_hosts_own_file_keeps_no_guest_from_its_point(

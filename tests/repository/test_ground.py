@@ -8,15 +8,28 @@ import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.repository.test_repository import GUEST, ID, Shelf, silent
 from vmhost.drivers import files
-from vmhost.drivers.repository import copying, places, readme, restoring
+from vmhost.drivers.files import make_directory
+from vmhost.drivers.repository import copying, ground, places, readme, restoring
 from vmhost.drivers.repository.store import FileRepositories
 from vmhost.model.backupsteps import DiskCopy
-from vmhost.model.errors import Absent, Cancelled, DamagedData, DriverError, Refused, VmhostError
+from vmhost.model.errors import (
+    Absent,
+    AlreadyThere,
+    Cancelled,
+    Conflict,
+    DamagedData,
+    DriverError,
+    Refused,
+    VmhostError,
+)
 from vmhost.testing.host import layout_in
 
 
@@ -24,6 +37,38 @@ from vmhost.testing.host import layout_in
 def shelf(tmp_path: Path) -> Shelf:
     """An empty repository."""
     return Shelf(tmp_path)
+
+
+def test_of_two_hosts_that_make_a_repository_at_once_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, came = tmp_path / "shared", list[str]()
+    ids = [f"{ID[:-1]}{number}" for number in range(2)]
+    ports = [FileRepositories(layout_in(tmp_path / name)) for name in ("one", "other")]
+    write = ground.write_state
+
+    def make(number: int) -> None:
+        try:
+            ports[number].make(str(place), ids[number])
+        except AlreadyThere:
+            came.append(ids[number])
+
+    other = Thread(target=make, args=(1,))
+
+    def slowly(path: Path, *args: Any, **how: Any) -> None:
+        if path.name == places.FORMAT and not other.ident:
+            other.start()
+            other.join(0.3)  # it cannot end before we have; if it could, it would by now
+        write(path, *args, **how)
+
+    monkeypatch.setattr(ground, "write_state", slowly)
+    make(0)
+    other.join(30)
+    assert came == [ids[1]]
+    assert [port.look(str(place), new_id="").id for port in ports] == [ids[0]] * 2
+    monkeypatch.setattr(places, "PATIENCE", 0.0)
+    free = tmp_path / "free"
+    with FileLock(make_directory(free) / places.LOCK), pytest.raises(Conflict, match="makes this repository"):
+        ports[0].make(str(free), ids[0])
+    ports[0].make(str(free), ids[0])
 
 
 def _modes(directory: Path) -> dict[str, int]:
@@ -132,7 +177,7 @@ def test_a_kill_while_a_repository_is_made_leaves_a_place_for_one(
         if not found.known:
             port.make(str(path), ID)
         assert port.look(str(path), new_id=ID).id == ID
-        assert sorted(entry.name for entry in path.iterdir()) == [places.README, places.FORMAT]
+        assert sorted(entry.name for entry in path.iterdir()) == [places.LOCK, places.README, places.FORMAT]
     assert 0 < ends < 35
 
 

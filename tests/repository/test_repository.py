@@ -20,7 +20,7 @@ from vmhost.drivers.repository import checking, copying, ground, places
 from vmhost.drivers.repository.store import FileRepositories
 from vmhost.model.backupsteps import DiskCopy
 from vmhost.model.errors import Absent, AlreadyThere, Conflict, DamagedData, DriverError, Refused, VmhostError
-from vmhost.model.points import NewPoint, Point, PointDisk, PointRef
+from vmhost.model.points import Compression, NewPoint, Point, PointDisk, PointRef
 from vmhost.testing.host import layout_in
 
 ID = "0123abcd-0000-4000-8000-000000000000"
@@ -54,16 +54,21 @@ class Shelf:
         point = Point(self.ref(name), number, "2026-11-19T22:00:00Z", kind, "web", parent=parent, disks=disks)
         return NewPoint(point, "<domain/>\n", spec="{}")
 
-    def take(self, name: str, number: int, parent: str = "", *, fill: int = 65) -> Point:
+    def take(
+        self, name: str, number: int, parent: str = "", *, fill: int = 65, compression: Compression = "none"
+    ) -> Point:
         """Take a point; an increment gets one cluster of its own, written as QEMU would."""
         new = self.new(name, number, parent)
         self.port.begin(new)
         if parent:
             file = places.begun(new.point.ref) / "root.qcow2"
             run(["qemu-io", "-f", "qcow2", "-c", f"write -P {fill} 64k 64k", file.name], timeout=30, cwd=file.parent)
+            if compression != "none":
+                self.port.pack(new.point.ref, file.name, compression, silent)
         else:
             self.disk.write_bytes(bytes([fill]) * SIZE)
-            self.port.copy(new.point.ref, DiskCopy("root.qcow2", "vda", str(self.disk), "raw"), "", silent)
+            disk = DiskCopy("root.qcow2", "vda", str(self.disk), "raw")
+            self.port.copy(new.point.ref, disk, "", silent, compression=compression)
         return self.port.publish(new.point.ref, {}, silent)
 
     def place(self, name: str) -> Path:

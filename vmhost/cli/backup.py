@@ -19,7 +19,7 @@ from vmhost.model.units import format_size, parse_size
 
 if TYPE_CHECKING:
     from vmhost.model.drills import DrillRecord
-    from vmhost.model.points import Point
+    from vmhost.model.points import Compression, Point
     from vmhost.ops.backups import BackupResult
     from vmhost.ops.verifying import Verified
 
@@ -49,6 +49,7 @@ backup.add_command(drill)
 @click.option("--full", is_flag=True, help="Take full copies, whatever increments could lie on.")
 @click.option("--at-once", type=click.IntRange(1, 32), default=2, show_default=True, help="Guests side by side.")
 @click.option("--rate", metavar="SIZE", help="Bytes a second to copy, all together; 0: no limit; default: host.yaml's.")
+@click.option("--compression", type=click.Choice(["none", "zstd"]), help="How to pack disks; default: host.yaml's.")
 @click.option("--dry-run", is_flag=True, help="Show the plans and end.")
 @repository_option
 @format_option
@@ -59,6 +60,7 @@ def run(
     full: bool,
     at_once: int,
     rate: str | None,
+    compression: Compression | None,
     dry_run: bool,
     repository: str | None,
     output: str,
@@ -71,8 +73,9 @@ def run(
         if dry_run:
             chosen = guests or [row.name for row in host.guests() if row.site]
             share = host.backups.share(limit, min(at_once, len(chosen)))
+            how: dict[str, Any] = {"full": full, "repository": repository, "compression": compression}
             for name in chosen:
-                show_plan(output, host.backups.plan(name, full=full, repository=repository, rate=share))
+                show_plan(output, host.backups.plan(name, rate=share, **how))
             return 0
         settle(host)
         with interruptible() as cancelled:
@@ -82,6 +85,7 @@ def run(
                 repository=repository,
                 at_once=at_once,
                 rate=limit,
+                compression=compression,
                 on_event=tell,
                 cancelled=cancelled,
             )

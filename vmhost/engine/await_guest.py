@@ -9,7 +9,7 @@ from pathlib import Path
 from vmhost.engine.agent import begin_command, output_of
 from vmhost.engine.context import Context
 from vmhost.engine.reach import Target, address_of
-from vmhost.model.errors import DriverError, GuestError, HostKeyMismatch
+from vmhost.model.errors import Absent, DriverError, GuestError, HostKeyMismatch
 from vmhost.model.events import Waiting
 from vmhost.model.shell import SshTarget, Verdict, VerdictState
 from vmhost.model.steps import AwaitGuest
@@ -168,13 +168,24 @@ def ssh_target(step: AwaitGuest, reach: Target, context: Context) -> SshTarget:
 
 
 def _look(wait: _Wait, signs: tuple[str, ...]) -> None:
-    """Take note of signs of life. :raises GuestError: the guest has ended."""
-    for sign in signs:
+    """Take note of signs of life; without any, see whether it runs at all. :raises GuestError: the guest has ended."""
+    for sign in signs or _end_unheard(wait):
         if sign in ("stopped", "crashed"):
             raise wait.failure(f"the guest {sign} before it was ready; last seen: {wait.last()}")
     said = [sign for sign in signs if sign.startswith("console: ")]
     if said:
         wait.console = said[-1]
+
+
+def _end_unheard(wait: _Wait) -> tuple[str, ...]:
+    """Return the sign of an end that nobody told: it came before we listened, or while libvirtd was away."""
+    try:
+        runs = wait.context.ports.hypervisor.domain(wait.step.identity.uuid).state.active
+    except Absent:
+        runs = False
+    except DriverError:  # which says nothing about the guest
+        return ()
+    return () if runs else ("stopped",)
 
 
 def _await_verdict(wait: _Wait, session: ShellSession) -> str:

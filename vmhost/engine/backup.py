@@ -32,9 +32,9 @@ from vmhost.model.points import Level
 
 LOOK = 0.02
 LOOK_RARELY = 0.2
+"""Seconds between two looks at a job: soon at first, since most increments are small."""
 LOST: Final = 30.0
 """Seconds after which a job that has nothing to copy is believed to be libvirt's only: a job of QEMU has at once."""
-"""Seconds between two looks at a job: soon at first, since most increments are small."""
 
 
 def execute_backup(step: BackupStep, context: Context) -> str:  # noqa: C901 - one match over the closed union of steps
@@ -121,10 +121,14 @@ def _copy(step: CopyDisks, context: Context) -> None:
         repositories.keep(step.ref, "nvram.fd", step.nvram)
     if step.how == "push":
         _await_job(step, context)
+        if step.compression != "none":
+            for disk in step.disks:
+                tell = _teller(context, step.name, f"compress {disk.target}")
+                repositories.pack(step.ref, disk.file, step.compression, tell)
         return
     for disk in step.disks:
         tell = _teller(context, step.name, f"copy {disk.target}")
-        repositories.copy(step.ref, disk, step.mark, tell, rate=step.rate)
+        repositories.copy(step.ref, disk, step.mark, tell, rate=step.rate, compression=step.compression)
     if step.how == "pull":
         with suppress(Absent):
             hypervisor.end_backup(step.ref.guest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vmhost.model.points import NewPoint, PointRef
+from vmhost.model.points import Compression, NewPoint, PointRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ class CopyDisks:
 
     ``how``: ``pull`` reads what the backup job exports, ``push`` waits for QEMU, which writes by itself, ``offline``
     reads the files of a guest that is shut off. ``rate``: bytes a second that a copier may copy; 0: no limit.
+    ``compression``: a copier packs what it writes; what QEMU has written is packed afterwards.
     """
 
     ref: PointRef
@@ -93,6 +94,7 @@ class CopyDisks:
     mark: str = ""
     nvram: str = ""
     rate: int = 0
+    compression: Compression = "none"
     kind: Literal["copy-disks"] = "copy-disks"
 
     @property

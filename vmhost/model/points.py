@@ -7,6 +7,8 @@ from typing import Final, Literal
 
 Kind = Literal["full", "incremental"]
 Level = Literal["application", "filesystem", "crash"]
+Compression = Literal["none", "zstd"]
+"""How what a point holds of disks is packed; whoever reads it with qemu-img need not know."""
 
 CHECKPOINT_PREFIX: Final = "vmhost-"
 KEPT: Final = ".before-"

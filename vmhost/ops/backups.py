@@ -7,16 +7,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vmhost.engine.observe import observe
 from vmhost.engine.together import side_by_side
-from vmhost.model.backupsteps import PinPoint, PublishPoint
-from vmhost.model.errors import Conflict, GuestError, NotFound, UsageError, VmhostError
+from vmhost.model.backupsteps import MakeRepository, PinPoint, PublishPoint
+from vmhost.model.errors import AlreadyThere, ApplyError, Conflict, GuestError, NotFound, UsageError, VmhostError
 from vmhost.model.events import Event
 from vmhost.model.plan import Change, Note, Plan, Planned
-from vmhost.model.points import Damage, Point, PointRef, RepositoryId
+from vmhost.model.points import Compression, Damage, Point, PointRef, RepositoryId
 from vmhost.model.retention import Keep
 from vmhost.ops import outcomes
 from vmhost.ops.apply import apply_proposal
@@ -28,7 +29,7 @@ from vmhost.plan.restore import RestoreRequest, disk_files, plan_confirm, plan_i
 
 if TYPE_CHECKING:
     from vmhost.model.observed import Observed
-    from vmhost.model.spec import Site
+    from vmhost.model.spec import HostSpec, Site
     from vmhost.ops.drills import Drills
     from vmhost.ops.host import Host
     from vmhost.ops.nightly import Nightly
@@ -82,16 +83,24 @@ class Backups:
         return Drills(self._host)
 
     def plan(
-        self, name: str, *, full: bool = False, repository: str | None = None, rate: int | None = None
+        self,
+        name: str,
+        *,
+        full: bool = False,
+        repository: str | None = None,
+        rate: int | None = None,
+        compression: Compression | None = None,
     ) -> Proposal:
         """Return what would be done to take one point of a guest; nothing is changed.
 
         :param full: take a full copy, whatever an increment could rest on.
         :param rate: bytes a second that may be copied; 0: no limit; None: what the host's own file says.
+        :param compression: how what is copied is packed; None: what the host's own file says
+            (``host: {backup_compression: ...}``).
         :raises NotFound: no such guest; :raises Refused: it is foreign, or the repository cannot be used.
         """
         ports, path = self._ports, self._path(repository)
-        limit = self.share(rate, 1)
+        limit, packed = self.share(rate, 1), compression or self._said().backup_compression or "none"
         now, new_id = datetime.fromtimestamp(ports.clock.now(), UTC), ports.entropy.uuid()
         sockets = str(QEMU_SOCKETS if observe_privileged(ports) else ports.layout.runtime)
 
@@ -101,7 +110,9 @@ class Backups:
             points = ports.repositories.points(path, domain.uuid) if found.known else ()
             tracking = ports.hypervisor.tracking(domain.uuid)
             taken = f"{now:%Y%m%dT%H%M%SZ}"
-            return plan_backup(BackupRequest(name, observed, found, points, tracking, taken, sockets, full, limit))
+            return plan_backup(
+                BackupRequest(name, observed, found, points, tracking, taken, sockets, full, limit, packed)
+            )
 
         return Proposal(f"backup {name}", again(observe(ports)), again, locks_host=False)
 
@@ -113,6 +124,7 @@ class Backups:
         repository: str | None = None,
         at_once: int = AT_ONCE,
         rate: int | None = None,
+        compression: Compression | None = None,
         on_event: Listener | None = None,
         cancelled: Callable[[], bool] | None = None,
     ) -> tuple[BackupResult, ...]:
@@ -121,13 +133,15 @@ class Backups:
         :param names: empty: all guests of vmhost.
         :param rate: bytes a second that may be copied, of all guests together; 0: no limit; None: what the host's own
             file says (``host: {backup_rate: ...}``). Guests that are copied side by side have equal shares of it.
+        :param compression: as for :meth:`plan`.
         """
         chosen = list(dict.fromkeys(names)) or [row.name for row in self._host.guests() if row.site]
         results: list[BackupResult] = []
         share = self.share(rate, min(at_once, len(chosen)))
+        how: dict[str, Any] = {"full": full, "repository": repository, "rate": share, "compression": compression}
 
         def one(name: str) -> BackupResult:
-            return self._one(name, full, repository, share, on_event, cancelled)
+            return self._one(name, partial(self.plan, name, **how), on_event, cancelled)
 
         while chosen and not self.repository(repository).known:
             # Several guests would all make it: they go one by one until it is there.
@@ -139,16 +153,14 @@ class Backups:
     def _one(
         self,
         name: str,
-        full: bool,
-        repository: str | None,
-        rate: int,
+        plan: Callable[[], Proposal],
         on_event: Listener | None,
         cancelled: Callable[[], bool] | None,
     ) -> BackupResult:
         clock = self._ports.clock
         start = clock.monotonic()
         try:
-            ref, late = self._take(name, full, repository, rate, on_event, cancelled)
+            ref, late = self._take(plan, on_event, cancelled)
             found = self._ports.repositories.points(ref.repository, ref.guest)
         except VmhostError as error:
             return BackupResult(name, error=error, seconds=clock.monotonic() - start)
@@ -157,23 +169,21 @@ class Backups:
         return BackupResult(name, point, clock.monotonic() - start, gone or late)
 
     def _take(
-        self,
-        name: str,
-        full: bool,
-        repository: str | None,
-        rate: int,
-        on_event: Listener | None,
-        cancelled: Callable[[], bool] | None,
+        self, plan: Callable[[], Proposal], on_event: Listener | None, cancelled: Callable[[], bool] | None
     ) -> tuple[PointRef, GuestError | None]:
         """Plan a point and apply it, once more if the guest changed in between: another run may have been there.
 
+        Or another host may have made the repository.
+
         Return the point, and what its guest did not do afterwards: a service that did not go on costs no point.
         """
-        proposal = self.plan(name, full=full, repository=repository, rate=rate)
+        proposal = plan()
         try:
             late = self._applied(proposal, on_event, cancelled)
-        except Conflict:
-            proposal = self.plan(name, full=full, repository=repository, rate=rate)
+        except (Conflict, ApplyError) as error:
+            if isinstance(error, ApplyError) and not _overtaken(proposal, error):
+                raise
+            proposal = plan()
             late = self._applied(proposal, on_event, cancelled)
         return next(item.do.ref for item in proposal.plan.steps if isinstance(item.do, PublishPoint)), late
 
@@ -182,16 +192,21 @@ class Backups:
 
         :param rate: of all together; 0: no limit; None: what the host's own file says. :raises UsageError: it is none.
         """
-        from vmhost.ops.hostfile import host_spec
-
         if rate is not None and rate < 0:
             raise UsageError(f"{rate} bytes a second are none", subject="rate", hint="vmhost backup run --rate 200M")
-        try:
-            whole = host_spec(self._ports).backup_rate if rate is None else rate
-        except VmhostError as error:  # points are worth more than what the host's own file says of them
-            _log.warning("backups without a rate: %s", error)
-            return 0
+        whole = self._said().backup_rate if rate is None else rate
         return max(1, whole // max(1, guests)) if whole else 0
+
+    def _said(self) -> HostSpec:
+        """Return what the host's own file says; points are worth more than what is wrong with it."""
+        from vmhost.model.spec import HostSpec
+        from vmhost.ops.hostfile import host_spec
+
+        try:
+            return host_spec(self._ports)
+        except VmhostError as error:
+            _log.warning("backups without what the host's own file says: %s", error)
+            return HostSpec()
 
     def _applied(
         self, proposal: Proposal, on_event: Listener | None, cancelled: Callable[[], bool] | None
@@ -354,6 +369,12 @@ class Backups:
 
     def _path(self, repository: str | None) -> str:
         return str(Path(repository).absolute()) if repository else str(self._ports.layout.backups)
+
+
+def _overtaken(proposal: Proposal, error: ApplyError) -> bool:
+    """Whether all that failed is that the repository which was to be made is there by now."""
+    first = isinstance(proposal.plan.steps[0].do, MakeRepository) and not error.done and not error.leftovers
+    return first and isinstance(error.__cause__, AlreadyThere)
 
 
 def observe_privileged(ports: Ports) -> bool:

@@ -24,7 +24,7 @@ from vmhost.model.domains import DiskFacts
 from vmhost.model.errors import Conflict, NoCapacity, Refused
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Note, Plan, Planned
-from vmhost.model.points import NewPoint, Point, PointDisk, PointRef, RepositoryId, Tracking
+from vmhost.model.points import Compression, NewPoint, Point, PointDisk, PointRef, RepositoryId, Tracking
 from vmhost.model.steps import Step
 from vmhost.model.units import format_size
 from vmhost.plan.found import find_ours
@@ -48,7 +48,7 @@ class BackupRequest:
 
     ``points`` are those of the guest that can be read; ``taken`` is the time that it will carry
     (``20261119T220000Z``); ``sockets`` is the directory in which QEMU may make one; ``rate`` is how many bytes a second
-    may be copied of this guest, 0: no limit.
+    may be copied of this guest, 0: no limit; ``compression`` is how what is copied is packed.
     """
 
     name: str
@@ -60,6 +60,7 @@ class BackupRequest:
     sockets: str
     full: bool = False
     rate: int = 0
+    compression: Compression = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,10 +204,12 @@ def _taking(draft: _Draft) -> Iterator[Planned]:
     copies = tuple(DiskCopy(d.file, d.target, d.source, d.format) for d in draft.disks)
     how: Literal["pull", "push", "offline"] = "push" if parent else "pull" if draft.domain.active else "offline"
     mark, rate = (draft.socket if how == "pull" else ""), (0 if parent else draft.request.rate)
-    copy = CopyDisks(ref, name, how, copies, mark=mark, nvram=_nvram(draft.domain), rate=rate)
+    packed = draft.request.compression
+    copy = CopyDisks(ref, name, how, copies, mark=mark, nvram=_nvram(draft.domain), rate=rate, compression=packed)
     listed = ", ".join(disk.id for disk in draft.disks)
     limit = f", {format_size(draft.request.rate)} a second at most" if draft.request.rate else ""
-    yield _planned(draft, copy, None, f"copy {'what changed on ' if parent else ''}{listed}{limit}")
+    how_packed = f", compressed by {packed}" if packed != "none" else ""
+    yield _planned(draft, copy, None, f"copy {'what changed on ' if parent else ''}{listed}{limit}{how_packed}")
     yield _planned(draft, PublishPoint(ref, draft.checkpoint), DeletePoint(ref), "hash and publish it")
 
 

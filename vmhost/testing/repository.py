@@ -16,6 +16,7 @@ from vmhost.model.points import (
     BackupProgress,
     Bitmap,
     Checkpoint,
+    Compression,
     Damage,
     DiskSize,
     Level,
@@ -145,11 +146,27 @@ class FakeRepositories(FakeExposed):
                 if disk.backing:
                     _copy(world, points[_key(ref)], disk.file, disk.source)
 
-    def copy(self, ref: PointRef, disk: DiskCopy, socket: str, tell: Tell, *, rate: int = 0) -> None:
+    def copy(
+        self,
+        ref: PointRef,
+        disk: DiskCopy,
+        socket: str,
+        tell: Tell,
+        *,
+        rate: int = 0,
+        compression: Compression = "none",
+    ) -> None:
         with self._machine.at_work(changing=True) as world:
             stored = _stored(world, ref)
             tell(0, 1)
             _copy(world, stored, disk.file, disk.source)
+
+    def pack(self, ref: PointRef, file: str, compression: Compression, tell: Tell) -> None:
+        """What a text says stays the same, however it is packed."""
+        with self._machine.at_work(changing=True) as world:
+            if file not in _stored(world, ref).files:
+                raise Absent("holds no such disk", subject=file)
+            tell(1, 1)
 
     def keep(self, ref: PointRef, name: str, source: str) -> None:
         with self._machine.at_work(changing=True) as world:

@@ -17,6 +17,7 @@ from vmhost.drivers.command import find, run
 from vmhost.drivers.files import os_errors
 from vmhost.drivers.repository import places
 from vmhost.model.errors import Cancelled, DamagedData
+from vmhost.model.points import Compression
 
 HOURS: Final = 24 * 3600.0
 """Seconds that copying one disk may take, longer within a rate; whoever loses patience cancels."""
@@ -62,10 +63,13 @@ def convert(
     cwd: Path | None = None,
     rate: int = 0,
     timeout: float = HOURS,
+    compression: Compression = "none",
+    backing: str = "",
 ) -> None:
     """Write the whole content of a disk, as qcow2, into a file that :func:`make` made; zeros take no space.
 
     :param cwd: where relative names in the source begin.
+    :param backing: what the file is to lie on, by a name relative to it: only what the source itself holds is written.
     :param rate: bytes a second at most; 0: no limit. :param timeout: seconds that it may take.
     :param tell: called with the share that is done, 0 to 1, also while nothing moves; what it raises ends the copying.
     """
@@ -78,7 +82,10 @@ def convert(
             tell(done)
 
     limit = ["-r", str(rate)] if rate else []
-    words = ["convert", "-p", "-W", "-m", _AT_ONCE, *limit, "-f", form, "-O", "qcow2", source, str(target)]
+    # QEMU packs a disk's clusters in order only
+    packing = ["-W"] if compression == "none" else ["-c", "-o", f"compression_type={compression}"]
+    below = ["-B", backing, "-F", "qcow2"] if backing else []
+    words = ["convert", "-p", *packing, "-m", _AT_ONCE, *limit, *below, "-f", form, "-O", "qcow2", source, str(target)]
     run(
         [*_WITH_US, find("qemu-img"), *words],
         timeout=timeout,
@@ -93,6 +100,12 @@ def size_of(path: str, form: str) -> int:
     """Return the capacity of an image in bytes, by its header."""
     found = run(["qemu-img", "info", "--output=json", "-U", "-f", form, path], timeout=60)
     return int(_json(found.text, path)["virtual-size"])
+
+
+def need_of(source: str, cwd: Path) -> int:
+    """Return the bytes that a qcow2 file takes at most which holds all that a disk holds, unpacked, by its tables."""
+    found = run(["qemu-img", "measure", "--output=json", "-f", "qcow2", "-O", "qcow2", source], timeout=HOURS, cwd=cwd)
+    return int(_json(found.text, source)["required"])
 
 
 def check(path: Path) -> str:

@@ -47,13 +47,15 @@ class Ground:
         return RepositoryId(path, new_id, self.host(), known=False, free=_free(place), writable=_writable(place))
 
     def make(self, path: str, new_id: str) -> None:
-        """Make a repository: what it is, and how to use it without us."""
+        """Make a repository: what it is, and how to use it without us. Of several hosts that do so one makes it."""
         place = Path(path)
-        if id_at(place):
-            raise AlreadyThere("there is a repository", subject=path, hint="vmhost backup list")
-        self._refuse_ground(place)
+        if not id_at(place):
+            self._refuse_ground(place)
         make_directory(place, mode=_MODE, durable=True)
-        with os_errors(place, "make a repository"):
+        lock = places.locked(place / places.LOCK, path, "makes this repository")
+        with os_errors(place, "make a repository"), lock:
+            if id_at(place):
+                raise AlreadyThere("there is a repository", subject=path, hint="vmhost backup list")
             write_atomically(place / places.README, readme.TEXT.encode(), mode=0o644)
             digest = hashlib.sha256(readme.TEXT.encode()).hexdigest()
             write_state(place / places.FORMAT, {"id": new_id, "readme": digest}, version=MAJOR, mode=0o644)
@@ -101,7 +103,8 @@ class Ground:
             text = f"{unmounted} is not mounted; nothing is written below a mount point"
             raise Refused(text, subject=str(place), hint=f"mount {shlex.quote(unmounted)}")
         with os_errors(place, "look into"):
-            if place.exists() and (not place.is_dir() or not all(map(_begun, place.iterdir()))):
+            strange = place.exists() and (not place.is_dir() or not all(map(_begun, place.iterdir())))
+            if strange and not id_at(place):  # another host may have made it since we looked
                 text = "holds something else than a repository of backups"
                 raise Refused(text, subject=str(place), hint=f"ls -la {quoted}")
 
@@ -135,7 +138,9 @@ def _format(place: Path) -> dict[str, Any]:
 
 
 def _begun(entry: Path) -> bool:
-    """Whether this is what a vmhost leaves that was killed while it made a repository."""
+    """Whether this is what a vmhost leaves that was killed while it made a repository, or has while it makes one."""
+    if entry.name == places.LOCK:
+        return entry.is_file() and not entry.is_symlink()
     if entry.name != places.README:
         return _TEMPORARY.fullmatch(entry.name) is not None
     try:

@@ -9,13 +9,11 @@ from typing import Any, Final
 
 from vmhost.drivers.files import os_errors, write_state
 from vmhost.drivers.repository import manifest, places
-from vmhost.model.errors import Absent, Conflict, DamagedData
+from vmhost.model.errors import Absent, DamagedData
 from vmhost.model.points import Point, PointRef
 
 FILE: Final = "notes.json"
 VERSION: Final = 1
-PATIENCE: Final = 10.0
-"""Seconds that another one who notes something may take."""
 _LOCK: Final = ".notes.lock"
 _KINDS: Final = {"pinned": bool, "verified": str, "damaged": bool}
 
@@ -34,22 +32,12 @@ def note(ref: PointRef, **values: bool | str) -> None:
 
     :raises DamagedData: what is noted cannot be read; it would be lost, and pins with it.
     """
-    from filelock import FileLock, Timeout
-
     above = places.points(ref)
-    lock = FileLock(above.parent / _LOCK, mode=0o600)
-    with os_errors(above.parent, "note"):
-        try:
-            lock.acquire(timeout=PATIENCE)
-        except Timeout:
-            hint = f"fuser -v {shlex.quote(lock.lock_file)}"
-            raise Conflict("another vmhost notes something about it", subject=ref.id, hint=hint) from None
-        try:
-            kept = {name: entry for name, entry in read(above).items() if places.plain_directory(above / name)}
-            kept[ref.id] = {**kept.get(ref.id, {}), **values}
-            write_state(above.parent / FILE, kept, version=VERSION)
-        finally:
-            lock.release()
+    lock = places.locked(above.parent / _LOCK, ref.id, "notes something about it")
+    with os_errors(above.parent, "note"), lock:
+        kept = {name: entry for name, entry in read(above).items() if places.plain_directory(above / name)}
+        kept[ref.id] = {**kept.get(ref.id, {}), **values}
+        write_state(above.parent / FILE, kept, version=VERSION)
 
 
 def read(above: Path) -> dict[str, dict[str, Any]]:

@@ -21,7 +21,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from vmhost.model.errors import DamagedData
+from vmhost.model.errors import Conflict, DamagedData
 from vmhost.model.points import PointRef
 
 FORMAT: Final = "format"
@@ -30,6 +30,9 @@ MANIFEST: Final = "manifest.json"
 SUMS: Final = "SHA256SUMS"
 HOSTS: Final = "hosts"
 NEW: Final = ".new-"
+LOCK: Final = ".lock"
+PATIENCE: Final = 10.0
+"""Seconds that another one, perhaps of another host, may take who writes what several write."""
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -95,6 +98,22 @@ def opened(path: Path) -> Iterator[FileIO]:
             yield file
     finally:
         os.close(handle)
+
+
+@contextmanager
+def locked(path: Path, subject: str, doing: str) -> Iterator[None]:
+    """Hold a lock in the repository, which dies with us. :raises Conflict: another has it for long; ``doing`` what."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, mode=0o600)
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        raise Conflict(f"another vmhost {doing}", subject=subject, hint=f"fuser -v {shlex.quote(str(path))}") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _no_file(path: Path) -> DamagedData:

@@ -14,7 +14,8 @@ This directory holds backups that vmhost has made. Nothing in it needs vmhost: a
     domain.xml        the guest's definition, for virsh
     checkpoint.xml    what libvirt kept for the next increment, if it ran
     nvram.fd          UEFI's variables, if it has any
-    DISK.qcow2        one for each disk; an increment's backing file is the same disk of its parent, by a relative name
+    DISK.qcow2        one for each disk; an increment's backing file is the same disk of its parent, by a relative name;
+                      if it is compressed, with zstd, qemu-img must be of QEMU 5.1 or later
 
 and lies in hosts/HOST/guests/UUID/points/POINT. Names of points begin with their time in UTC. Directories whose names
 begin with a dot were never finished and are no points.

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 from vmhost.backupports import Tell
 from vmhost.drivers.files import make_directory, os_errors, sync_directory, write_atomically
-from vmhost.drivers.repository import checking, copying, exposing, manifest, notes, places, restoring
+from vmhost.drivers.repository import checking, copying, exposing, manifest, notes, packing, places, restoring
 from vmhost.drivers.repository.ground import Ground, id_at, readme_is_ours
 from vmhost.model.errors import Absent, AlreadyThere, Conflict, DamagedData, Refused
-from vmhost.model.points import Damage, Level, NewPoint, Point, PointFile, PointRef, RepositoryId
+from vmhost.model.points import Compression, Damage, Level, NewPoint, Point, PointFile, PointRef, RepositoryId
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -79,7 +79,16 @@ class FileRepositories:
             raise
         self._begun[ref] = (new.point, lock)
 
-    def copy(self, ref: PointRef, disk: DiskCopy, socket: str, tell: Tell, *, rate: int = 0) -> None:
+    def copy(
+        self,
+        ref: PointRef,
+        disk: DiskCopy,
+        socket: str,
+        tell: Tell,
+        *,
+        rate: int = 0,
+        compression: Compression = "none",
+    ) -> None:
         point, _ = self._mine(ref)
         target = places.begun(ref) / disk.file
         source, form = (copying.export_of(socket, disk.target), "raw") if socket else (disk.source, disk.format)
@@ -87,8 +96,15 @@ class FileRepositories:
         copying.make(target)
         patience = copying.HOURS + (2 * capacity / rate if rate else 0)
         copying.convert(
-            source, form, target, lambda share: tell(int(share * capacity), capacity), rate=rate, timeout=patience
+            *(source, form, target, lambda share: tell(int(share * capacity), capacity)),
+            rate=rate,
+            timeout=patience,
+            compression=compression,
         )
+
+    def pack(self, ref: PointRef, file: str, compression: Compression, tell: Tell) -> None:
+        point, _ = self._mine(ref)
+        packing.pack(point, file, compression, tell)
 
     def keep(self, ref: PointRef, name: str, source: str) -> None:
         self._mine(ref)

@@ -46,6 +46,9 @@ class HostSpec(Model):
     backup_rate: ByteRate | None = Field(
         default=None, description="Bytes per second that backups copy, of all guests together: 200M."
     )
+    backup_compression: Literal["none", "zstd"] | None = Field(
+        default=None, description="How backups pack what they copy of disks; none if absent."
+    )
     thresholds: ThresholdSpec | None = Field(default=None, description="When a resource is told to run short.")
 
 

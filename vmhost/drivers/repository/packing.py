@@ -1,0 +1,36 @@
+"""Increments that QEMU has written, compressed before they are published."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Final
+
+from vmhost.backupports import Tell
+from vmhost.drivers.files import os_errors
+from vmhost.drivers.repository import checking, copying, places
+from vmhost.model.points import Compression, Point
+
+_NEW: Final = ".packed"
+
+
+def pack(point: Point, file: str, compression: Compression, tell: Tell) -> None:
+    """Write an increment of a point that was begun anew, compressed, and put that in its place.
+
+    :raises DamagedData: it does not lie on what its point says.
+    """
+    disk = next(disk for disk in point.disks if disk.file == file)
+    directory = places.begun(point.ref)
+    path, new = directory / file, directory / f"{file}{_NEW}"
+    below = checking.tree(replace(point.ref, id=point.parent), file)
+    itself = json.dumps({"driver": "file", "filename": f"{directory.name}/{file}"})
+    source = f'json:{{"driver": "qcow2", "file": {itself}, "backing": {below}}}'
+    copying.make(new)
+    copying.convert(
+        *(source, "qcow2", new.absolute(), lambda share: tell(int(share * disk.capacity), disk.capacity)),
+        cwd=places.points(point.ref),
+        compression=compression,
+        backing=disk.backing,
+    )
+    with os_errors(path, "compress"):
+        new.replace(path)
