@@ -91,10 +91,15 @@ def test_the_seed_holds_no_secret_any_more(booted: Booted, lab: InLab) -> None:
         assert b"instance-id" in content
 
 
-def test_drift_names_what_virsh_changed(booted: Booted, lab: InLab) -> None:
+def halve_memory(lab: InLab) -> None:
+    """Change what a guest of ours is to have at its next boot, as somebody at virsh does."""
     before = vmhost("guest", "show", "web-01", "-o", "json")
     memory = json.loads(before.stdout)["data"]["row"]["memory"] >> 10
     lab.virsh("setmem", "web-01", str(memory // 2), "--config")
+
+
+def test_drift_names_what_virsh_changed(booted: Booted, lab: InLab) -> None:
+    halve_memory(lab)
     found = vmhost("drift", str(booted.site), check=False)
     assert found.code == 7
     assert "memory" in found.text
@@ -110,16 +115,18 @@ def test_the_library_sees_the_same(booted: Booted) -> None:
         assert host.drift(site) == ()
 
 
-def test_the_readmes_python_runs(
-    booted: Booted, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_the_readmes_python_puts_right_what_virsh_changed(
+    booted: Booted, lab: InLab, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    del booted
+    halve_memory(lab)
+    assert vmhost("drift", str(booted.site), check=False).code == 7
     monkeypatch.chdir(ROOT)
     (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     names: dict[str, object] = {}
     exec(code, names)
-    assert "nothing to do" in capsys.readouterr().out
-    assert "nothing to do" in str(names["outcome"])
+    assert "memory" in capsys.readouterr().out
+    assert "nothing to do" not in str(names["outcome"])
+    assert vmhost("drift", str(booted.site)).code == 0
 
 
 def test_the_console_is_the_guests(booted: Booted) -> None:
@@ -146,6 +153,15 @@ def test_stop_and_start_awaited_by_the_agent(booted: Booted, tmp_path: Path) -> 
     vmhost("apply", str(booted.site), "--yes")
 
 
+@pytest.mark.full
+def test_a_restart_is_another_boot(booted: Booted) -> None:
+    del booted
+    boot_id = ("guest", "exec", "web-01", "--", "cat", "/proc/sys/kernel/random/boot_id")
+    before = vmhost(*boot_id).text
+    vmhost("guest", "restart", "web-01", timeout=600)
+    assert vmhost(*boot_id).text != before
+
+
 def test_deleting_leaves_nothing_of_ours(booted: Booted, lab: InLab) -> None:
     refused = vmhost("guest", "delete", "web-01", "--disks", "--yes", check=False)
     assert refused.code == 4
@@ -155,4 +171,4 @@ def test_deleting_leaves_nothing_of_ours(booted: Booted, lab: InLab) -> None:
     assert not list(Path("/var/lib/vmhost").glob("disks/*"))
     links = json.loads(subprocess.run(["ip", "-j", "link"], capture_output=True, check=True, timeout=10).stdout)
     assert not [link for link in links if link["ifname"].startswith(("vh", "br-demo"))]
-    assert not list(Path("/var/lib/vmhost/journal").glob("*.journal"))
+    assert not list(Path("/var/lib/vmhost/journal").glob("*.jsonl"))
