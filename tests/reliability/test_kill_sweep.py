@@ -6,6 +6,7 @@ command settles what was left; the host equals the state before or after; the sa
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import random
@@ -50,12 +51,17 @@ BYSTANDER = SITE.replace("sweep", "other").replace("10.98", "10.97").replace("vi
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What must not change: domains by name and state, volumes with their hashes, bridges, journals, sites' guests."""
+    """What must not change: domains by name and state, volumes with their hashes, bridges, journals, addresses that
+    somebody holds, consoles' logs, and locks that somebody still has.
+    """
 
     domains: tuple[tuple[str, str, bool], ...]
     volumes: tuple[tuple[str, str, str], ...]
     links: tuple[str, ...]
     journals: tuple[str, ...]
+    addresses: tuple[tuple[str, str], ...]
+    consoles: int
+    held: tuple[str, ...]
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +101,19 @@ def look(host: Host) -> Snapshot:
         ),
         tuple(sorted(link.name for link in observed.links if link.name.startswith("br-"))),
         tuple(sorted(path.name for path in (host.ports.layout.state / "journal").glob("[!.]*"))),
+        tuple(sorted((one.owner, one.value) for one in observed.reservations if not one.until)),
+        len(list(host.ports.layout.logs.glob("*.console.log"))),
+        tuple(path.name for path in sorted(host.ports.layout.runtime.glob("locks/*.lock")) if _is_held(path)),
     )
+
+
+def _is_held(lock: Path) -> bool:
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def victim(operation: str, site: Path, number: int, how: str) -> Completed:
