@@ -45,7 +45,7 @@ class Leading:
     shell: SshShell
     sshd: PrivateSshd
 
-    def connect(self, _target: SshTarget, *, deadline: float) -> SshSession:  # noqa: ARG002 - of another clock
+    def connect(self, _target: SshTarget, *, deadline: float) -> SshSession:
         return self.shell.connect(self.sshd.target(), deadline=time.monotonic() + SOON)
 
     def knock(self, _target: SshTarget, notify: Callable[[str], None]) -> AbstractContextManager[object]:
@@ -76,7 +76,7 @@ def test_a_signal_ends_the_waiting(host: Host, signals: list[int], ends_with: ty
     sent: list[float] = []
 
     def cancelled() -> bool:
-        """What the command line has. The first signal comes when the guest is at work, the second when that is heard."""
+        """The first signal comes when the guest is at work, the second when that one is heard."""
         heard = asked()
         if len(sent) < len(signals) and (heard if sent else processes_with(NUMBER)):
             sent.append(time.monotonic())

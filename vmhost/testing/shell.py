@@ -19,7 +19,6 @@ from vmhost.testing.commands import Inside, Program
 from vmhost.testing.machine import Machine
 from vmhost.testing.world import Domain, System, Vlans, World
 
-
 SLICE: Final = 1.0
 """Seconds between two looks whether somebody wants to end."""
 
