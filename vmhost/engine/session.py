@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def ssh_target(domain: ObservedDomain, ports: Ports) -> SshTarget:
     """Return how a guest is reached.
 
-    :raises Refused: it is foreign, or its hypervisor is a simulated one; :raises Unreachable: it does not run or has no address.
+    :raises Refused: it is foreign, or its hypervisor is a simulated one.
+    :raises Unreachable: it does not run or has no address.
     """
     name = domain.name
     if ports.hypervisor.daemon().simulated:
