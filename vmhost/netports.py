@@ -165,7 +165,14 @@ class ShellSession(Protocol):
         cap: int = 1 << 20,
         sudo: bool = False,
         until: bytes = b"",
-    ) -> CommandResult: ...
+        check: Callable[[], None] = lambda: None,
+    ) -> CommandResult:
+        """Run a command and wait for its end.
+
+        :param until: return as soon as stdout holds these bytes.
+        :param check: called at least every other second meanwhile; what it raises ends the waiting.
+        """
+
     def write_file(self, path: str, data: bytes, *, mode: int = 0o644) -> None: ...
     def read_file(self, path: str, *, cap: int = 1 << 20) -> bytes: ...
     def dial(self, port: int, *, timeout: float) -> socket.socket:

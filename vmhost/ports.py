@@ -52,6 +52,11 @@ class RawDaemon:
     local: bool
     privileged: bool
 
+    @property
+    def simulated(self) -> bool:
+        """Whether it is libvirt's own test driver: it tells of guests that run nowhere."""
+        return self.driver.upper() == "TEST"
+
 
 @dataclass(frozen=True, slots=True)
 class RawHost(RawDaemon):

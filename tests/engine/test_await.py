@@ -16,6 +16,7 @@ from vmhost.model.events import Event, Waiting
 from vmhost.model.spec import Site
 from vmhost.model.steps import AwaitGuest
 from vmhost.ops.host import Host
+from vmhost.ops.jobs import cancel_job
 from vmhost.ops.sites import parse_site
 from vmhost.testing import FakeHost
 from vmhost.testing.chance import keypair_of
@@ -165,6 +166,24 @@ def test_cancelled() -> None:
     fake, step, _ = started(boots=False)
     with pytest.raises(Cancelled):
         await_guest(step, Context(fake.ports, cancelled=lambda: True))
+
+
+def test_the_job_is_cancelled_while_cloud_init_is_at_work() -> None:
+    """Its verdict, over SSH, would come only after 300 s."""
+    fake = FakeHost(seed=2)
+    fake.add_image("debian-12")
+    fake.behave("web-01", cloud_init_seconds=300.0)
+    host = Host(ports=fake.ports)
+    since: list[float] = []
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Waiting) and event.seen == "cloud-init is at work":
+            since.append(fake.ports.clock.monotonic())
+            cancel_job(host.ledger.history, host.jobs()[0].id)
+
+    with pytest.raises(Cancelled, match="what was done stays, only the waiting for web-01 ended"):
+        host.apply_site(site(WEB), on_event=hear)
+    assert fake.ports.clock.monotonic() - since[0] <= 2
 
 
 DHCP = parse_site(HEAD.replace("subnet: 10.0.0.0/24", "dns: []") + WEB)

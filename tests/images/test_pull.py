@@ -7,13 +7,18 @@ import itertools
 import os
 import resource
 import signal
+import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+import requests
 import stamina
+from stamina.instrumentation import set_on_retry_hooks
 
 from tests.images.headers import Header
 from tests.images.mirror import IMAGE, SIGNATURE, SUMS, Mirror, Signer, serving, signer
@@ -224,12 +229,43 @@ def test_a_silent_server_is_not_waited_for_without_end(
     assert store.pull(NAME).path.read_bytes() == image
 
 
-def test_nobody_there_is_unreachable(mirror: Mirror, store: ImageStore, monkeypatch, key: Signer) -> None:
+def test_nobody_there_is_unreachable(
+    mirror: Mirror, store: ImageStore, monkeypatch, key: Signer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And nothing of the attempts is written anywhere: stdout is for data."""
+    set_on_retry_hooks(None)  # as at the start of a process
     entry = mirror.entry(keyring=key.keyring)
     mirror.address = ("127.0.0.1", 1)
     monkeypatch.setattr(catalogue, "entry", lambda name: mirror.entry(keyring=key.keyring, name=name))
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable) as caught:
         store.pull(entry.name)
+    assert caught.value.message == "the server does not answer: connection refused"
+    assert caught.value.hint == f"curl -sSI {caught.value.subject}"
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_name_that_nobody_knows(mirror: Mirror, store: ImageStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(Unreachable) as caught:
+        store.pull(NAME)
+    assert caught.value.message == "the server does not answer: its name is not known here"
+    assert caught.value.hint == f"getent hosts {urlsplit(caught.value.subject).hostname}"
+
+
+def test_a_certificate_that_nobody_vouches_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    origin = ssl.SSLCertVerificationError()
+    origin.verify_message = "self-signed certificate"
+
+    def distrust(*_: object, **__: object) -> None:
+        raise requests.exceptions.SSLError("HTTPSConnectionPool(...)") from origin
+
+    monkeypatch.setattr(requests.Session, "get", distrust)
+    with pytest.raises(DriverError) as caught:
+        download.fetch_small("https://mirror.example/SHA256SUMS")
+    assert caught.value.message == "the server's certificate is not to be trusted: self-signed certificate"
 
 
 def test_an_interrupted_pull_can_be_resumed(mirror: Mirror, store: ImageStore, image: bytes) -> None:

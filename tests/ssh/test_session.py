@@ -17,12 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.contract.backends import eventually
 from tests.ssh.private_sshd import PrivateSshd
-from tests.ssh.used import no_more_than, used
+from tests.ssh.used import no_more_than, processes_with, used
 from vmhost.drivers.ssh.command import command_line
 from vmhost.drivers.ssh.session import SshSession
 from vmhost.drivers.ssh.shell import SshShell
-from vmhost.model.errors import Absent, DriverError, PermissionDenied, Unreachable, UsageError
+from vmhost.model.errors import Absent, Cancelled, DriverError, PermissionDenied, Unreachable, UsageError
 
 pytestmark = pytest.mark.serial  # it has deadlines in real time
 
@@ -143,17 +144,6 @@ def test_input_to_a_command_that_reads_late_and_talks_meanwhile(session: SshSess
     assert result.stdout.endswith(b"%d\n" % (5 * MEBIBYTE))
 
 
-def processes_with(word: str) -> list[str]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if word.encode() in path.read_bytes().split(b"\0"):
-                found.append(path.parent.name)
-        except OSError:
-            continue
-    return found
-
-
 def gone(word: str) -> bool:
     until = time.monotonic() + 30
     while processes_with(word) and time.monotonic() < until:
@@ -256,6 +246,22 @@ def test_closing_wakes_whoever_waits(session: SshSession) -> None:
     assert isinstance(caught[0], Unreachable)
     assert "closed by us" in caught[0].message
     session.close()
+
+
+def test_who_is_asked_meanwhile_may_end_the_command(session: SshSession) -> None:
+    """Ctrl-C in another thread, and ``job cancel``: heard long before the command's own end, of which nothing stays."""
+    number = f"{time.time_ns() % 10**9 + 10**6}"
+
+    def check() -> None:
+        if processes_with(number):
+            raise Cancelled("cancelled")
+
+    began = time.monotonic()
+    with pytest.raises(Cancelled):
+        session.run(("sleep", number), timeout=50, check=check)
+    assert time.monotonic() - began < 10
+    assert eventually(lambda: not processes_with(number))
+    assert session.run(("true",), timeout=5).exit_code == 0
 
 
 def test_no_thread_and_no_descriptor_is_left(sshd: PrivateSshd) -> None:

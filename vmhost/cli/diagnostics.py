@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 from vmhost.model import errors
 from vmhost.model.text import sanitize
@@ -94,6 +96,14 @@ def unexpected(error: Exception) -> int:
     say(sanitize(f"vmhost: unexpected failure: {type(error).__name__}: {error}"))
     say("  try: VMHOST_DEBUG=1 vmhost ...    # shows where, for a bug report")
     return UNEXPECTED
+
+
+def denied(error: PermissionError) -> int:
+    """Tell about a file or directory that is closed to us, wherever it was met."""
+    if not isinstance(error.filename, str):
+        return unexpected(error)
+    hint = f"ls -ld {shlex.quote(error.filename)} {shlex.quote(str(Path(error.filename).parent))}"
+    return report(errors.PermissionDenied("permission denied", subject=error.filename, hint=hint))
 
 
 def _lines(error: errors.VmhostError) -> Iterable[str]:

@@ -79,6 +79,8 @@ def run(arguments: list[str]) -> int:
         return diagnostics.report(error)
     except BrokenPipeError:
         return _nobody_reads()
+    except PermissionError as error:
+        return diagnostics.denied(error)
     except Exception as error:  # noqa: BLE001 - the last door: a person sees one sentence, not a trace
         return diagnostics.unexpected(error)
     return result if isinstance(result, int) else 0

@@ -57,7 +57,9 @@ class Database:
         :raises DriverError: it cannot be read.
         """
         with self._guard:
-            if not self.path.exists():
+            with os_errors(self.path, "read"):
+                there = self.path.exists()
+            if not there:
                 return None
             return self._mended(lambda: self._transact(work, "BEGIN"))
 
@@ -84,7 +86,11 @@ class Database:
                     raise
                 self._move_aside(error)
             return act()
-        except (sqlite3.Error, OSError) as error:
+        except OSError:
+            self.close()
+            with os_errors(self.path, "open"):
+                raise
+        except sqlite3.Error as error:
             self.close()
             hint = f"ls -l {shlex.quote(str(self.path))}"
             raise DriverError(str(error), subject=str(self.path), hint=hint, retryable=_is_busy(error)) from error

@@ -84,6 +84,7 @@ class SqliteHistory:
         self._looks = LookHistory(layout.state / "looks.sqlite3")
         self._kept_jobs = jobs
         self._kept_lines = lines
+        self._said = ""
 
     def start(self, record: JobRecord) -> None:
         """Note that a job starts; its process is ``record.pid``, or this one when that is 0.
@@ -237,7 +238,9 @@ class SqliteHistory:
         try:
             return (database or self._database).write(work)
         except DriverError as error:
-            _log.warning("job history: %s", error)
+            if str(error) != self._said:  # a job writes a dozen times, and each fails alike
+                self._said = str(error)
+                _log.warning("job history: %s", error)
             return None
 
 

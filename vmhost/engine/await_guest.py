@@ -197,7 +197,7 @@ def _await_verdict(wait: _Wait, session: ShellSession) -> str:
         raise wait.late()
     wait.see("cloud-init is at work")
     try:
-        result = session.run(VERDICT_ARGV, timeout=remaining, until=VERDICT_END)
+        result = session.run(VERDICT_ARGV, timeout=remaining, until=VERDICT_END, check=wait.context.check)
     except DriverError as error:
         raise wait.failure(f"cloud-init gave no verdict: {error}") from error
     return _judge(wait, parse_verdict_output(result.stdout))

@@ -18,9 +18,13 @@ if TYPE_CHECKING:
 def ssh_target(domain: ObservedDomain, ports: Ports) -> SshTarget:
     """Return how a guest is reached.
 
-    :raises Refused: it is foreign; :raises Unreachable: it does not run or has no address.
+    :raises Refused: it is foreign, or its hypervisor is a simulated one.
+    :raises Unreachable: it does not run or has no address.
     """
     name = domain.name
+    if ports.hypervisor.daemon().simulated:
+        text = "this guest is simulated: at its address is another machine, or none"
+        raise Refused(text, subject=name, hint="vmhost lab up    # a hypervisor with real guests")
     if domain.metadata is None:
         raise Refused(
             "this guest is foreign: vmhost does not know its host key", subject=name, hint=f"ssh {quote(name)}"

@@ -17,10 +17,13 @@ def host_spec(ports: Ports) -> HostSpec:
 
     :raises SpecError: it has faults, with all of them; :raises PermissionDenied: it may not be read.
     """
+    from vmhost.drivers.files import os_errors
     from vmhost.ops.sites import load_site
 
     path = ports.layout.config / FILE
-    return load_site(path).host if path.exists() else HostSpec()
+    with os_errors(path, "read"):
+        there = path.exists()
+    return load_site(path).host if there else HostSpec()
 
 
 def with_host(site: Site, ports: Ports) -> Site:

@@ -15,6 +15,17 @@ QEMU = "QEMU"
 FAKE = "fake"
 
 
+def check_runs(hypervisor: Hypervisor, name: str) -> None:
+    """Return when the guests of a hypervisor are real ones: of others, no terminal is opened and no address called.
+
+    :raises Refused: they are simulated, or of a fake host.
+    """
+    host = hypervisor.daemon()
+    if host.simulated or host.driver == FAKE:
+        text = "this guest is made up: there is nothing to attach to"
+        raise Refused(text, subject=name, hint="vmhost lab up    # a hypervisor with real guests")
+
+
 def check_may_change(hypervisor: Hypervisor) -> None:
     """Return when changes can be made safely: links, locks, images and keys are those of this machine.
 
@@ -26,7 +37,7 @@ def check_may_change(hypervisor: Hypervisor) -> None:
         text = "this hypervisor is on another machine: read-only from here"
         raise Refused(text, subject=host.uri, hint=f"ssh {quote(host.hostname)} vmhost ...")
     if host.driver not in (QEMU, FAKE):
-        what = "a simulated hypervisor" if host.driver.upper() == "TEST" else f"{host.driver}, which is not QEMU,"
+        what = "a simulated hypervisor" if host.simulated else f"{host.driver}, which is not QEMU,"
         text = f"{what} is for looking only: bridges and images would be real"
         raise Refused(text, subject=host.uri, hint="vmhost lab up")
     if host.driver == QEMU and host.privileged and os.geteuid() != 0:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from shlex import quote
 from typing import TYPE_CHECKING, NoReturn
 
-from vmhost.model.errors import Refused, Unreachable
+from vmhost.model.errors import Unreachable
 from vmhost.ops.guests import find_guest
+from vmhost.ops.permission import check_runs
 
 if TYPE_CHECKING:
     from vmhost.ops.host import Host
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 def run_ssh(host: Host, name: str, command: Sequence[str]) -> NoReturn:
     """Become the system's ssh client in a guest; the process is replaced.
 
-    :raises NotFound: no such guest; :raises Unreachable: it does not run.
+    :raises NotFound: no such guest; :raises Unreachable: it does not run; :raises Refused: it is a made-up one.
     """
     from vmhost.drivers.command import replace
 
@@ -26,7 +27,7 @@ def run_ssh(host: Host, name: str, command: Sequence[str]) -> NoReturn:
 def run_console(host: Host, name: str) -> NoReturn:
     """Become virsh on a guest's serial console; the process is replaced.
 
-    :raises NotFound: no such guest; :raises Unreachable: it does not run.
+    :raises NotFound: no such guest; :raises Unreachable: it does not run; :raises Refused: it is a made-up one.
     """
     from vmhost.drivers.command import replace
 
@@ -36,22 +37,20 @@ def run_console(host: Host, name: str) -> NoReturn:
 def visit_ssh(host: Host, name: str) -> int:
     """Run the system's ssh client in a guest on our terminal, and return its exit code when the person comes back.
 
-    :raises NotFound: no such guest; :raises Unreachable: it does not run; :raises Refused: the host is a made-up one.
+    :raises NotFound: no such guest; :raises Unreachable: it does not run; :raises Refused: it is a made-up one.
     """
     from vmhost.drivers.command import foreground
 
-    _refuse_fake(host, name)
     return foreground(_ssh_argv(host, name, ()))
 
 
 def visit_console(host: Host, name: str) -> int:
     """Run virsh on a guest's serial console on our terminal, and return its exit code when the person comes back.
 
-    :raises NotFound: no such guest; :raises Unreachable: it does not run; :raises Refused: the host is a made-up one.
+    :raises NotFound: no such guest; :raises Unreachable: it does not run; :raises Refused: it is a made-up one.
     """
     from vmhost.drivers.command import foreground
 
-    _refuse_fake(host, name)
     return foreground(_console_argv(host, name))
 
 
@@ -60,6 +59,7 @@ def _ssh_argv(host: Host, name: str, command: Sequence[str]) -> tuple[str, ...]:
     from vmhost.drivers.ssh.openssh import known_hosts_line, ssh_argv
     from vmhost.drivers.ssh.via import proxy_command
 
+    check_runs(host.hypervisor, name)
     target = host.ssh_target(name)
     directory = make_private_directory(make_directory(host.ports.layout.runtime) / "known_hosts")
     path = directory / target.guest
@@ -70,13 +70,8 @@ def _ssh_argv(host: Host, name: str, command: Sequence[str]) -> tuple[str, ...]:
 
 
 def _console_argv(host: Host, name: str) -> tuple[str, ...]:
+    check_runs(host.hypervisor, name)
     domain = find_guest(host.hypervisor, name)
     if not domain.active:
         raise Unreachable("it does not run", subject=name, hint=f"vmhost guest start {quote(name)}")
     return ("virsh", "--connect", host.hypervisor.daemon().uri, "console", domain.uuid)
-
-
-def _refuse_fake(host: Host, name: str) -> None:
-    if host.hypervisor.daemon().driver == "fake":
-        text = "this guest is made up: there is nothing to attach to"
-        raise Refused(text, subject=name, hint="vmhost tui    # without --demo")

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from vmhost.model.drills import SITE
 from vmhost.model.errors import Absent, DriverError, HostKeyMismatch, PermissionDenied, Silent, Unreachable, UsageError
@@ -17,6 +18,9 @@ from vmhost.testing import commands, guests
 from vmhost.testing.commands import Inside, Program
 from vmhost.testing.machine import Machine
 from vmhost.testing.world import Domain, System, Vlans, World
+
+SLICE: Final = 1.0
+"""Seconds between two looks whether somebody wants to end."""
 
 
 class FakeShell:
@@ -105,15 +109,17 @@ class FakeSession:
         cap: int = 1 << 20,
         sudo: bool = False,
         until: bytes = b"",
+        check: Callable[[], None] = lambda: None,
     ) -> CommandResult:
         """Run a program of the guest's table; the question for cloud-init's verdict waits for it.
 
-        ``until`` changes nothing: a fake command has ended when its output is there.
+        ``until`` changes nothing: a fake command has ended when its output is there. ``check`` is called once a second
+        of the fake host's time.
         """
         if not argv:
             raise UsageError("there is no command", subject=self._target.guest)
         if tuple(argv) == VERDICT_ARGV:
-            self._await_cloud_init(timeout)
+            self._await_cloud_init(timeout, check)
         with self._inside(sudo=sudo) as inside:
             ran = commands.run(dict(self._programs), inside, argv, input)
         return CommandResult(
@@ -163,14 +169,22 @@ class FakeSession:
             user = "root" if sudo else self._target.user
             yield Inside(domain.name, system, user)
 
-    def _await_cloud_init(self, timeout: float) -> None:
+    def _await_cloud_init(self, timeout: float, check: Callable[[], None]) -> None:
+        with self._machine.at_work() as world:
+            until = world.now + timeout
+        while not self._cloud_init_ended(until):
+            check()
+
+    def _cloud_init_ended(self, until: float) -> bool:
+        """Let a second pass unless cloud-init ends before. :raises DriverError: the time is up."""
         with self._machine.at_work(changing=True) as world:
             domain = world.domains.get(self._uuid)
             if domain is None or not domain.done_at:
-                return
-            self._machine.advance_to(min(domain.done_at, world.now + timeout))
-            if domain.done_at:
+                return True
+            if world.now >= until:
                 raise DriverError("the command did not end in time", subject=self._target.guest, retryable=True)
+            self._machine.advance_to(min(domain.done_at, until, world.now + SLICE))
+            return not domain.done_at
 
 
 def answering(world: World, target: SshTarget) -> Domain | None:

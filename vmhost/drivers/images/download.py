@@ -6,17 +6,20 @@ import contextlib
 import hashlib
 import json
 import os
+import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import requests
-import stamina
 
 from vmhost.drivers.files import os_errors, write_all
 from vmhost.drivers.images.publish import Progress, check_space
+from vmhost.drivers.retries import tried
 from vmhost.model.errors import Absent, DamagedData, DriverError, PermissionDenied, Unreachable
 from vmhost.model.units import GIB, MIB
 
@@ -67,12 +70,11 @@ def fetch_small(url: str) -> bytes:
     :raises DamagedData: it is far too long.
     """
 
-    @stamina.retry(on=Unreachable, attempts=ATTEMPTS, timeout=None)
     def fetch() -> bytes:
         with _answer(url, {}) as answer:
             return b"".join(_chunks(answer, url, limit=LARGEST_LIST))
 
-    return fetch()
+    return tried(fetch, Unreachable, attempts=ATTEMPTS, timeout=None)
 
 
 def fetch_image(partial: Partial, algorithm: str, on_progress: Progress) -> str:
@@ -85,7 +87,6 @@ def fetch_image(partial: Partial, algorithm: str, on_progress: Progress) -> str:
     :raises NoCapacity: it will not fit; :raises DriverError: the disk is full or failed; what is there is kept.
     """
 
-    @stamina.retry(on=Unreachable, attempts=ATTEMPTS, timeout=None)
     def fetch() -> str:
         digest, have = _digest_so_far(partial, algorithm)
         validator = partial.validator() if have else ""
@@ -104,7 +105,7 @@ def fetch_image(partial: Partial, algorithm: str, on_progress: Progress) -> str:
             _store(answer, partial, digest, have, mode, on_progress)
         return str(digest.hexdigest())
 
-    return fetch()
+    return tried(fetch, Unreachable, attempts=ATTEMPTS, timeout=None)
 
 
 def _digest_so_far(partial: Partial, algorithm: str) -> tuple[Any, int]:
@@ -213,9 +214,43 @@ def _network_errors(url: str) -> Iterator[None]:
     """Turn what requests raises into errors of ours; lost connections and silence may be tried again."""
     try:
         yield
-    except requests.exceptions.SSLError as error:
-        raise DriverError(f"the server's certificate is not to be trusted: {error}", subject=url) from error
-    except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
-        raise Unreachable(f"the server does not answer: {error}", subject=url, retryable=True) from error
+    except DriverError as error:
+        error.hint = error.hint or _look(url, error)
+        raise
     except requests.RequestException as error:
-        raise DriverError(f"cannot be downloaded: {error}", subject=url) from error
+        hint = _look(url, _origin(error))
+        why = _words(error)
+        if isinstance(error, requests.exceptions.SSLError):
+            text = f"the server's certificate is not to be trusted: {why}"
+            raise DriverError(text, subject=url, hint=hint) from error
+        if isinstance(error, requests.ConnectionError | requests.Timeout | requests.exceptions.ChunkedEncodingError):
+            raise Unreachable(f"the server does not answer: {why}", subject=url, hint=hint, retryable=True) from error
+        raise DriverError(f"cannot be downloaded: {why}", subject=url, hint=hint) from error
+
+
+def _origin(error: BaseException) -> BaseException:
+    """Return what began a chain of errors: the library wraps it several times, each with the words of those below."""
+    while inner := error.__cause__ or error.__context__:
+        error = inner
+    return error
+
+
+def _words(error: requests.RequestException) -> str:
+    """Return why, in a few words."""
+    origin = _origin(error)
+    if isinstance(origin, socket.gaierror):
+        return "its name is not known here"
+    if isinstance(origin, ssl.SSLCertVerificationError):
+        return origin.verify_message
+    if isinstance(error, requests.Timeout) or isinstance(origin, TimeoutError):
+        return f"nothing came for {CONNECT if isinstance(error, requests.ConnectTimeout) else SILENCE:.0f} s"
+    if isinstance(origin, OSError) and origin.strerror:
+        return origin.strerror.lower()
+    return "the connection broke" if isinstance(error, requests.ConnectionError) else str(origin)
+
+
+def _look(url: str, origin: BaseException) -> str:
+    """Return what shows more: the name, or the server itself."""
+    if isinstance(origin, socket.gaierror):
+        return f"getent hosts {quote(urlsplit(url).hostname or url)}"
+    return f"curl -sSI {quote(url)}"

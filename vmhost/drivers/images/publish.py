@@ -100,8 +100,9 @@ def remove_abandoned(directory: Path, name: str) -> None:
 
 def remove_tree(path: Path) -> None:
     """Remove a directory with all that is in it, also where its files belong to the ids of a user namespace."""
-    if not path.is_dir():
-        return
+    with os_errors(path, "look at"):
+        if not path.is_dir():
+            return
     if os.geteuid() != 0:
         from vmhost.drivers.images.fakeroot import as_root_of_namespace
 

@@ -142,10 +142,9 @@ class ImageStore:
             return publish(copy, facts, origin, self.directory, {"file": file.name}, on_progress)
 
     def _records(self) -> Iterator[ImageRecord]:
-        if not self.directory.is_dir():
-            return
         with os_errors(self.directory, "list"):
-            paths = sorted(self.directory.glob("*.json"))
+            entries = sorted(self.directory.iterdir()) if self.directory.is_dir() else []
+        paths = [path for path in entries if path.suffix == ".json"]
         for path in paths:
             try:
                 yield manifest.read(path)

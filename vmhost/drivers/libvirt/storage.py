@@ -15,6 +15,7 @@ from vmhost.drivers.imagelock import is_open
 from vmhost.drivers.libvirt.connection import Connection, Handle
 from vmhost.drivers.libvirt.documents import label_of, pool_xml, raw_capacity, uses
 from vmhost.drivers.libvirt.errors import code_is, skipping, system_errno, translated
+from vmhost.drivers.retries import tried
 from vmhost.model.errors import AlreadyThere, DriverError
 
 if TYPE_CHECKING:
@@ -306,19 +307,8 @@ def _patiently(call: Callable[[], None]) -> None:
     try:
         call()
     except Busy as error:
-        _call_until_free(call, _WHILE_OPEN if isinstance(error, Open) else _PATIENCE)
-
-
-def _call_until_free(call: Callable[[], None], patience: float) -> None:
-    import stamina
-    from stamina.instrumentation import set_on_retry_hooks
-
-    set_on_retry_hooks(())  # by default it writes to stdout
-    for attempt in stamina.retry_context(
-        on=Busy, attempts=None, timeout=patience, wait_initial=0.02, wait_max=0.5, wait_jitter=0.02
-    ):
-        with attempt:
-            call()
+        patience = _WHILE_OPEN if isinstance(error, Open) else _PATIENCE
+        tried(call, Busy, timeout=patience, wait_initial=0.02, wait_max=0.5, wait_jitter=0.02)
 
 
 def _send(handle: Handle, volume: Volume, data: bytes, length: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from paramiko import Channel
@@ -84,10 +84,13 @@ class Exchange:
         self._last_byte = time.monotonic()
         self._truncated = False
 
-    def run(self, argv: Sequence[str], line: bytes, *, timeout: float) -> CommandResult:
+    def run(
+        self, argv: Sequence[str], line: bytes, *, timeout: float, check: Callable[[], None] = lambda: None
+    ) -> CommandResult:
         """Send the command and wait for its end.
 
         :param timeout: the seconds that the caller gave for everything together, to be told when they were too few.
+        :param check: called about once a second; what it raises ends the waiting.
         :raises DriverError: it did not end in time and may still run, or the server refused to run it.
         :raises EOFError: the connection ended.
         """
@@ -95,6 +98,7 @@ class Exchange:
         try:
             self._transport.request(self._channel, "exec", line, deadline=self._deadline)
             while not self._finished():
+                check()
                 if time.monotonic() >= self._deadline:
                     raise DriverError(f"no end within {timeout:g} s: {shlex.join(argv)[:200]}")
                 self._watch.wake.wait(max(0.0, min(_SLICE, self._deadline - time.monotonic())))

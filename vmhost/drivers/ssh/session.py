@@ -17,7 +17,7 @@ from vmhost.drivers.ssh.connect import end_transport
 from vmhost.drivers.ssh.files import RemoteFiles
 from vmhost.drivers.ssh.forward import forwarded
 from vmhost.drivers.ssh.transport import PinnedTransport
-from vmhost.model.errors import DriverError, Unreachable
+from vmhost.model.errors import DriverError, Unreachable, VmhostError
 from vmhost.model.shell import CommandResult
 
 _CHANNELS: Final = 4
@@ -63,6 +63,7 @@ class SshSession:
         cap: int = 1 << 20,
         sudo: bool = False,
         until: bytes = b"",
+        check: Callable[[], None] = lambda: None,
     ) -> CommandResult:
         """Run a command and wait for its end.
 
@@ -76,6 +77,7 @@ class SshSession:
         :param sudo: run as root by ``sudo -n``.
         :param until: return as soon as stdout holds these bytes; the command is left to end by itself, and its exit
             code may be None.
+        :param check: called about once a second while it runs; what it raises ends the command, as the time-out does.
         :return: the result, whatever the exit code is.
         :raises UsageError: ``argv`` is empty or contains a NUL.
         :raises Unreachable: the connection was lost; whether the command ran is not known.
@@ -88,9 +90,9 @@ class SshSession:
             try:
                 with self._transport.wire.limit(deadline):
                     return self._exchange(input, deadline=deadline, cap=cap, until=until).run(
-                        argv, line, timeout=timeout
+                        argv, line, timeout=timeout, check=check
                     )
-            except (DriverError, KeyboardInterrupt):
+            except (VmhostError, KeyboardInterrupt):
                 self._end_command(mark, sudo=sudo)
                 raise
 

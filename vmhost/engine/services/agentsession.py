@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from vmhost.model.errors import Absent, DriverError, Refused
@@ -40,8 +40,11 @@ class AgentSession:
         cap: int = 1 << 20,
         sudo: bool = False,
         until: bytes = b"",
+        check: Callable[[], None] = lambda: None,
     ) -> CommandResult:
-        """Run a command and wait for its end; ``sudo`` and ``until`` change nothing."""
+        """Run a command and wait for its end; ``sudo`` and ``until`` change nothing, and what ``check`` raises ends the
+        waiting alone.
+        """
         began = self._clock.monotonic()
         path, *rest = argv
         arguments: dict[str, Any] = {"path": path, "arg": rest, "env": ENVIRONMENT, "capture-output": True}
@@ -50,7 +53,7 @@ class AgentSession:
         pid = self._number(self._ask("guest-exec", arguments), "pid")
         if pid is None:
             raise self._no_sense("pid")
-        status = self._await(pid, began + timeout, argv, timeout)
+        status = self._await(pid, began + timeout, argv, timeout, check)
         streams = [self._data(status, name) for name in ("out-data", "err-data")]
         truncated = any(len(data) > cap for data in streams) or any(
             status.get(name) for name in ("out-truncated", "err-truncated")
@@ -66,12 +69,15 @@ class AgentSession:
             seconds=self._clock.monotonic() - began,
         )
 
-    def _await(self, pid: int, deadline: float, argv: Sequence[str], timeout: float) -> dict[str, Any]:
+    def _await(
+        self, pid: int, deadline: float, argv: Sequence[str], timeout: float, check: Callable[[], None]
+    ) -> dict[str, Any]:
         """Ask for the command's end again and again: the agent tells nothing by itself."""
         wakeups = self._signals.open(self._hypervisor, self._uuid, "")
         pause = PAUSE
         try:
             while True:
+                check()
                 status = self._ask("guest-exec-status", {"pid": pid})
                 if status.get("exited"):
                     return status
