@@ -24,6 +24,7 @@ from vmhost.tui import errands, themes
 from vmhost.tui.keymap import EVERYWHERE, Own, bindings
 from vmhost.tui.person import Person
 from vmhost.tui.rows.cells import ASCII, UNICODE, Signs
+from vmhost.tui.screens.frame import Frame
 from vmhost.tui.screens.guests import GuestsScreen
 from vmhost.tui.screens.help import HelpScreen
 from vmhost.tui.screens.prompt import CommandLine
@@ -190,6 +191,7 @@ class VmhostApp(App[int]):
         while any(isinstance(screen, TroubleScreen) for screen in self.screen_stack):
             self.pop_screen()
         self.picture = message.picture
+        self.see()
         self._smooth.settle()
         if self._person.summary:
             self.notify(self._person.summary, severity="warning", timeout=15, markup=False)
@@ -203,6 +205,11 @@ class VmhostApp(App[int]):
 
     def on_answer(self, message: errands.Answer) -> None:
         message.deliver()
+
+    def see(self) -> None:
+        """Let the watch know of which guests this screen shows memory and disks."""
+        if isinstance(self.screen, Frame):
+            self._watch.show_only(self.screen.shown_guests())
 
     def wake(self) -> None:
         """Let a new picture be taken at once, and what is kept of guests be read again: something was done."""

@@ -74,6 +74,13 @@ class Frame(Screen[None]):
     def show(self, picture: Picture) -> None:
         """Show a new picture of the host."""
 
+    def shown_guests(self) -> frozenset[str] | None:
+        """Return of which guests (UUIDs) this screen shows what they use of memory and disks; None: of all."""
+        return frozenset()
+
+    def on_screen_resume(self) -> None:
+        self.vmhost.see()
+
     def title_of_place(self) -> str:
         """Return what the head says of this screen."""
         return self.place

@@ -63,6 +63,12 @@ class GuestsScreen(Power, Frame):
         query = f" /{self._query}" if self._query else ""
         return f"guests{query}{marked}"
 
+    def shown_guests(self) -> frozenset[str] | None:
+        return None if self._sort == "disk" else frozenset(self.grid.in_view)
+
+    def on_grid_moved(self) -> None:
+        self.vmhost.see()
+
     def show(self, picture: Picture) -> None:
         if self._domains is not picture.observed.domains:
             self._domains = picture.observed.domains
