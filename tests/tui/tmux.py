@@ -44,19 +44,22 @@ class Tmux:
 
     def shows(self, *words: str, seconds: float = 40.0) -> None:
         """Return when each of these patterns has been on the screen."""
-        self._wait(words, True, seconds)
+        for word in words:
+            assert self.waits(word, seconds=seconds), f"{word!r} is not on the screen:\n{self.screen}"
 
     def lacks(self, *words: str, seconds: float = 40.0) -> None:
         """Return when none of these patterns is on the screen any more."""
-        self._wait(words, False, seconds)
-
-    def _wait(self, words: tuple[str, ...], there: bool, seconds: float) -> None:
-        deadline = time.monotonic() + seconds
         for word in words:
-            while bool(re.search(word, screen := self.screen)) is not there:
-                verb = "not" if there else "still"
-                assert time.monotonic() < deadline, f"{word!r} is {verb} on the screen:\n{screen}"
-                time.sleep(0.05)
+            assert self.waits(word, there=False, seconds=seconds), f"{word!r} is still on the screen:\n{self.screen}"
+
+    def waits(self, word: str, *, there: bool = True, seconds: float) -> bool:
+        """Return whether a pattern came onto the screen, or left it, in time."""
+        deadline = time.monotonic() + seconds
+        while bool(re.search(word, self.screen)) is not there:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+        return True
 
     def end(self) -> None:
         subprocess.run(("tmux", "-S", str(self._socket), "kill-server"), check=False, capture_output=True)

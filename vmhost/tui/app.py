@@ -24,7 +24,6 @@ from vmhost.tui import errands, themes
 from vmhost.tui.keymap import EVERYWHERE, Own, bindings
 from vmhost.tui.person import Person
 from vmhost.tui.rows.cells import ASCII, UNICODE, Signs
-from vmhost.tui.screens.frame import Frame
 from vmhost.tui.screens.guests import GuestsScreen
 from vmhost.tui.screens.help import HelpScreen
 from vmhost.tui.screens.prompt import CommandLine
@@ -191,7 +190,6 @@ class VmhostApp(App[int]):
         while any(isinstance(screen, TroubleScreen) for screen in self.screen_stack):
             self.pop_screen()
         self.picture = message.picture
-        self.see()
         self._smooth.settle()
         if self._person.summary:
             self.notify(self._person.summary, severity="warning", timeout=15, markup=False)
@@ -206,10 +204,9 @@ class VmhostApp(App[int]):
     def on_answer(self, message: errands.Answer) -> None:
         message.deliver()
 
-    def see(self) -> None:
-        """Let the watch know of which guests this screen shows memory and disks."""
-        if isinstance(self.screen, Frame):
-            self._watch.show_only(self.screen.shown_guests())
+    def see(self, uuids: frozenset[str] | None) -> None:
+        """Let the watch know of which guests memory and disks are seen; None: of all."""
+        self._watch.show_only(uuids)
 
     def wake(self) -> None:
         """Let a new picture be taken at once, and what is kept of guests be read again: something was done."""
