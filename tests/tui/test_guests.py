@@ -386,3 +386,5 @@ async def test_only_what_is_seen_is_asked_for_memory_and_disks() -> None:
         await stage.until(lambda: stage.place == "GuestScreen" and watch._looked_at == {grid.key})
         await stage.press("escape", "colon", *"jobs", "enter")
         await stage.until(lambda: stage.place == "JobsScreen" and watch._looked_at == frozenset())
+        await stage.press("colon", *"host", "enter")
+        await stage.until(lambda: stage.place == "HostScreen" and watch._looked_at is None)
