@@ -19,7 +19,15 @@ RESULTS = ROOT / "bench" / "RESULTS.md"
 VMHOST = str(Path(sys.executable).with_name("vmhost"))
 HEADING = "\n## "
 HERE = ("bench_ssh", "bench_ready", "bench_tui", "bench_vlans", "bench_placement")
-IN_LAB = ("bench_list", "bench_create", "bench_boot", "bench_snapshot", "bench_backup", "bench_compression")
+IN_LAB = (
+    "bench_list",
+    "bench_refresh",
+    "bench_create",
+    "bench_boot",
+    "bench_snapshot",
+    "bench_backup",
+    "bench_compression",
+)
 
 
 def main() -> int:

@@ -27,17 +27,20 @@ BOOT = """\
     <type arch='{{{{ arch }}}}' machine='{{{{ machine }}}}'>hvm</type>
     <kernel>{files}/kernel</kernel>
     <initrd>{files}/initrd</initrd>
-    <cmdline>console=ttyS0 quiet mitigations=off nokaslr cryptomgr.notests</cmdline>
+    <cmdline>console=ttyS0 quiet mitigations=off nokaslr cryptomgr.notests {words}</cmdline>
   </os>
 """
 
 
-def boot_small_guests(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let guests boot the small guest's kernel directly: an override of one part of the domain's template."""
+def boot_small_guests(scratch: Path, monkeypatch: pytest.MonkeyPatch, words: str = "") -> None:
+    """Let guests boot the small guest's kernel directly: an override of one part of the domain's template.
+
+    :param words: more for its kernel's command line.
+    """
     files = run([str(ROOT / "scripts/small-guest")], timeout=300).text.strip()
     part = scratch / "config" / "domain_templates" / "parts" / "boot.xml.j2"
     part.parent.mkdir(parents=True)
-    part.write_text(BOOT.format(files=files))
+    part.write_text(BOOT.format(files=files, words=words))
     monkeypatch.setenv("VMHOST_CONFIG_DIR", str(scratch / "config"))
 
 

@@ -109,8 +109,12 @@ class Hypervisor(DomainDisks, Backups, Protocol):
         """All domains with their definitions, read in bulk."""
 
     def domain(self, uuid: str) -> RawDomain: ...
-    def stats(self) -> tuple[DomainStats, ...]:
-        """The counters of all domains in one call; a guest whose QEMU does not answer delays nobody."""
+    def stats(self, dear: Collection[str] | None = None) -> tuple[DomainStats, ...]:
+        """The counters of all domains; a guest whose QEMU does not answer delays nobody.
+
+        :param dear: whom to ask, by UUID, for what only QEMU knows: memory and disks, which are 0 for all others; None:
+            everybody.
+        """
 
     def pools(self) -> tuple[RawPool, ...]: ...
     def look(self) -> Callable[[], RawLook]:

@@ -46,3 +46,19 @@ def test_a_running_guest_has_memory_and_counters_that_never_fall(backend: Backen
         return after.cpu_time > before.cpu_time or backend.name == "fake"
 
     assert eventually(grown)
+
+
+def test_what_only_qemu_knows_is_asked_of_some(backend: Backend) -> None:
+    asked, other = backend.defined(memory=32), backend.defined(memory=32)  # type: ignore[arg-type]
+    for domain in (asked, other):
+        backend.hypervisor.start(domain.uuid)
+    gone = "00000000-0000-4000-8000-00000000dead"
+    found = {stats.uuid: stats for stats in backend.hypervisor.stats(frozenset({asked.uuid, gone}))}
+    assert set(found) == {raw.uuid for raw in backend.hypervisor.domains()}
+    assert found[asked.uuid].state is found[other.uuid].state is DomainState.RUNNING
+    assert found[other.uuid].memory == found[other.uuid].read == 0
+    if not backend.lacks("counters"):
+        assert found[asked.uuid].memory == 32 << 20
+        assert found[other.uuid].cpu_time > 0
+    nobody = {stats.uuid: stats for stats in backend.hypervisor.stats(frozenset())}
+    assert nobody[asked.uuid].memory == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from textual import events
 from textual.widgets import Input
 
 from tests.tui.stage import Stage, on_stage
@@ -195,11 +196,33 @@ async def test_a_profile_fills_in_sizes_and_the_host_file_has_more(tmp_path: Pat
         await fill(stage, name="x", profile="db")
         values = [stage.app.screen.query_one(f"#{name}", Input).value for name in ("cpus", "memory", "disk")]
         assert values == ["4", "8G", "50G"]
+        await stage.press("ctrl+s")
+        await stage.shows(
+            "vmhost guest create x --profile db --image debian-12 --network br0", "new guest with 4 vCPUs"
+        )
+        await stage.press("y")
+        await stage.shows("new guest x: done")
+        assert "16777216</maxMemory>" in stage.fake.domain("x").xml, "what a profile says beside sizes is heard, too"
+        await stage.press("escape", "n")
+        await fill(stage, name="y", profile="db")
         await fill(stage, profile="medium")
         await fill(stage, memory="3G")
         await fill(stage, profile="nonsense")
         await stage.shows("there is no such profile")
         assert stage.app.screen.query_one("#memory", Input).value == "3G", "what a person wrote stays"
+
+
+async def test_what_is_typed_in_one_go_goes_to_the_fields_that_it_is_meant_for() -> None:
+    async with on_stage() as stage:
+        await stage.press("n")
+        await stage.shows("small, medium, large")
+        last = ("tab", "tab", "tab", "end", "G")
+        for key in (*"x", "ctrl+u", *"web-0x", "backspace", "9", "tab", "tab", *"medium", *last):
+            stage.app.post_message(events.Key(key, key if len(key) == 1 else None))  # all at once, as over a slow line
+        await stage.shows("web-09", "20GG")
+        ids = ("name", "profile", "memory", "disk")
+        values = [stage.app.screen.query_one(f"#{name}", Input).value for name in ids]
+        assert values == ["web-09", "medium", "4G", "20GG"]
 
 
 async def test_the_form_is_there_before_the_hosts_file_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import threading
 import pytest
 from textual.events import Key
 
+from bench.bench_tui import crowded
 from tests.services.shop import Shop
 from tests.tui.stage import Stage, on_stage
 from vmhost.model.errors import Refused
@@ -369,3 +370,21 @@ async def test_what_was_done_is_known_though_nobody_looked_at_that_moment(monkey
     finally:
         rounds.stop()
         thread.join(20)
+
+
+async def test_only_what_is_seen_is_asked_for_memory_and_disks() -> None:
+    async with on_stage(crowded(100), size=(120, 20)) as stage:
+        watch, grid = stage.app._watch, stage.grid
+        await stage.until(lambda: watch._looked_at == set(grid.keys[:17]))
+        await stage.press("end")
+        await stage.until(lambda: watch._looked_at == set(grid.keys[-17:]))
+        await stage.press(*"oooo")
+        assert grid.sorted_by == "disk"
+        await stage.picture()
+        assert watch._looked_at is None, "what they are sorted by has to be known of all"
+        await stage.press("enter")
+        await stage.until(lambda: stage.place == "GuestScreen" and watch._looked_at == {grid.key})
+        await stage.press("escape", "colon", *"jobs", "enter")
+        await stage.until(lambda: stage.place == "JobsScreen" and watch._looked_at == frozenset())
+        await stage.press("colon", *"host", "enter")
+        await stage.until(lambda: stage.place == "HostScreen" and watch._looked_at is None)

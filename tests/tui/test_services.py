@@ -12,6 +12,7 @@ from vmhost.model.errors import DriverError
 from vmhost.model.services import Health, Look, ServiceDrift, ServiceRow
 from vmhost.ops.services import Services
 from vmhost.testing import FakeHost
+from vmhost.testing.demo import day_host
 from vmhost.tui.rows.cells import ASCII, Tone
 from vmhost.tui.rows.services import COLUMNS, service_cells, service_lines, worst_first
 
@@ -60,6 +61,21 @@ async def test_who_is_not_well_comes_first_with_its_reasons() -> None:
         await stage.until(lambda: stage.place == "GuestScreen")
         await stage.press("escape")
         assert stage.place == "ServicesScreen"
+
+
+@pytest.mark.asyncio
+async def test_the_worst_is_looked_at_unless_somebody_has_chosen_another() -> None:
+    for chosen in (False, True):
+        async with on_stage(day_host(speed=0)) as stage:
+            await stage.press("colon", *"services", "enter")
+            await stage.until(lambda: bool(stage.grid.keys))
+            if chosen:
+                stage.grid.go_to("web-02/nginx")
+            await stage.shows("1 of 6 are not well")
+            assert stage.grid.keys[:2] == ("cache-01/redis", "db-02/postgres")
+            assert stage.grid.key == ("web-02/nginx" if chosen else "cache-01/redis")
+            words = ("nginx IN web-02", "40 looks since") if chosen else ("connection refused", "24 bad, the last ")
+            await stage.until(lambda words=words: all(word in stage.lines("#looks") for word in words))
 
 
 @pytest.mark.asyncio

@@ -2,63 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.tui.tmux import VMHOST, Tmux
+
 pytestmark = [pytest.mark.tui, pytest.mark.timeout(120)]
-
-VMHOST = Path(sys.executable).with_name("vmhost")
-
-
-class Tmux:
-    """A tmux server of its own with one window."""
-
-    def __init__(self, directory: Path, width: int, height: int) -> None:
-        self._socket = directory / "tmux"
-        environment = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
-        for name in ("TMUX", "COLUMNS", "LINES"):
-            environment.pop(name, None)
-        size = ("-x", str(width), "-y", str(height))
-        command = ("tmux", "-S", str(self._socket), "-f", "/dev/null", "-u", "new-session", "-d", *size, "sh")
-        subprocess.run(command, check=True, env=environment)
-        self.keys("PS1='shell> '", "Enter")
-        self.shows("shell>$")
-
-    def run(self, *arguments: str) -> str:
-        command = ("tmux", "-S", str(self._socket), *arguments)
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-    def keys(self, *keys: str) -> None:
-        self.run("send-keys", *keys)
-
-    @property
-    def screen(self) -> str:
-        return self.run("capture-pane", "-p").rstrip()
-
-    def shows(self, *words: str, seconds: float = 40.0) -> None:
-        deadline = time.monotonic() + seconds
-        for word in words:
-            while not re.search(word, self.screen):
-                assert time.monotonic() < deadline, f"{word!r} is not on the screen:\n{self.screen}"
-                time.sleep(0.05)
-
-    def end(self) -> None:
-        subprocess.run(("tmux", "-S", str(self._socket), "kill-server"), check=False, capture_output=True)
-
-
-@pytest.fixture
-def tmux(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Tmux]:
-    width, height = getattr(request, "param", (100, 30))
-    made = Tmux(tmp_path, width, height)
-    yield made
-    made.end()
 
 
 def test_a_session_from_start_to_end(tmux: Tmux) -> None:

@@ -17,7 +17,7 @@ from vmhost.model.errors import Unreachable, VmhostError
 from vmhost.model.observed import DomainState
 from vmhost.model.stats import IDLE, DomainStats, Load, load_between
 from vmhost.ops.host import Host
-from vmhost.ops.watch import SAMPLES, Picture, Watch
+from vmhost.ops.watch import SAMPLES, WHOLE_EVERY, Picture, Sample, Watch
 from vmhost.ports import DomainEvent, Ports
 from vmhost.testing import FakeHost
 from vmhost.testing.demo import demo_host
@@ -205,9 +205,9 @@ def test_a_dear_picture_is_taken_more_seldom(monkeypatch: pytest.MonkeyPatch) ->
     fake = demo_host(speed=0)
     real = fake.hypervisor.stats
 
-    def slowly() -> Any:
+    def slowly(dear: Any = None) -> Any:
         time.sleep(0.05)
-        return real()
+        return real(dear)
 
     monkeypatch.setattr(fake.hypervisor, "stats", slowly)
     theatre = Theatre(fake.ports)
@@ -215,3 +215,51 @@ def test_a_dear_picture_is_taken_more_seldom(monkeypatch: pytest.MonkeyPatch) ->
     time.sleep(1.5)
     assert len(theatre.pictures) <= 3, "20 times 50 ms lie between them"
     theatre.end()
+
+
+def test_only_guests_that_somebody_sees_are_asked_for_what_is_dear() -> None:
+    fake = demo_host(speed=0)
+    watch = Watch(Host(ports=fake.ports))
+    watch.clock = lambda: fake.world.now
+    seen, hidden = fake.domain("web-01").uuid, fake.domain("db-01").uuid
+
+    def look(uuids: frozenset[str] | None, seconds: float = 2.0) -> Picture:
+        watch.show_only(uuids)
+        fake.advance(seconds)
+        return watch.look()
+
+    watch.look()
+    first = look(None)  # the first two are whole
+    second = look(frozenset({seen}))
+    for uuid, rate in ((seen, True), (hidden, False)):
+        before, after = first.stats(uuid), second.stats(uuid)
+        assert before is not None
+        assert after is not None
+        assert after.cpu_time > before.cpu_time, "what is cheap is known of all"
+        assert (after.read > before.read) is rate
+        assert (second.load(uuid).read > 0) is rate
+        assert second.load(uuid).sent > 0
+        assert after.memory == before.memory > 0
+    assert second.held == first.held
+    steady = look(frozenset({seen})).load(seen).read
+    for _ in range(3):
+        look(frozenset({seen}))
+    back = look(frozenset({hidden}))
+    assert back.load(hidden).read < 2 * first.load(hidden).read, "nobody sees a rush because he came to look"
+    assert back.load(hidden).read > 0
+    assert steady > 0
+    assert back.loads(seen)[-1].read == 0
+    assert [sample.dear for sample in back.samples[:2]] == [None, None]
+    assert back.samples[-1].dear == {hidden}
+    assert look(frozenset(), WHOLE_EVERY).samples[-1].dear is None, "now and then all are asked"
+
+
+def test_what_is_older_than_all_samples_that_are_kept_is_known_all_the_same() -> None:
+    uuid = "a"
+    whole = Sample(0.0, {uuid: DomainStats(uuid, DomainState.RUNNING, 1, 64, 32, 32, 100, 100)})
+    later = [Sample(float(at), {uuid: DomainStats(uuid, DomainState.RUNNING, at)}, frozenset()) for at in (4, 6)]
+    seen = Sample(8.0, {uuid: DomainStats(uuid, DomainState.RUNNING, 9, 64, 32, 32, 900, 100)}, frozenset({uuid}))
+    hidden = Picture(None, tuple(later), whole)  # type: ignore[arg-type]
+    assert hidden.stats(uuid) == DomainStats(uuid, DomainState.RUNNING, 6, 64, 32, 32, 100, 100)
+    assert hidden.load(uuid).read == 0
+    assert replace(hidden, samples=(*later, seen)).load(uuid).read == 100

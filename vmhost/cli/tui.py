@@ -9,7 +9,7 @@ import click
 from vmhost.model.errors import UsageError
 
 THEMES = ("dark", "light", "contrast", "ansi", "ansi-light")
-DEMO = "fake:demo"
+DEMO = "fake:day"
 
 
 @click.command()
@@ -22,7 +22,7 @@ DEMO = "fake:demo"
 def tui(ctx: click.Context, demo: bool, theme: str, interval: float) -> int:
     """Guests, host and jobs on one screen, and every change with its plan. Keys: ? shows them, q leaves."""
     uri = ctx.find_root().obj
-    if demo and uri not in (None, DEMO):
+    if demo and uri is not None:
         raise UsageError("--demo is a host of its own", subject=uri, hint="vmhost tui --demo")
     code = import_module("vmhost.tui").run(DEMO if demo else uri, theme=theme, interval=interval)
     return int(code)

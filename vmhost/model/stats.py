@@ -29,6 +29,12 @@ class DomainStats(NamedTuple):
     received: int = 0
     sent: int = 0
 
+    def with_dear_of(self, other: DomainStats) -> DomainStats:
+        """Return them with memory and disks as they were at another moment."""
+        return self._replace(
+            memory=other.memory, used=other.used, resident=other.resident, read=other.read, written=other.written
+        )
+
 
 class Load(NamedTuple):
     """What a domain does between two moments: ``cpu`` in CPUs (1.0: one of them all the time), the rest in bytes a

@@ -39,10 +39,18 @@ _RETRY: Final = (1.0, 2.0, 5.0)
 
 
 class Sample(NamedTuple):
-    """The counters of all domains at one moment, by UUID; ``at`` in seconds of a monotonic clock."""
+    """The counters of all domains at one moment, by UUID; ``at`` in seconds of a monotonic clock.
+
+    ``dear`` names those of which memory and disks are known, None: all.
+    """
 
     at: float
     stats: Mapping[str, DomainStats]
+    dear: frozenset[str] | None = None
+
+    def knows(self, uuid: str) -> bool:
+        """Whether memory and disks of a domain are known."""
+        return (self.dear is None or uuid in self.dear) and uuid in self.stats
 
 
 class Happening(NamedTuple):
@@ -59,14 +67,15 @@ class Happening(NamedTuple):
 class Picture:
     """A host at one moment, whole and unchangeable.
 
-    ``samples`` are the latest counters, the newest last. ``edited`` says of the guests, by UUID, that somebody changed
-    past vmhost in what. ``running`` counts active domains, ``busy`` the CPUs that they keep busy, ``held`` the bytes of
-    memory that they have. ``stale`` is why this is an old picture, or None. ``cost`` is
-    how many seconds it took to take.
+    ``samples`` are the latest counters, the newest last, ``whole`` the latest with everybody's memory and disks.
+    ``edited`` says of the guests, by UUID, that somebody changed past vmhost in what. ``running`` counts active
+    domains, ``busy`` the CPUs that they keep busy, ``held`` the bytes of memory that they have. ``stale`` is why this
+    is an old picture, or None. ``cost`` is how many seconds it took to take.
     """
 
     observed: Observed
     samples: tuple[Sample, ...] = ()
+    whole: Sample | None = None
     happenings: tuple[Happening, ...] = ()
     edited: Mapping[str, tuple[Difference, ...]] = field(default_factory=dict)
     running: int = 0
@@ -79,21 +88,43 @@ class Picture:
 
     def stats(self, uuid: str) -> DomainStats | None:
         """Return the latest counters of a domain, or None."""
-        return self.samples[-1].stats.get(uuid) if self.samples else None
+        found = self.samples[-1].stats.get(uuid) if self.samples else None
+        if found is None or self.samples[-1].knows(uuid):
+            return found
+        known = self._known(uuid, len(self.samples))
+        return found.with_dear_of(known.stats[uuid]) if known and found.state.active else found
 
     def load(self, uuid: str) -> Load:
         """Return what a domain does now; nothing as long as there is one sample only."""
-        return _load(self.samples[-2], self.samples[-1], uuid) if len(self.samples) > 1 else IDLE
+        return self._load(uuid, len(self.samples) - 1)
 
     def loads(self, uuid: str) -> tuple[Load, ...]:
         """Return what a domain did between all samples that are kept, the newest last."""
-        pairs = zip(self.samples, self.samples[1:], strict=False)
-        return tuple(_load(before, after, uuid) for before, after in pairs)
+        return tuple(self._load(uuid, number) for number in range(1, len(self.samples)))
 
+    def _load(self, uuid: str, number: int) -> Load:
+        """Return what a domain did before a sample; its disks since they were looked at last, so that no rush is seen
+        where somebody comes to look.
+        """
+        if number < 1:
+            return IDLE
+        before, after = self.samples[number - 1], self.samples[number]
+        old, new = before.stats.get(uuid), after.stats.get(uuid)
+        if old is None or new is None:
+            return IDLE
+        load = load_between(old, new, after.at - before.at)
+        if before.knows(uuid) and after.knows(uuid):
+            return load
+        known = self._known(uuid, number) if after.knows(uuid) else None
+        disks = load_between(known.stats[uuid], new, after.at - known.at) if known else IDLE
+        return load._replace(read=disks.read, written=disks.written)
 
-def _load(before: Sample, after: Sample, uuid: str) -> Load:
-    old, new = before.stats.get(uuid), after.stats.get(uuid)
-    return load_between(old, new, after.at - before.at) if old and new else IDLE
+    def _known(self, uuid: str, number: int) -> Sample | None:
+        """Return the latest sample before one that knows a domain's memory and disks."""
+        found = next((sample for sample in reversed(self.samples[:number]) if sample.knows(uuid)), None)
+        if found is None and self.whole and self.whole.knows(uuid) and self.whole.at < self.samples[number - 1].at:
+            return self.whole
+        return found
 
 
 @dataclass(slots=True)
@@ -120,6 +151,7 @@ class Watch:
         self._wish = _Wish()
         self._picture: Picture | None = None
         self._whole_at = 0.0
+        self._looked_at: frozenset[str] | None = None
         self._unsubscribe: Callable[[], None] | None = None
         self._judged: dict[str, tuple[ObservedDomain, tuple[Difference, ...]]] = {}
 
@@ -174,6 +206,13 @@ class Watch:
             self._wish.whole |= whole
             self._changed.notify_all()
 
+    def show_only(self, uuids: frozenset[str] | None) -> None:
+        """Say of which guests somebody sees memory and disks, None: of all; from any thread.
+
+        Between two whole pictures only they are asked for these, which cost QEMU an answer each.
+        """
+        self._looked_at = uuids
+
     def stop(self) -> None:
         """End :meth:`run` soon; from any thread."""
         with self._changed:
@@ -183,13 +222,14 @@ class Watch:
     def _look(self, *, whole: bool) -> Picture:
         from vmhost.engine.observe import observe  # here: a face paints its first screen without it
 
-        sample = Sample(self.clock(), {item.uuid: item for item in self._host.hypervisor.stats()})
-        before = self._picture
+        before, at = self._picture, self.clock()
         edited: Mapping[str, tuple[Difference, ...]]
-        due = sample.at - self._whole_at >= WHOLE_EVERY
-        if before is None or whole or due or not _same_states(before.observed, sample):
+        if before is None or at - self._whole_at >= WHOLE_EVERY:
+            whole, self._whole_at = True, at
+        dear = None if whole else self._looked_at
+        sample = Sample(at, {item.uuid: item for item in self._host.hypervisor.stats(dear)}, dear)
+        if before is None or whole or not _same_states(before.observed, sample):
             observed = observe(self._host.ports, before.observed if before else None)
-            self._whole_at = sample.at
             # Not for the very first picture: it would wait for the library that reads specs.
             interrupted, edited = self._host.interrupted(), self._judge(observed) if before else {}
             self._wish.whole |= before is None
@@ -201,10 +241,11 @@ class Watch:
         return Picture(
             observed,
             samples,
+            sample if dear is None or before is None else before.whole,
             edited=edited,
             running=len(active),
             busy=_busy(samples),
-            held=sum(stats.memory for stats in active),
+            held=sum(stats.memory for stats in active) if dear is None or before is None else before.held,
             interrupted=interrupted,
         )
 

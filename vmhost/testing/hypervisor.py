@@ -64,9 +64,9 @@ class FakeHypervisor:
     def domain(self, uuid: str) -> RawDomain:
         return self._domains.one(uuid)
 
-    def stats(self) -> tuple[DomainStats, ...]:
+    def stats(self, dear: Collection[str] | None = None) -> tuple[DomainStats, ...]:
         with self._machine.at_work() as world:
-            return stats_of(world)
+            return stats_of(world, dear)
 
     def pools(self) -> tuple[RawPool, ...]:
         return self._pools.all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from functools import lru_cache
 from typing import Final
 from zlib import crc32
@@ -18,30 +19,33 @@ _SWING: Final = 0.8 / _TURN
 _MIB: Final = 1 << 20
 
 
-def stats_of(world: World) -> tuple[DomainStats, ...]:
-    """Return the counters of all domains."""
+def stats_of(world: World, dear: Collection[str] | None = None) -> tuple[DomainStats, ...]:
+    """Return the counters of all domains; ``dear`` as for ``ports.Hypervisor``."""
     seconds = world.now - BEGINNING
     return tuple(
-        _running(domain, seconds)
+        _running(domain, seconds, asked=dear is None or domain.uuid in dear)
         if domain.state is DomainState.RUNNING
-        else _resting(domain)
+        else _resting(domain, asked=dear is None or domain.uuid in dear)
         if domain.state.active
         else DomainStats(domain.uuid, domain.state)
         for domain in world.domains.values()
     )
 
 
-def _running(domain: Domain, seconds: float) -> DomainStats:
+def _running(domain: Domain, seconds: float, *, asked: bool) -> DomainStats:
     vcpus, memory, phase, share = _character(domain.uuid, domain.live_xml)
     wave = math.sin(_TURN * seconds + phase)
     # The integral of share * (1 + 0.8 cos(...)): a load that comes and goes, a counter that never falls.
     busy = share * (seconds + _SWING * wave) + 10.0
-    used = int(memory * (0.35 + 0.3 * share + 0.1 * wave))
     moved = int(busy * _MIB)
+    cpu_time = int(busy * vcpus * 1e9)
+    if not asked:
+        return DomainStats(domain.uuid, domain.state, cpu_time, received=moved * 5, sent=moved >> 1)
+    used = int(memory * (0.35 + 0.3 * share + 0.1 * wave))
     return DomainStats(
         domain.uuid,
         domain.state,
-        int(busy * vcpus * 1e9),
+        cpu_time,
         memory,
         used,
         used + (64 << 20),
@@ -52,8 +56,10 @@ def _running(domain: Domain, seconds: float) -> DomainStats:
     )
 
 
-def _resting(domain: Domain) -> DomainStats:
+def _resting(domain: Domain, *, asked: bool) -> DomainStats:
     """Return the counters of a paused domain: they stand still."""
+    if not asked:
+        return DomainStats(domain.uuid, domain.state, 1_000_000_000)
     _, memory, _, _ = _character(domain.uuid, domain.live_xml)
     return DomainStats(domain.uuid, domain.state, 1_000_000_000, memory, memory // 2, memory // 2)
 

@@ -28,6 +28,8 @@ MIRROR: Final[dict[str, Offer]] = {
     "nginx": Offer(
         ("1.22.1-9", "1.26.3-1"), "nginx.service", (80,), (("/etc/nginx/nginx.conf", b"events {}\nhttp {}\n"),)
     ),
+    "postgresql": Offer(("15+248",), "postgresql.service", (5432,)),
+    "prometheus-node-exporter": Offer(("1.5.0-1+b6",), "prometheus-node-exporter.service", (9100,)),
     "redis-server": Offer(("5:7.0.15-1",), "redis-server.service", (6379,)),
     "curl": Offer(("7.88.1-10",)),
 }

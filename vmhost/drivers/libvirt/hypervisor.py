@@ -66,10 +66,10 @@ class LibvirtHypervisor:
     def domain(self, uuid: str) -> RawDomain:
         return self._domains.one(uuid)
 
-    def stats(self) -> tuple[DomainStats, ...]:
+    def stats(self, dear: Collection[str] | None = None) -> tuple[DomainStats, ...]:
         from vmhost.drivers.libvirt.stats import read_stats
 
-        return self._connection.read(read_stats, "statistics")
+        return self._connection.read(lambda handle: read_stats(handle, dear), "statistics")
 
     def pools(self) -> tuple[RawPool, ...]:
         return self._pools.all()

@@ -22,7 +22,7 @@ TABS: Final = (
     ("disks", "Disks"),
     ("network", "Network"),
     ("services", "Services"),
-    ("kept", "Snapshots & backups"),
+    ("kept", "Protection"),
     ("events", "Events"),
     ("xml", "XML"),
     ("console", "Console"),

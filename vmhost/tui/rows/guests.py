@@ -186,7 +186,7 @@ def _memory(look: _Look, _: int) -> Cell:
     stats = look.stats
     if stats is None or not look.state.active:
         return Cell(size(look.domain.facts.memory), Tone.DIM)
-    used = stats.used or stats.resident
+    used = stats.used or min(stats.resident, stats.memory)  # QEMU has some of its own besides
     return Cell(f"{size(used)}/{size(stats.memory)}", weight(used, stats.memory, warn=0.85, bad=0.95))
 
 

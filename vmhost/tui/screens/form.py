@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import BindingType
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.suggester import SuggestFromList
 from textual.timer import Timer
@@ -19,6 +19,7 @@ from vmhost.tui.rows.cells import Line, Tone
 from vmhost.tui.screens.asked import Asked
 from vmhost.tui.screens.frame import Frame, styled
 from vmhost.tui.screens.plan import PlanScreen
+from vmhost.tui.widgets.entry import Entry
 
 if TYPE_CHECKING:
     from vmhost.model.plan import Plan
@@ -54,7 +55,12 @@ class FormScreen(Frame):
     FormScreen .fault.shown { display: block; }
     FormScreen #verdict { height: auto; padding: 1; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [*bindings("form")]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *bindings("form"),
+        # Before the field hears of it: what is typed right behind it, as over a slow line, belongs to the next field.
+        Binding("tab", "app.focus_next", show=False, priority=True),
+        Binding("shift+tab", "app.focus_previous", show=False, priority=True),
+    ]
     AUTO_FOCUS = "Input"
     place = "form"
 
@@ -90,7 +96,7 @@ class FormScreen(Frame):
             for field in self.fields():
                 with Horizontal(classes="field"):
                     yield Label(field.label)
-                    yield Input(field.value, id=field.id, suggester=_suggester(field), select_on_focus=False)
+                    yield Entry(field.value, id=field.id, suggester=_suggester(field), select_on_focus=False)
                     yield Static(styled([Line(field.words, Tone.DIM)]), id=f"words-{field.id}", classes="words")
                 yield Static(id=f"fault-{field.id}", classes="fault")
             yield Static(id="verdict")

@@ -70,9 +70,15 @@ class Frame(Screen[None]):
             return
         self._show_head(picture)
         self.show(picture)
+        if self.is_current:
+            self.vmhost.see(self.shown_guests())
 
     def show(self, picture: Picture) -> None:
         """Show a new picture of the host."""
+
+    def shown_guests(self) -> frozenset[str] | None:
+        """Return of which guests (UUIDs) this screen shows what they use of memory and disks; None: of all."""
+        return frozenset()
 
     def title_of_place(self) -> str:
         """Return what the head says of this screen."""

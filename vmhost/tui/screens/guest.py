@@ -87,6 +87,9 @@ class GuestScreen(Keeping, Power):
     def subjects(self) -> tuple[ObservedDomain, ...]:
         return () if self._domain is None or self._gone else (self._domain,)
 
+    def shown_guests(self) -> frozenset[str] | None:
+        return frozenset((self._uuid,))
+
     def show(self, picture: Picture) -> None:
         found = find(picture, self._uuid)
         self._gone = found is None

@@ -17,6 +17,7 @@ from vmhost.tui.rows.guests import CHANGING, SORTS, guest_cells, ordered
 from vmhost.tui.screens.frame import Frame
 from vmhost.tui.screens.guest import GuestScreen
 from vmhost.tui.screens.power import Power
+from vmhost.tui.widgets.entry import Entry
 from vmhost.tui.widgets.grid import Grid
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class GuestsScreen(Power, Frame):
         view = self.vmhost.view
         self._sort, self._reverse = view.sort if view.sort in SORTS else "name", view.reverse
         yield Grid(chosen(view.columns), self._cells, self.vmhost.signs, id="guests")
-        yield Input(placeholder="words, !word, label=KEY=VALUE", id="filter", select_on_focus=False)
+        yield Entry(placeholder="words, !word, label=KEY=VALUE", id="filter", select_on_focus=False)
 
     @property
     def grid(self) -> Grid:
@@ -61,6 +62,12 @@ class GuestsScreen(Power, Frame):
         marked = f", {len(self.grid.marked)} marked" if self.grid.marked else ""
         query = f" /{self._query}" if self._query else ""
         return f"guests{query}{marked}"
+
+    def shown_guests(self) -> frozenset[str] | None:
+        return None if self._sort == "disk" else frozenset(self.grid.in_view)
+
+    def on_grid_moved(self) -> None:
+        self.vmhost.see(self.shown_guests())
 
     def show(self, picture: Picture) -> None:
         if self._domains is not picture.observed.domains:

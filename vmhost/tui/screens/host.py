@@ -68,6 +68,9 @@ class HostScreen(Frame):
     def on_resize(self) -> None:
         self.query_one("#halves").set_class(self.size.width >= self._WIDE, "wide")
 
+    def shown_guests(self) -> frozenset[str] | None:
+        return None
+
     def show(self, picture: Picture) -> None:
         if self._observed is not picture.observed:
             self._observed = picture.observed

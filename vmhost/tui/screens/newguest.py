@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from textual.widgets import Input
 
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from vmhost.model.observed import Observed
     from vmhost.model.plan import Plan
     from vmhost.ops.flavours import Size
+
+
+_SIZES: Final = ("cpus", "memory", "disk")
+"""What a profile fills in."""
 
 
 class NewGuestScreen(FormScreen):
@@ -70,7 +75,7 @@ class NewGuestScreen(FormScreen):
     def _fill(self, profile: str) -> None:
         """Fill in what a profile says; what the person writes afterwards stays."""
         size = (self._sizes or {}).get(profile)
-        for name in ("cpus", "memory", "disk") if size is not None else ():
+        for name in _SIZES if size is not None else ():
             if getattr(size, name):
                 self.query_one(f"#{name}", Input).value = getattr(size, name)
 
@@ -78,12 +83,27 @@ class NewGuestScreen(FormScreen):
         host, wish = self.vmhost.host, self._wish()
         return lambda: host.plan_create(wish).plan
 
-    def _wish(self) -> NewGuest:
-        names = ("name", "image", "cpus", "memory", "disk", "network", "address")
+    def _written(self) -> NewGuest:
+        names = ("name", "image", *_SIZES, "network", "address")
         return NewGuest(*(self.value(name) for name in names))
 
+    def _wish(self) -> NewGuest:
+        """Return what is wanted; sizes that are as the profile fills them in are left to it, as all that it says."""
+        profile = self.value("profile")
+        size = (self._sizes or {}).get(profile)
+        written = self._written()
+        if size is None:
+            return written
+        return replace(
+            written,
+            profile=profile,
+            cpus=None if written.cpus == size.cpus else written.cpus,
+            memory=None if written.memory == size.memory else written.memory,
+            disk=None if written.disk == size.disk else written.disk,
+        )
+
     def faults(self) -> dict[str, str]:
-        wish = self._wish()
+        wish = self._written()
         found = faults_of_wish(wish, self._bridges)
         if self._observed.domain(wish.name):
             found.setdefault("name", "there is a guest of this name")

@@ -10,6 +10,8 @@ from textual.screen import ModalScreen
 from textual.suggester import SuggestFromList
 from textual.widgets import Input
 
+from vmhost.tui.widgets.entry import Entry
+
 COMMANDS = (
     *("guests", "host", "net", "jobs", "new", "help", "q"),
     *("theme dark", "theme light", "theme contrast", "theme ansi", "theme ansi-light"),
@@ -39,7 +41,7 @@ class CommandLine(ModalScreen[str | None]):
             self._early += character
 
     def compose(self) -> ComposeResult:
-        yield Input(":", suggester=SuggestFromList([f":{name}" for name in COMMANDS]), select_on_focus=False)
+        yield Entry(":", suggester=SuggestFromList([f":{name}" for name in COMMANDS]), select_on_focus=False)
 
     def on_mount(self) -> None:
         line = self.query_one(Input)

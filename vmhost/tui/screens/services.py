@@ -100,8 +100,11 @@ class ServicesScreen(Frame):
 
     def _looked(self, rows: tuple[ServiceRow, ...]) -> None:
         self._asking = False
-        self._asked = time.monotonic()
+        first, self._asked = not self._asked, time.monotonic()
+        at_top = self.grid.keys[:1] == (self.grid.key,)
         self._have(rows)
+        if first and at_top:  # nobody has chosen one yet: the worst is looked at
+            self.grid.action_move(-len(rows))
         bad = sum(bool(row.error) or row.health is Health.DOWN for row in rows)
         if not rows:
             self.say("no service was deployed to a guest of this host: a deploys those of a site file")

@@ -108,6 +108,12 @@ class Grid(ScrollView, can_focus=True):
         """The row of the cursor, or None when there are no rows."""
         return self._keys[self._at] if self._keys else None
 
+    @property
+    def in_view(self) -> tuple[str, ...]:
+        """The rows that are on the screen."""
+        first = self.scroll_offset.y
+        return self._keys[first : first + max(0, self.size.height - 1)]
+
     def show(self, keys: tuple[str, ...]) -> None:
         """Show these rows; what looks as before is not drawn again."""
         if keys == self._keys:
@@ -201,9 +207,7 @@ class Grid(ScrollView, can_focus=True):
     def _update_cells(self) -> None:
         """Draw the visible cells that changed."""
         columns = self._fitted()
-        first = self.scroll_offset.y
-        visible = self._keys[first : first + max(0, self.size.height - 1)]
-        shown: dict[str, tuple[Cell, ...]] = {}
+        visible, shown = self.in_view, dict[str, tuple[Cell, ...]]()
         regions = []
         for y, key in enumerate(visible, 1):
             before, now = self._shown.get(key), self._make(key, columns)
