@@ -311,6 +311,14 @@ class Locks(Protocol):
     ) -> AbstractContextManager[None]:
         """All of these guests, or none; ``starts``: they are being started. Errors: as :meth:`host`."""
 
+    def budget(self, share: int, whole: int, waiting: Waiting = PATIENT) -> AbstractContextManager[None]:
+        """A share, in bytes a second, of what backups may copy together; taken before any lock, in order of asking.
+
+        Whoever asks waits until those before leave enough of the whole, or are done, however long that takes.
+
+        :raises Cancelled: the waiting was cancelled.
+        """
+
     def starting(self) -> frozenset[str]:
         """The UUIDs of guests that others are starting at this moment; those of the calling thread are left out."""
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.backup.conftest import SITE, disks_of
 from tests.backup.writing import Paused, held
+from tests.contract.backends import eventually
 from tests.labfixture import InLab
+from tests.reliability.scene import told, vmhost
 from vmhost.model.permit import Permit
 from vmhost.ops.backups import raise_failures
 from vmhost.ops.host import Host
@@ -63,3 +66,26 @@ def test_guests_side_by_side_keep_to_their_rate_together(
         (place,) = Path(repository).glob(f"hosts/*/guests/{point.ref.guest}/points/{point.id}")
         assert {disk: held(place / f"{disk}.qcow2", tmp_path) for disk in guest.files} == instants[guest.name]
         assert "None" in lab.virsh("domjobinfo", guest.name).text
+
+
+def test_runs_of_several_processes_keep_to_their_rate_together(
+    guests: list[Paused], connected: Host, repository: str, lab: InLab
+) -> None:
+    """While others copy what all may copy, a run has begun nothing: no instant, no job, no point."""
+    guests[0].write("root", 65, MIB, DATA)
+    tickets = connected.ports.layout.runtime / "locks"
+    words = ("backup", "run", "one", "--rate", str(RATE), "--repository", repository)
+    with ThreadPoolExecutor(1) as pool:
+        with connected.ports.locks.budget(RATE, RATE):
+            waiting = pool.submit(vmhost, *words)
+            assert eventually(lambda: len(list(tickets.glob("budget-*"))) == 2 or waiting.done())
+            assert not waiting.done(), told(waiting.result())
+            assert vmhost("backup", "run", "two", "--rate", "0", "--repository", repository).code == 0
+            assert not waiting.done()
+            assert "None" in lab.virsh("domjobinfo", "one").text
+            assert [point.name for point in connected.backups.list(repository=repository)] == ["two"]
+        done = waiting.result()
+    assert done.code == 0, told(done)
+    assert "12M a second; waiting" in told(done)
+    assert [point.name for point in connected.backups.list(repository=repository)] == ["one", "two"]
+    assert list(tickets.glob("budget-*")) == []

@@ -12,8 +12,8 @@ from tests.engine.scenes import HEAD, WEB, site
 from vmhost.engine import backup
 from vmhost.engine.context import Context
 from vmhost.model.backupsteps import BackupStep, BeginBackup, CopyDisks
-from vmhost.model.errors import ApplyError, Conflict, NotFound, PartlyDone, Refused, UsageError
-from vmhost.model.events import Event, Progress, StepDone
+from vmhost.model.errors import ApplyError, Cancelled, Conflict, NotFound, PartlyDone, Refused, UsageError
+from vmhost.model.events import Event, Notice, Progress, StepDone
 from vmhost.model.permit import Permit
 from vmhost.model.points import BackupProgress
 from vmhost.model.retention import Keep
@@ -139,6 +139,26 @@ def test_points_are_compressed_as_the_hosts_own_file_says_or_who_asks(
     (result,) = host.backups.run(["web-01"])
     assert result.point is not None
     assert result.point.kind == "incremental"
+
+
+def test_a_point_waits_while_others_copy_what_all_may(host: Host, fake: FakeHost) -> None:
+    plain, limited = host.backups.plan("web-01"), host.backups.plan("web-01", rate=8 << 20)
+    assert (plain.share, limited.share, limited.whole) == (0, 8 << 20, 8 << 20)
+    notices: list[str] = []
+    with fake.ports.locks.budget(6 << 20, 8 << 20):
+        raise_failures(host.backups.run(["db-01"], rate=0))
+        asked = iter([False, True])
+        (result,) = host.backups.run(
+            ["web-01"],
+            rate=8 << 20,
+            on_event=lambda event: notices.append(event.text) if isinstance(event, Notice) else None,
+            cancelled=lambda: next(asked, True),
+        )
+        assert isinstance(result.error, Cancelled)
+        assert host.backups.list("web-01") == ()
+    assert any("waiting" in text for text in notices)
+    raise_failures(host.backups.run(["web-01"], rate=8 << 20))
+    raise_failures(host.backups.run(["web-01", "db-01"], rate=8 << 20))
 
 
 def test_what_is_wrong_in_the_hosts_own_file_keeps_no_guest_from_its_point(

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -130,6 +131,39 @@ def test_a_point_is_published_whole_and_reads_back(chain: Shelf) -> None:
     wanted = bytearray(b"A" * SIZE)
     wanted[1 << 16 : 2 << 16] = b"C" * (1 << 16)
     assert (chain.directory / "back.raw").read_bytes() == wanted
+
+
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_what_qemu_has_not_closed_yet_is_waited_for_and_then_hashed(
+    shelf: Shelf, compression: Compression, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """libvirt calls a backup done before QEMU has closed its file, and brought the last tables into it."""
+    shelf.take("one", 1)
+    new = shelf.new("two", 2, "one")
+    shelf.port.begin(new)
+    file = places.begun(new.point.ref) / "root.qcow2"
+    words = ["qemu-io", "-t", "writeback", "-f", "qcow2", file.name]
+    qemu = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=file.parent, text=True)
+    assert qemu.stdin is not None
+    assert qemu.stdout is not None
+    qemu.stdin.write("write -P 66 64k 64k\n")
+    qemu.stdin.flush()
+    assert "wrote" in qemu.stdout.readline()
+    waited: list[float] = []
+
+    def close(seconds: float) -> None:
+        waited.append(seconds)
+        qemu.communicate(timeout=30)
+
+    monkeypatch.setattr(copying, "sleep", close)
+    if compression != "none":
+        shelf.port.pack(new.point.ref, file.name, compression, silent)
+    point = shelf.port.publish(new.point.ref, {}, silent)
+    assert len(waited) == 1
+    assert shelf.port.verify(point.ref, silent) == ()
+    shelf.port.restore(point.ref, "root.qcow2", str(shelf.directory / "back"), "", silent)
+    run(["qemu-img", "convert", "-O", "raw", "back", "back.raw"], timeout=30, cwd=shelf.directory)
+    assert (shelf.directory / "back.raw").read_bytes()[1 << 16 : 2 << 16] == b"B" * (1 << 16)
 
 
 def test_until_it_is_published_nobody_sees_it_and_a_dead_owner_leaves_nothing(shelf: Shelf) -> None:

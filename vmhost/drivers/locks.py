@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from vmhost.drivers import shares
 from vmhost.drivers.files import os_errors
 from vmhost.drivers.layout import lock_directory
 from vmhost.drivers.processes import process_is_alive
@@ -78,6 +79,9 @@ class FileLocks:
             for uuid in uuids if starts else ():
                 notes.enter_context(_note(lock_directory(self._layout) / f"{_STARTING}{uuid}"))
             yield
+
+    def budget(self, share: int, whole: int, waiting: Waiting = PATIENT) -> AbstractContextManager[None]:
+        return shares.share(lock_directory(self._layout), share, whole, waiting)
 
     def starting(self) -> frozenset[str]:
         directory = self._layout.runtime / "locks"

@@ -68,6 +68,9 @@ def _apply(ports: Ports, proposal: Proposal, job: Job, locked: ExitStack | None)
         _settle_interrupted(ports, context)
     with ExitStack() as guests:
         with locked or ExitStack() as host:
+            if proposal.share:
+                waiting = context.waiting(proposal.operation)
+                guests.enter_context(ports.locks.budget(proposal.share, proposal.whole, waiting))
             if locked is None:
                 _lock(proposal, context, host, guests)
                 observed = observe(ports, proposal.seen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -89,12 +89,14 @@ class Backups:
         full: bool = False,
         repository: str | None = None,
         rate: int | None = None,
+        whole: int | None = None,
         compression: Compression | None = None,
     ) -> Proposal:
         """Return what would be done to take one point of a guest; nothing is changed.
 
         :param full: take a full copy, whatever an increment could rest on.
         :param rate: bytes a second that may be copied; 0: no limit; None: what the host's own file says.
+        :param whole: of how many that all may copy together, other runs included; None: as many as ``rate``.
         :param compression: how what is copied is packed; None: what the host's own file says
             (``host: {backup_compression: ...}``).
         :raises NotFound: no such guest; :raises Refused: it is foreign, or the repository cannot be used.
@@ -114,7 +116,8 @@ class Backups:
                 BackupRequest(name, observed, found, points, tracking, taken, sockets, full, limit, packed)
             )
 
-        return Proposal(f"backup {name}", again(observe(ports)), again, locks_host=False)
+        proposal = Proposal(f"backup {name}", again(observe(ports)), again, locks_host=False)
+        return replace(proposal, share=limit, whole=whole or limit)
 
     def run(
         self,
@@ -132,13 +135,15 @@ class Backups:
 
         :param names: empty: all guests of vmhost.
         :param rate: bytes a second that may be copied, of all guests together; 0: no limit; None: what the host's own
-            file says (``host: {backup_rate: ...}``). Guests that are copied side by side have equal shares of it.
+            file says (``host: {backup_rate: ...}``). Guests that are copied side by side have equal shares of it, and
+            a guest waits while what other runs copy leaves less than that.
         :param compression: as for :meth:`plan`.
         """
         chosen = list(dict.fromkeys(names)) or [row.name for row in self._host.guests() if row.site]
         results: list[BackupResult] = []
         share = self.share(rate, min(at_once, len(chosen)))
         how: dict[str, Any] = {"full": full, "repository": repository, "rate": share, "compression": compression}
+        how["whole"] = self.share(rate, 1)
 
         def one(name: str) -> BackupResult:
             return self._one(name, partial(self.plan, name, **how), on_event, cancelled)

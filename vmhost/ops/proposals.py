@@ -38,7 +38,8 @@ class Proposal:
     ``again`` plans anew from a fresh observation with the same identities; ``secrets`` stays in this process;
     ``locks_host`` False: the plan touches single guests only, so that many such plans may run side by side; where it
     starts them, the host is locked while it is looked at. ``seen`` is the look that the plan was made from, which
-    spares the next look what is as it was.
+    spares the next look what is as it was. ``share`` is how many bytes a second it copies, of the ``whole`` that
+    everybody may copy together; 0: as many as it can.
     """
 
     operation: str
@@ -49,6 +50,8 @@ class Proposal:
     drift: Callable[[Observed], tuple[Difference, ...]] | None = field(default=None, repr=False)
     locks_host: bool = True
     seen: Observed | None = field(default=None, repr=False)
+    share: int = 0
+    whole: int = 0
 
     @property
     def empty(self) -> bool:

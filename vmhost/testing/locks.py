@@ -25,6 +25,7 @@ class FakeLocks:
         self._changed = threading.Condition()
         self._holders: dict[_Key, tuple[int, object]] = {}
         self._starts: set[str] = set()
+        self._tickets: list[tuple[object, int]] = []
 
     def host(self, waiting: Waiting = PATIENT) -> AbstractContextManager[None]:
         return self._hold([(0, "")], waiting)
@@ -37,6 +38,34 @@ class FakeLocks:
                 yield
             finally:
                 self._starts -= set(uuids if starts else ())
+
+    @contextmanager
+    def budget(self, share: int, whole: int, waiting: Waiting = PATIENT) -> Iterator[None]:
+        ticket = (object(), share)
+        with self._changed:
+            self._tickets.append(ticket)
+        try:
+            with self._changed:
+                self._await_turn(ticket, whole, waiting)
+            yield
+        finally:
+            with self._changed:
+                if ticket in self._tickets:
+                    self._tickets.remove(ticket)
+                self._changed.notify_all()
+
+    def _await_turn(self, ticket: tuple[object, int], whole: int, waiting: Waiting) -> None:
+        told = False
+        while ticket in self._tickets:
+            before = sum(share for _, share in self._tickets[: self._tickets.index(ticket)])
+            if not before or before + ticket[1] <= whole:
+                return
+            if not told:
+                waiting.told(f"backups that came before copy {before} a second; waiting")
+                told = True
+            if waiting.cancelled():
+                raise Cancelled("cancelled; nothing was done", hint="vmhost job list")
+            self._changed.wait(_POLL)
 
     def starting(self) -> frozenset[str]:
         with self._changed:
@@ -52,6 +81,7 @@ class FakeLocks:
         """Release everything; those who held it are gone."""
         with self._changed:
             self._holders.clear()
+            self._tickets.clear()
             self._changed.notify_all()
 
     @contextmanager

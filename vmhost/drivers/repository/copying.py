@@ -9,6 +9,7 @@ import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -22,7 +23,12 @@ from vmhost.model.points import Compression
 HOURS: Final = 24 * 3600.0
 """Seconds that copying one disk may take, longer within a rate; whoever loses patience cancels."""
 
+CLOSING: Final = 60.0
+"""Seconds that QEMU may take to close a file: a busy disk lets it wait when it brings its last tables there."""
+
 _CHUNK: Final = 1 << 22
+_LOOK_AGAIN: Final = 0.05
+_OPEN: Final = re.compile(rb'Failed to get (shared )?"[a-z ]+" lock')
 _PERCENT: Final = re.compile(r"\((\d+(?:\.\d+)?)/100%\)")
 _AT_ONCE: Final = "4"
 """Pieces of 2 MiB that a copier has in work: with more they leave the processor's cache, and it is slower."""
@@ -109,9 +115,15 @@ def need_of(source: str, cwd: Path) -> int:
 
 
 def check(path: Path) -> str:
-    """Return what is wrong inside a qcow2 file (``qemu-img check``), or empty; its backing file is not opened."""
+    """Return what is wrong inside a qcow2 file (``qemu-img check``), or empty; its backing file is not opened.
+
+    A file that QEMU is still about to close is waited for: libvirt calls a backup done a moment before that.
+    """
     image = json.dumps({"driver": "qcow2", "backing": None, "file": {"driver": "file", "filename": str(path)}})
-    done = run(["qemu-img", "check", "-q", "--output=json", f"json:{image}"], timeout=HOURS, check=False)
+    words = ["qemu-img", "check", "-q", "--output=json", f"json:{image}"]
+    deadline = monotonic() + CLOSING
+    while _OPEN.search((done := run(words, timeout=HOURS, check=False)).stderr) and monotonic() < deadline:
+        sleep(_LOOK_AGAIN)
     if done.code == 0:
         return ""
     try:

@@ -9,6 +9,7 @@ from typing import Final
 from vmhost.backupports import Tell
 from vmhost.drivers.files import os_errors
 from vmhost.drivers.repository import checking, copying, places
+from vmhost.model.errors import DamagedData
 from vmhost.model.points import Compression, Point
 
 _NEW: Final = ".packed"
@@ -17,11 +18,13 @@ _NEW: Final = ".packed"
 def pack(point: Point, file: str, compression: Compression, tell: Tell) -> None:
     """Write an increment of a point that was begun anew, compressed, and put that in its place.
 
-    :raises DamagedData: it does not lie on what its point says.
+    :raises DamagedData: it did not arrive whole, or does not lie on what its point says.
     """
     disk = next(disk for disk in point.disks if disk.file == file)
     directory = places.begun(point.ref)
     path, new = directory / file, directory / f"{file}{_NEW}"
+    if text := checking.disk_damage(path, disk):  # QEMU may still be about to close it
+        raise DamagedData(f"did not arrive whole: {text}", subject=f"{point.id}/{file}")
     below = checking.tree(replace(point.ref, id=point.parent), file)
     itself = json.dumps({"driver": "file", "filename": f"{directory.name}/{file}"})
     source = f'json:{{"driver": "qcow2", "file": {itself}, "backing": {below}}}'

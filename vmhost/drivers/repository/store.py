@@ -121,8 +121,8 @@ class FileRepositories:
         with os_errors(directory, "publish a point"):
             for name, text in documents.items():
                 _write(directory / name, text)
+            _check_disks(point, directory)  # after which QEMU writes no more
             whole = replace(point, files=_hashed(directory, tell), level=level)
-            _check_disks(whole, directory)
             text = manifest.text_of(whole)
             write_atomically(directory / places.SUMS, manifest.sums_of(whole, text).encode())
             write_atomically(directory / places.MANIFEST, text.encode())
