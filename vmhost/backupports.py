@@ -70,8 +70,8 @@ class Repositories(Protocol):
         ``socket`` empty: from the disk's file.
         """
 
-    def keep(self, ref: PointRef, name: str, source: str) -> None:
-        """Copy a small file of the host into a point that was begun."""
+    def put(self, ref: PointRef, name: str, data: bytes) -> None:
+        """Write a small file into a point that was begun."""
 
     def publish(self, ref: PointRef, documents: Mapping[str, str], tell: Tell, *, level: Level = "crash") -> Point:
         """Hash and publish a point that was begun, with what it is worth; AlreadyThere when it is published."""
