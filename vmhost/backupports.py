@@ -92,8 +92,8 @@ class Repositories(Protocol):
     def pack(self, ref: PointRef, file: str, compression: Compression, tell: Tell) -> None:
         """Compress what QEMU has written of a disk into a point that was begun; what it lies on stays as it is."""
 
-    def keep(self, ref: PointRef, name: str, source: str) -> None:
-        """Copy a small file of the host into a point that was begun."""
+    def put(self, ref: PointRef, name: str, data: bytes) -> None:
+        """Write a small file into a point that was begun."""
 
     def publish(self, ref: PointRef, documents: Mapping[str, str], tell: Tell, *, level: Level = "crash") -> Point:
         """Hash and publish a point that was begun, with what it is worth; AlreadyThere when it is published."""

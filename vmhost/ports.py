@@ -30,6 +30,7 @@ from vmhost.netports import Reservations as Reservations
 from vmhost.netports import ShellSession as ShellSession
 from vmhost.snapports import DiskFiles as DiskFiles
 from vmhost.snapports import DomainDisks
+from vmhost.snapports import ThawGuards as ThawGuards
 
 if TYPE_CHECKING:  # a listing imports this module too, and calls little of it
     from vmhost.model.disklimits import DiskLimits
@@ -371,5 +372,6 @@ class Ports:
     reservations: Reservations
     repositories: Repositories
     timers: Timers
+    thawing: ThawGuards
     history: History
     layout: Layout

@@ -47,6 +47,9 @@ class DiskFiles(Protocol):
     def rebase(self, path: str, base: str) -> None:
         """Let a file lie on another one that holds the same as the one before; no guest writes to it."""
 
+    def nvram(self, domain: RawDomain) -> bytes:
+        """A domain's UEFI variables; empty where it has none."""
+
     def keep_nvram(self, domain: RawDomain, path: str) -> None:
         """Copy a domain's UEFI variables to a new file; where the domain has none, the file is empty."""
 
@@ -55,3 +58,20 @@ class DiskFiles(Protocol):
 
     def put_nvram(self, domain: RawDomain, path: str) -> None:
         """Replace a domain's UEFI variables by a kept file's, all or nothing; it does not run."""
+
+
+class ThawGuard(Protocol):
+    """What thaws a frozen guest if nobody else does."""
+
+    def dismiss(self) -> None:
+        """The guest is thawed, or another one answers for it. Done twice, the second is nothing."""
+
+
+class ThawGuards(Protocol):
+    """Guards over frozen guests, for those that have no dead-man inside."""
+
+    def arm(self, uuid: str, seconds: float) -> ThawGuard:
+        """Have a guest thawed through its agent when the caller dies, or so many seconds from now.
+
+        :raises DriverError: it cannot be; then nothing may be frozen.
+        """

@@ -221,6 +221,9 @@ SCENES: Mapping[str, Scene] = {
     "restore in place": Scene(
         WEB, lambda host: host.backups.plan_restore("web-01", power_off=True), prepare=_with_point, repeats=True
     ),
+    "restore in place with UEFI": Scene(
+        UEFI, lambda host: host.backups.plan_restore("web-01", power_off=True), prepare=_with_point, repeats=True
+    ),
     "confirm a restore": Scene(WEB, lambda host: host.backups.plan_confirm("web-01"), prepare=_restored, repeats=True),
     "wake the night's work": Scene("", _wake, systemd=True),
     "wake it at another time": Scene("", lambda host: _wake(host, "Mon..Fri 21:00"), prepare=_woken, systemd=True),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.scenes import HEAD, WEB, site
+from tests.engine.scenes import HEAD, UEFI, WEB, site
 from vmhost.engine import backup
 from vmhost.engine.context import Context
 from vmhost.model.backupsteps import BackupStep, BeginBackup, CopyDisks
@@ -25,6 +25,7 @@ from vmhost.ops.sites import parse_site
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts
 from vmhost.testing.faults import driver_error
 from vmhost.testing.repository import FakeRepositories
+from vmhost.testing.seed import read_seed
 from vmhost.testing.world import Volume
 
 TWO = WEB.replace("disks: [{size: 4G}]", "disks: [{size: 4G}, {size: 1G}]") + WEB.replace("web-01", "db-01")
@@ -364,6 +365,34 @@ def test_what_libvirt_noted_of_files_below_a_disk_goes_before_the_disk(
     host.apply(proposal)
     assert "backingStore" not in fake.domain("web-01").xml
     assert _sources(host, "web-01") == stopped
+
+
+def test_uefis_variables_go_back_with_the_disks_and_are_kept_with_them(fake: FakeHost, host: Host) -> None:
+    host.apply(host.plan(site(TWO, UEFI.replace("web-01", "efi-01"))))
+    fake.world.nvram["efi-01"] = b"7"
+    host.apply(host.backups.plan("efi-01"))
+    fake.hypervisor.power_off(fake.domain("efi-01").uuid)
+    fake.world.nvram["efi-01"] = b"8"
+    host.apply(host.backups.plan_restore("efi-01"))
+    assert fake.world.nvram["efi-01"] == b"7"
+    (path,) = _sources(host, "efi-01").values()
+    kept = fake.ports.repositories.kept(path)
+    assert [_volume(fake, found).data for found in kept if found.endswith(".nvram")] == [b"8"]
+    assert not any(".restored-" in volume.name for _, volume in fake.world.volumes())
+    host.apply(host.backups.plan_confirm("efi-01"))
+    assert fake.ports.repositories.kept(path) == ()
+
+
+def test_a_point_holds_a_seed_that_says_who_the_guest_is_and_nothing_else(host: Host, fake: FakeHost) -> None:
+    host.backups.run(["web-01"])
+    (point,) = host.backups.list("web-01")
+    files = read_seed(fake.ports.repositories.read(point.ref, "seed.iso").encode())
+    assert files is not None
+    known = host.guest("web-01").domain.metadata
+    assert known is not None
+    said = {"instance-id": known.identity.instance_id, "local-hostname": "web-01"}
+    assert json.loads(files["meta-data"]) == said
+    assert files["user-data"].split() == [b"#cloud-config", b"{}"]
 
 
 def test_what_cannot_be_noted_is_said_and_verified_all_the_same(host: Host, fake: FakeHost) -> None:

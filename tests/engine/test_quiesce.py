@@ -13,6 +13,7 @@ from vmhost.ops.apply import recover_host
 from vmhost.ops.host import Host
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts, SimulatedKill, freezing
 from vmhost.testing.commands import Ran
+from vmhost.testing.faults import driver_error
 
 BOUND = 60.0
 """Seconds that an operation on one guest may take with the worst agent."""
@@ -200,6 +201,25 @@ def test_whoever_is_killed_leaves_no_frozen_guest(stage: Stage) -> None:
             assert "FROZEN" not in stage.flags, where
             if any(row.name == "one" for row in stage.host.snapshots.list()):
                 stage.host.apply(stage.host.snapshots.plan_delete("web-01", "one"))
+
+
+def test_whoever_is_killed_is_outlived_by_a_guard_that_thaws_at_once(stage: Stage) -> None:
+    stage.fake.behave("web-01", dead_man=False)
+    faulty = FaultyPorts(stage.fake.ports, FaultPlan(0, only=lambda _, method: method == "snapshot_disks"))
+    host = Host(ports=faulty.ports)
+    with pytest.raises(SimulatedKill):
+        host.apply(host.snapshots.plan_create("web-01", "one"))
+    assert stage.frozen
+    stage.fake.die()
+    assert not stage.frozen, "nobody has recovered yet"
+
+
+def test_without_a_guard_nothing_is_frozen(stage: Stage) -> None:
+    faulty = FaultyPorts(stage.fake.ports, FaultPlan(0, error=driver_error, only=lambda port, _: port == "thawing"))
+    stage.host = Host(ports=faulty.ports)
+    stage.take()
+    assert (stage.level, stage.error, stage.frozen) == ("crash", None, 0)
+    assert any("not quiesced: injected fault at thawing.arm" in text for text in stage.notices)
 
 
 def killed_when_frozen(stage: Stage) -> None:

@@ -167,6 +167,10 @@ class Child:
         except subprocess.TimeoutExpired as error:
             raise CommandFailed(self.program, f"still runs after {timeout:g} s", code=None) from error
 
+    def reap(self) -> None:
+        """Wait for its end, however long that takes, so that no dead process is left behind."""
+        self._process.wait()
+
     def stop(self, grace: float = GRACE) -> int:
         """End it and its process group, politely for ``grace`` seconds, and return its exit code."""
         _end(self._process, grace)

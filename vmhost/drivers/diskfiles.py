@@ -39,14 +39,19 @@ class LocalDiskFiles:
         words = ("qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-b", base, "-F", "qcow2", path)
         run(words, timeout=_QUICK, hint=f"qemu-img info {path}")
 
+    def nvram(self, domain: RawDomain) -> bytes:
+        place = self._place(domain)
+        with os_errors(place, "read"):
+            return place.read_bytes() if place.exists() else b""
+
     def keep_nvram(self, domain: RawDomain, path: str) -> None:
         if os.path.lexists(path):
             raise AlreadyThere("there is a file of that name", subject=path, hint=f"ls -l {path}")
-        write_atomically(Path(path), self._variables(domain))
+        write_atomically(Path(path), self.nvram(domain))
 
     def same_nvram(self, domain: RawDomain, path: str) -> bool:
         with os_errors(Path(path), "read"):
-            return Path(path).read_bytes() == self._variables(domain)
+            return Path(path).read_bytes() == self.nvram(domain)
 
     def put_nvram(self, domain: RawDomain, path: str) -> None:
         place = self._place(domain)
@@ -61,11 +66,6 @@ class LocalDiskFiles:
             if before is not None:
                 os.chown(place, before.st_uid, before.st_gid)
                 place.chmod(before.st_mode & 0o7777)
-
-    def _variables(self, domain: RawDomain) -> bytes:
-        place = self._place(domain)
-        with os_errors(place, "read"):
-            return place.read_bytes() if place.exists() else b""
 
     def _place(self, domain: RawDomain) -> Path:
         """Return where libvirt keeps a domain's variables; a definition need not say it."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from typing import Any, Final
 
 from vmhost.drivers import netunit
 from vmhost.drivers.files import make_directory, os_errors, read_state, sync_directory, write_state
+from vmhost.drivers.helperprogram import helper_program
 from vmhost.drivers.netmanagers import link_managers
 from vmhost.drivers.processes import birth_of, process_is_alive
 from vmhost.model.errors import Absent, Conflict, DriverError, PermissionDenied, Refused
@@ -31,15 +31,10 @@ KEPT: Final = "network.json"
 _START: Final = 30.0
 """Seconds that the watchdog has to say that it is there."""
 
-_CODE: Final = (
-    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
-    "from vmhost.helpers.network import main; sys.exit(main(sys.argv[1:]))"
-)
-
 
 def helper(*words: str) -> list[str]:
     """Return the command line of the helper program of this installation."""
-    return [sys.executable, "-I", "-c", _CODE, str(Path(__file__).parents[2]), *words]
+    return helper_program("network", *words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from vmhost.engine.context import Context
 from vmhost.model.backupsteps import (
     BackupStep,
     BeginBackup,
+    BringNvram,
     CopyDisks,
     DeletePoint,
     DiscardPoint,
@@ -28,7 +29,8 @@ from vmhost.model.backupsteps import (
 )
 from vmhost.model.errors import Absent, Conflict, DriverError
 from vmhost.model.events import Progress
-from vmhost.model.points import Level
+from vmhost.model.points import NVRAM, SEED, Level
+from vmhost.render.seed import known_seed
 
 LOOK = 0.02
 LOOK_RARELY = 0.2
@@ -68,6 +70,8 @@ def execute_backup(step: BackupStep, context: Context) -> str:  # noqa: C901 - o
             hypervisor.drop_bitmap(uuid, source, bitmap)
         case RestoreDisk(ref, file, target, like):
             repositories.restore(ref, file, target, like, _teller(context, Path(target).name, "verify and write"))
+        case BringNvram(ref, target):
+            repositories.bring(ref, NVRAM, target)
         case SwapFile(_, _, path, new, kept):
             _refuse_running(step, context)
             repositories.swap(path, new, kept)
@@ -117,8 +121,11 @@ def _end(step: EndBackup, context: Context) -> None:
 
 def _copy(step: CopyDisks, context: Context) -> None:
     repositories, hypervisor = context.ports.repositories, context.ports.hypervisor
-    if step.nvram:
-        repositories.keep(step.ref, "nvram.fd", step.nvram)
+    if step.nvram and (variables := context.ports.files.nvram(hypervisor.domain(step.uuid))):
+        repositories.put(step.ref, step.nvram, variables)
+    if step.instance_id:
+        seed = known_seed(step.instance_id, step.hostname)
+        repositories.put(step.ref, SEED, context.ports.seeds.make(seed))
     if step.how == "push":
         _await_job(step, context)
         if step.compression != "none":

@@ -10,19 +10,21 @@ from vmhost.model.errors import Cancelled
 from vmhost.model.events import Event, Notice
 from vmhost.model.snapshots import Level
 from vmhost.ports import Ports, Waiting
+from vmhost.snapports import ThawGuard
 
 
 @dataclass(frozen=True, slots=True)
 class Quiesced:
     """What freezing a guest has reached: the level, how many file systems were frozen, whether they may still be.
 
-    ``since`` is the monotonic moment at which it was asked to.
+    ``since`` is the monotonic moment at which it was asked to; ``guard`` thaws it if nobody else does.
     """
 
     level: Level
     frozen: int = 0
     open: bool = False
     since: float = 0.0
+    guard: ThawGuard | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from typing import assert_never
 
@@ -11,6 +10,8 @@ from vmhost.engine.context import Context
 from vmhost.engine.services.drilled import await_services
 from vmhost.model.drills import DrillStep, EndDrill, LayDrill, LiftDrill, SeeDrill
 from vmhost.model.errors import Absent
+from vmhost.model.points import NVRAM
+from vmhost.render.seed import known_seed
 
 
 def execute_drill(step: DrillStep, context: Context) -> str:
@@ -47,15 +48,10 @@ def _lay(step: LayDrill, context: Context) -> None:
         repositories.expose(step.ref, disk.file, disk.socket)
         repositories.overlay(disk.overlay, disk.socket, disk.capacity)
     if files.nvram:
-        repositories.bring(step.ref, "nvram.fd", files.nvram)
+        repositories.bring(step.ref, NVRAM, files.nvram)
     if files.seed:
-        repositories.place(files.seed, context.ports.seeds.make(_seed(step)))
-
-
-def _seed(step: LayDrill) -> dict[str, bytes]:
-    """Return the files of a seed that says nothing new: of the same instance, and without secrets."""
-    meta = {"instance-id": step.instance_id, "local-hostname": step.hostname}
-    return {"meta-data": json.dumps(meta).encode(), "user-data": b"#cloud-config\n{}\n"}
+        seed = known_seed(step.instance_id, step.hostname)
+        repositories.place(files.seed, context.ports.seeds.make(seed))
 
 
 def _lift(step: LiftDrill, context: Context) -> None:

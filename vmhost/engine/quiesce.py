@@ -31,6 +31,9 @@ PATIENCE: Final = 25.0
 DEAD_MAN, MARGIN = 10.0, 1.0
 """Seconds after which guests of our images thaw themselves, and how much sooner we do not rely on it any more."""
 
+GUARD: Final = 20.0
+"""Seconds after which a guest is thawed from outside of this process, which may be dead or hang by then."""
+
 PAUSE: Final = 1.0
 SSH: Final = 10.0
 
@@ -67,7 +70,8 @@ def _freeze(step: Freeze, context: Context) -> str:
         level = Level.APPLICATION if _were_told(context, uuid) else Level.FILESYSTEM
         # from here on it may be frozen, whatever we hear of it
         asked = context.ports.clock.monotonic()
-        context.quiesced[uuid] = Quiesced(Level.CRASH, open=True)
+        guard = context.ports.thawing.arm(uuid, GUARD)
+        context.quiesced[uuid] = Quiesced(Level.CRASH, open=True, guard=guard)
         count = _ask(context, uuid, "guest-fsfreeze-freeze", step.timeout)
         if not isinstance(count, int) or count < 1:
             raise DriverError("its agent froze nothing", subject=step.name)
@@ -79,7 +83,7 @@ def _freeze(step: Freeze, context: Context) -> str:
             raise GuestError(text, subject=step.name, hint="leave --quiesce out") from error
         context.on_event(Notice(step.name, f"not quiesced: {error.message}"))
         return ""
-    context.quiesced[uuid] = Quiesced(level, count, open=True, since=asked)
+    context.quiesced[uuid] = Quiesced(level, count, open=True, since=asked, guard=guard)
     return ""
 
 
@@ -98,6 +102,7 @@ def _thaw_step(uuid: str, name: str, context: Context, *, must: bool) -> str:
         _mark(uuid, context, frozen=True)
         raise _frozen(name)
     if thawed is not None:
+        _let_go(reached)
         _mark(uuid, context, frozen=False)
     if reached is not None:
         told = thawed is not None and thawed >= 0
@@ -120,8 +125,16 @@ def _see_thawed(uuid: str, name: str, context: Context) -> str:
         if thawed is None:
             _mark(uuid, context, frozen=True)
             raise _frozen(name)
+        _let_go(reached)
         _mark(uuid, context, frozen=False)
     return ""
+
+
+def _let_go(reached: Quiesced | None) -> None:
+    """End the guard over a guest that is thawed."""
+    if reached is not None and reached.guard is not None:
+        with suppress(DriverError):  # it would thaw once more, which is nothing
+            reached.guard.dismiss()
 
 
 def _frozen(name: str) -> GuestError:

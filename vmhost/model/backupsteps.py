@@ -85,6 +85,8 @@ class CopyDisks:
     ``how``: ``pull`` reads what the backup job exports, ``push`` waits for QEMU, which writes by itself, ``offline``
     reads the files of a guest that is shut off. ``rate``: bytes a second that a copier may copy; 0: no limit.
     ``compression``: a copier packs what it writes; what QEMU has written is packed afterwards.
+    ``nvram`` is what the point calls UEFI's variables; empty: it has none.
+    ``instance_id`` and ``hostname`` are what a seed without secrets says, for whoever restores by hand; empty: none.
     """
 
     ref: PointRef
@@ -95,6 +97,8 @@ class CopyDisks:
     nvram: str = ""
     rate: int = 0
     compression: Compression = "none"
+    instance_id: str = ""
+    hostname: str = ""
     kind: Literal["copy-disks"] = "copy-disks"
 
     @property
@@ -183,6 +187,20 @@ class RestoreDisk:
 
 
 @dataclass(frozen=True, slots=True)
+class BringNvram:
+    """Copy the variables of UEFI that a point holds to a new file."""
+
+    ref: PointRef
+    target: str
+    kind: Literal["bring-nvram"] = "bring-nvram"
+
+    @property
+    def uuid(self) -> str:
+        """The guest, whose lock is held meanwhile."""
+        return self.ref.guest
+
+
+@dataclass(frozen=True, slots=True)
 class SwapFile:
     """Let ``new`` take the place of ``path``, which is kept as ``kept``; at no moment is there nothing.
 
@@ -229,6 +247,7 @@ BackupStep = (
     | DropCheckpoint
     | DropBitmap
     | RestoreDisk
+    | BringNvram
     | SwapFile
     | UnswapFile
     | RemoveFile

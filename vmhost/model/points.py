@@ -11,6 +11,9 @@ Compression = Literal["none", "zstd"]
 """How what a point holds of disks is packed; whoever reads it with qemu-img need not know."""
 
 CHECKPOINT_PREFIX: Final = "vmhost-"
+NVRAM: Final = "nvram.fd"
+SEED: Final = "seed.iso"
+"""What a point calls UEFI's variables, and the seed without secrets that a guest restored by hand needs."""
 KEPT: Final = ".before-"
 """What stands between the name of a disk and the point that replaced it, in the name of what it was before."""
 
@@ -73,8 +76,9 @@ class Point:
 
     ``generation`` counts a guest's points, since clocks jump; ``taken`` is UTC (ISO 8601). ``because`` says why it is
     a full one, ``parent`` is the point that an incremental one lies on. ``level`` is how consistent it is.
-    ``checkpoint`` is what the next increment would begin from; empty: nothing. ``pinned``, ``verified`` (when it was
-    last found whole, ISO 8601) and ``damaged`` are noted beside it, not in its manifest.
+    ``checkpoint`` is what the next increment would begin from; empty: nothing. ``nvram`` is the file with UEFI's
+    variables. ``pinned``, ``verified`` (when it was last found whole, ISO 8601) and ``damaged`` are noted beside it,
+    not in its manifest.
     """
 
     ref: PointRef

@@ -99,6 +99,7 @@ class Builder:
         from vmhost.drivers.seediso import IsoSeedMaker
         from vmhost.drivers.signals import GuestSignals
         from vmhost.drivers.ssh.shell import SshShell
+        from vmhost.drivers.thawguard import ProcessThawGuards
         from vmhost.ports import Ports
 
         return Ports(
@@ -122,6 +123,7 @@ class Builder:
             reservations=FileReservations(self.layout),
             repositories=FileRepositories(self.layout),
             timers=SystemTimers(),
+            thawing=ProcessThawGuards(self.layout, lambda: self.hypervisor.uri),
             history=self.history,
             layout=self.layout,
         )

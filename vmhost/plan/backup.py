@@ -24,15 +24,14 @@ from vmhost.model.domains import DiskFacts
 from vmhost.model.errors import Conflict, NoCapacity, Refused
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Note, Plan, Planned
-from vmhost.model.points import Compression, NewPoint, Point, PointDisk, PointRef, RepositoryId, Tracking
+from vmhost.model.points import NVRAM, Compression, NewPoint, Point, PointDisk, PointRef, RepositoryId, Tracking
 from vmhost.model.steps import Step
 from vmhost.model.units import format_size
 from vmhost.plan.found import find_ours
 from vmhost.plan.quiesce import Around, around
 from vmhost.plan.reconcile import Decision, checkpoint_name, decide, next_generation, point_id, prefix_of
 from vmhost.render.backup import checkpoint_xml, pull_xml, push_xml
-from vmhost.render.document import read
-from vmhost.render.parse.domain import DISK_ALIAS, agent_connected, parse_domain
+from vmhost.render.parse.domain import DISK_ALIAS, SEED_ALIAS, agent_connected, parse_domain
 
 SOCKET: Final = "vmhost-backup-"
 """What the names of our sockets begin with: a job that exports on one is ours."""
@@ -204,8 +203,16 @@ def _taking(draft: _Draft) -> Iterator[Planned]:
     copies = tuple(DiskCopy(d.file, d.target, d.source, d.format) for d in draft.disks)
     how: Literal["pull", "push", "offline"] = "push" if parent else "pull" if draft.domain.active else "offline"
     mark, rate = (draft.socket if how == "pull" else ""), (0 if parent else draft.request.rate)
-    packed = draft.request.compression
-    copy = CopyDisks(ref, name, how, copies, mark=mark, nvram=_nvram(draft.domain), rate=rate, compression=packed)
+    instance, hostname = _known_as(draft.domain)
+    copy = CopyDisks(
+        *(ref, name, how, copies),
+        mark=mark,
+        nvram=_nvram(draft.domain),
+        rate=rate,
+        compression=draft.request.compression,
+        instance_id=instance,
+        hostname=hostname,
+    )
     listed = ", ".join(disk.id for disk in draft.disks)
     limit = f", {format_size(draft.request.rate)} a second at most" if draft.request.rate else ""
     how_packed = f", compressed by {packed}" if packed != "none" else ""
@@ -257,14 +264,22 @@ def _new_point(draft: _Draft) -> NewPoint:
         parent=parent.id if parent else "",
         site=metadata.site if metadata else "",
         checkpoint=draft.checkpoint,
-        nvram="nvram.fd" if _nvram(domain) else "",
+        nvram=_nvram(domain),
         disks=disks,
     )
     return NewPoint(point, domain.raw.xml, spec=metadata.spec if metadata else "")
 
 
 def _nvram(domain: ObservedDomain) -> str:
-    return (read(domain.raw.xml).findtext("os/nvram") or "").strip()
+    return NVRAM if parse_domain(domain.raw.xml).firmware == "uefi" else ""
+
+
+def _known_as(domain: ObservedDomain) -> tuple[str, str]:
+    """Return the instance-id and the name by which cloud-init knows a guest; nothing for one that has no seed."""
+    seeded = any(disk.alias == SEED_ALIAS for disk in parse_domain(domain.raw.xml).disks)
+    if not seeded or domain.metadata is None:
+        return "", ""
+    return domain.metadata.identity.instance_id, domain.name
 
 
 def _old_checkpoints(draft: _Draft) -> Iterator[Planned]:

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from shlex import quote
 
-from vmhost.model.backupsteps import DropCheckpoint, RemoveFile, RestoreDisk, SwapFile, UnswapFile
+from vmhost.model.backupsteps import BringNvram, DropCheckpoint, RemoveFile, RestoreDisk, SwapFile, UnswapFile
 from vmhost.model.domains import DiskFacts
 from vmhost.model.errors import NotFound, Protected, Refused
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.points import KEPT, Point, PointDisk, Tracking
+from vmhost.model.snapsteps import KeepNvram, PutNvram
 from vmhost.model.steps import DefineDomain, PowerOff, ShutDown, StartDomain, Step
 from vmhost.plan.backup import guest_for_backup
 from vmhost.render.parse.domain import DISK_ALIAS, parse_domain
@@ -40,7 +41,7 @@ class RestoreRequest:
 
 
 def plan_in_place(request: RestoreRequest) -> Plan:
-    """Return the plan that brings a guest's disks back to a point; its definition stays as it is now.
+    """Return the plan that brings a guest's disks, and UEFI's variables, back to a point; its definition stays.
 
     :raises NotFound: no such guest; :raises Refused: it runs, has saved memory, other disks, or an unconfirmed restore;
         :raises Protected: it is protected and would be powered off.
@@ -48,22 +49,28 @@ def plan_in_place(request: RestoreRequest) -> Plan:
     domain = guest_for_backup(request.name, request.observed)
     _check(domain, request)
     pairs = _pairs(domain, request.point)
+    bring, put, forget = _variables(domain, request.point, pairs[0][1].source)
     steps = [_restore(domain, request.point, then, now.source) for then, now in pairs]
+    steps += bring
     steps += _stop(domain, request)
     steps += _forget_below(domain, [now for _, now in pairs])
     steps += [_swap(domain, request.point, now.source) for _, now in pairs]
+    steps += put
     if domain.active:
         start = StartDomain(domain.uuid, domain.name)
         steps.append(_planned(domain, start, PowerOff(domain.uuid, domain.name), Change.NEEDS_STOP, "start"))
     after = [
-        _planned(
-            domain,
-            DropCheckpoint(domain.uuid, domain.name, checkpoint.name, lost=True),
-            None,
-            Change.LIVE,
-            f"forget checkpoint {checkpoint.name}: it was of the former disks",
-        )
-        for checkpoint in request.tracking.checkpoints
+        *forget,
+        *(
+            _planned(
+                domain,
+                DropCheckpoint(domain.uuid, domain.name, checkpoint.name, lost=True),
+                None,
+                Change.LIVE,
+                f"forget checkpoint {checkpoint.name}: it was of the former disks",
+            )
+            for checkpoint in request.tracking.checkpoints
+        ),
     ]
     text = f"what its disks were is kept until vmhost backup confirm {domain.name}"
     site = domain.metadata.site if domain.metadata else ""
@@ -175,6 +182,30 @@ def _swap(domain: ObservedDomain, point: Point, path: str) -> Planned:
     step = SwapFile(domain.uuid, domain.name, path, _new(path, point), kept)
     undo = UnswapFile(domain.uuid, domain.name, path, kept)
     return _planned(domain, step, undo, Change.REPLACE, f"replace {path}, kept as {kept}")
+
+
+def _variables(domain: ObservedDomain, point: Point, path: str) -> tuple[list[Planned], list[Planned], list[Planned]]:
+    """Return the steps that bring UEFI's variables back: at any time, when the guest is stopped, and at the end.
+
+    What they were is kept beside the first disk, whose ``path`` it is, and is given up with what that was.
+    """
+    if not point.nvram or parse_domain(domain.raw.xml).firmware != "uefi":
+        return [], [], []
+    new, kept = f"{_new(path, point)}.nvram", f"{path}{KEPT}{point.id}.nvram"
+    uuid, name = domain.uuid, domain.name
+    bring, keep, put = BringNvram(point.ref, new), KeepNvram(uuid, name, kept), PutNvram(uuid, name, new)
+    return (
+        [
+            _planned(
+                domain, bring, RemoveFile(new), Change.LIVE, f"verify UEFI's variables of {point.id}, and copy them"
+            )
+        ],
+        [
+            _planned(domain, keep, RemoveFile(kept), Change.LIVE, f"keep UEFI's variables as {kept}"),
+            _planned(domain, put, PutNvram(uuid, name, kept), Change.REPLACE, "replace UEFI's variables"),
+        ],
+        [_planned(domain, RemoveFile(new), None, Change.LIVE, "delete the copy")],
+    )
 
 
 def _new(path: str, point: Point) -> str:

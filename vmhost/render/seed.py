@@ -182,6 +182,16 @@ def _file(file: FileSpec) -> dict[str, Any]:
     return entry
 
 
+def known_seed(instance_id: str, hostname: str) -> dict[str, bytes]:
+    """Return the files of a seed that says nothing new: of the same instance, and without secrets.
+
+    cloud-init configures nothing by it. Without any seed it would take the machine for a new one: with other host keys
+    and without the guest's network.
+    """
+    meta = {"instance-id": instance_id, "local-hostname": hostname}
+    return {"meta-data": json.dumps(meta).encode(), "user-data": b"#cloud-config\n{}\n"}
+
+
 def _filled(value: Any, secrets: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
         return {key: _filled(item, secrets) for key, item in value.items()}

@@ -14,7 +14,7 @@ COUNTED: Final = frozenset(
     {
         *("hypervisor", "links", "hook", "keeper", "kernel", "shell", "session", "signals", "wakeups"),
         *("packet", "files", "seeds", "images", "keys", "locks", "journals", "journal", "reservations", "repositories"),
-        "timers",
+        *("timers", "thawing", "guard"),
     }
 )
 """What fails by itself now and then. Clocks and chance do not; history is never in the way; the layout is a value."""
@@ -23,6 +23,7 @@ _INNER: Final[Mapping[tuple[str, str], str]] = {
     ("shell", "connect"): "session",
     ("signals", "open"): "wakeups",
     ("journals", "begin"): "journal",
+    ("thawing", "arm"): "guard",
 }
 """Calls that return a further thing with calls of its own, and what that is named."""
 

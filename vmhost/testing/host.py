@@ -32,6 +32,7 @@ from vmhost.testing.seed import FakeSeedMaker
 from vmhost.testing.shell import FakeShell
 from vmhost.testing.signals import FakeSignals
 from vmhost.testing.storage import FakePools
+from vmhost.testing.thawing import FakeThawGuards
 from vmhost.testing.timers import FakeTimers
 from vmhost.testing.topologies import Shape, capabilities, kernel
 from vmhost.testing.tuning import FakeKernel
@@ -97,6 +98,7 @@ class FakeHost:
         self.hook = FakeHook(self.machine)
         self.keeper = FakeKeeper(self.machine)
         self.kernel = FakeKernel(self.machine)
+        self.thawing = FakeThawGuards(self.machine)
 
     @property
     def ports(self) -> Ports:
@@ -122,6 +124,7 @@ class FakeHost:
             reservations=FakeReservations(self.machine),
             repositories=FakeRepositories(self.machine),
             timers=FakeTimers(self.machine),
+            thawing=self.thawing,
             history=self.history,
             layout=self.layout,
         )
@@ -183,6 +186,7 @@ class FakeHost:
         """Do what the kernel does when the process that uses this host is killed: locks go, journals have no owner."""
         self.machine.alive.clear()
         self.keeper.maker_died()
+        self.thawing.maker_died()
         self.locks.break_all()
         self.history.interrupt()
         self.machine.events.close()

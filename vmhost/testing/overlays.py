@@ -76,6 +76,10 @@ class FakeDiskFiles:
             _refuse_written(world, path)
             _volume(world, path).backing = base
 
+    def nvram(self, domain: RawDomain) -> bytes:
+        with self._machine.at_work() as world:
+            return world.nvram.get(domain.name, b"")
+
     def keep_nvram(self, domain: RawDomain, path: str) -> None:
         with self._machine.at_work(changing=True) as world:
             pool, name = _place(world, path)

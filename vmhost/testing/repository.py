@@ -168,9 +168,9 @@ class FakeRepositories(FakeExposed):
                 raise Absent("holds no such disk", subject=file)
             tell(1, 1)
 
-    def keep(self, ref: PointRef, name: str, source: str) -> None:
+    def put(self, ref: PointRef, name: str, data: bytes) -> None:
         with self._machine.at_work(changing=True) as world:
-            _stored(world, ref).files[name] = source
+            _stored(world, ref).files[name] = data.decode()
 
     def publish(self, ref: PointRef, documents: Mapping[str, str], tell: Tell, *, level: Level = "crash") -> Point:
         with self._machine.at_work(changing=True) as world:
@@ -178,7 +178,9 @@ class FakeRepositories(FakeExposed):
             stored.files |= documents
             files = tuple(PointFile(name, len(text), _hash(text)) for name, text in sorted(stored.files.items()))
             tell(1, 1)
-            whole = replace(point_from(stored.text, ref.repository), files=files, level=level)
+            point = point_from(stored.text, ref.repository)
+            nvram = point.nvram if point.nvram in stored.files else ""
+            whole = replace(point, files=files, level=level, nvram=nvram)
             stored.text, stored.published = _text(whole), True
             return whole
 

@@ -54,6 +54,11 @@ class LibvirtHypervisor:
         """Whether it is the system's hypervisor; next to nothing beside all that :meth:`host` asks for."""
         return self._connection.read(is_privileged, "host")
 
+    @property
+    def uri(self) -> str:
+        """What another process reaches the same hypervisor by."""
+        return self._connection.read(lambda handle: str(handle.getURI()), "URI")
+
     def daemon(self) -> RawDaemon:
         return self._reader.daemon()
 

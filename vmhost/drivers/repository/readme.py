@@ -14,6 +14,7 @@ This directory holds backups that vmhost has made. Nothing in it needs vmhost: a
     domain.xml        the guest's definition, for virsh
     checkpoint.xml    what libvirt kept for the next increment, if it ran
     nvram.fd          UEFI's variables, if it has any
+    seed.iso          for cloud-init: that this machine is the one that it knows; no secrets
     DISK.qcow2        one for each disk; an increment's backing file is the same disk of its parent, by a relative name;
                       if it is compressed, with zstd, qemu-img must be of QEMU 5.1 or later
 
@@ -32,10 +33,15 @@ Write each disk, whole, to where the guest is to have it. domain.xml says where 
 
     qemu-img convert -f qcow2 -O qcow2 DISK.qcow2 /var/lib/libvirt/images/DISK.qcow2
 
-For a guest with nvram.fd, copy it to the file that domain.xml names in <nvram>.
+For a guest with nvram.fd, copy it to the file that domain.xml names in <nvram>, or, if it names none, to libvirt's own
+choice, below. For one with seed.iso, copy that to the file of its read-only disk: without it cloud-init takes the guest
+for a new machine, with other host keys and no network.
+
+    cp nvram.fd /var/lib/libvirt/qemu/nvram/GUEST_VARS.fd
+    cp seed.iso /var/lib/libvirt/images/SEED.iso
 
 Then, if the guest is not defined any more, or on another machine: change paths in a copy of domain.xml where they
-differ, take out disks that you did not write (a seed ISO is never in a backup), then
+differ, take out disks that you did not write, then
 
     virsh define domain.xml
     virsh checkpoint-list GUEST --name | xargs -r -n 1 virsh checkpoint-delete GUEST --metadata

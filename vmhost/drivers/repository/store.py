@@ -106,11 +106,13 @@ class FileRepositories:
         point, _ = self._mine(ref)
         packing.pack(point, file, compression, tell)
 
-    def keep(self, ref: PointRef, name: str, source: str) -> None:
+    def put(self, ref: PointRef, name: str, data: bytes) -> None:
         self._mine(ref)
-        path = Path(source)
-        with os_errors(path, "read"):
-            write_atomically(places.begun(ref) / name, path.read_bytes())
+        path = places.begun(ref) / name
+        copying.make(path)
+        with os_errors(path, "write"), path.open("r+b") as file:
+            file.write(data.rstrip(b"\0"))
+            file.truncate(len(data))  # seeds end in zeros
 
     def publish(self, ref: PointRef, documents: Mapping[str, str], tell: Tell, *, level: Level = "crash") -> Point:
         point, lock = self._mine(ref)
@@ -121,7 +123,8 @@ class FileRepositories:
         with os_errors(directory, "publish a point"):
             for name, text in documents.items():
                 _write(directory / name, text)
-            whole = replace(point, files=_hashed(directory, tell), level=level)
+            nvram = point.nvram if point.nvram and (directory / point.nvram).exists() else ""
+            whole = replace(point, files=_hashed(directory, tell), level=level, nvram=nvram)
             _check_disks(whole, directory)
             text = manifest.text_of(whole)
             write_atomically(directory / places.SUMS, manifest.sums_of(whole, text).encode())
