@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -27,9 +28,20 @@ def watched(path: Path, seconds: float) -> tuple[threading.Thread, list[str]]:
         acts.append("thawed")
         return True
 
+    before = opened(path)
     thread = threading.Thread(target=watch, args=(path, seconds, act), daemon=True)
     thread.start()
+    assert eventually(lambda: opened(path) > before or not thread.is_alive(), seconds=30)
     return thread, acts
+
+
+def opened(path: Path) -> int:
+    """How often this process has a file open."""
+    found = 0
+    for link in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found += link.readlink() == path
+    return found
 
 
 def test_a_freeze_that_has_ended_is_left_alone(tmp_path: Path) -> None:
@@ -54,8 +66,7 @@ def test_a_guard_of_an_earlier_freeze_leaves_the_next_one_alone(tmp_path: Path) 
     first = ProcessThawGuard(tmp_path / "web")
     thread, acts = watched(tmp_path / "web", HOURS)
     second = ProcessThawGuard(tmp_path / "web")
-    thread.join(0.3)
-    first.dismiss()
+    del first  # its owner forgets it, as one that has died does
     thread.join(30)
     assert (thread.is_alive(), acts) == (False, [])
     second.dismiss()
@@ -76,7 +87,6 @@ def test_whoever_is_killed_leaves_it_to_the_guard(tmp_path: Path) -> None:
         assert freezer.stdout is not None
         assert freezer.stdout.readline() == b"frozen\n"
         thread, acts = watched(tmp_path / "web", HOURS)
-        thread.join(0.3)
         assert (thread.is_alive(), acts) == (True, [])
         freezer.kill()
     thread.join(30)
@@ -99,6 +109,7 @@ def guards() -> set[int]:
 def test_the_guard_is_a_process_of_its_own_that_ends_with_the_freeze(tmp_path: Path) -> None:
     guard = ProcessThawGuards(layout_in(tmp_path), lambda: "test:///default").arm("nobody-at-all", HOURS)
     try:
+        assert eventually(lambda: len(guards()) == 1, seconds=30)
         (process,) = guards()
         assert os.getsid(process) == process, "no signal of our terminal reaches it"
     finally:

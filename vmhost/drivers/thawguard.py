@@ -53,6 +53,7 @@ class ProcessThawGuard:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def dismiss(self) -> None:
-        with os_errors(self._path, "remove"):
+        if self._file.closed:
+            return
+        with self._file, os_errors(self._path, "remove"):
             self._path.unlink(missing_ok=True)
-        self._file.close()
