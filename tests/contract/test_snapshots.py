@@ -100,6 +100,7 @@ def test_variables_of_uefi_are_kept_and_put_back(backend: Backend, written: tupl
     domain = replace(backend.hypervisor.domain(uuid), name=f"never-{uuid}")
     files.keep_nvram(domain, f"{place}/empty.fd")
     assert files.same_nvram(domain, f"{place}/empty.fd"), "a guest that never ran has none"
+    assert files.nvram(domain) == b""
     with pytest.raises(AlreadyThere):
         files.keep_nvram(domain, f"{place}/empty.fd")
     files.put_nvram(domain, f"{place}/empty.fd")
