@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vmhost.render.parse.quiesce import THAW_ARGV
+from vmhost.render.parse.quiesce import HOOKS_ARGV, THAW_ARGV, TOLD
 
 MOUNTS = r"""/dev/vda1 / ext4 rw 0 0
 proc /proc proc rw 0 0
@@ -57,3 +57,30 @@ def test_a_guest_without_fsfreeze_is_not_thawed(thaw: Path) -> None:
     done = run(thaw)
     assert done.returncode == 1
     assert "there is no fsfreeze" in done.stderr
+
+
+QEMUS_OWN = "#!/bin/sh\nfor each in /etc/qemu/fsfreeze-hook.d/*; do $each; done\n"
+
+
+@pytest.mark.parametrize(
+    ("hook", "beside", "told"),
+    [
+        (None, None, False),
+        ("#!/bin/sh\n", None, True),
+        ("#!/bin/sh\n", "", True),  # somebody's own in place of QEMU's, whose directory stays
+        (QEMUS_OWN, None, False),
+        (QEMUS_OWN, "", False),
+        (QEMUS_OWN, "database", True),
+    ],
+)
+def test_whether_programs_of_a_guest_are_told(tmp_path: Path, hook: str | None, beside: str | None, told: bool) -> None:
+    if hook is not None:
+        (tmp_path / "fsfreeze-hook").write_text(hook)
+        (tmp_path / "fsfreeze-hook").chmod(0o755)
+    if beside is not None:
+        (tmp_path / "fsfreeze-hook.d").mkdir()
+    if beside:
+        (tmp_path / "fsfreeze-hook.d" / beside).touch(0o755)
+    shell, option, script = HOOKS_ARGV
+    done = subprocess.run([shell, option, script.replace("/etc/qemu", str(tmp_path))], capture_output=True, check=True)
+    assert (done.stdout.strip() == TOLD) == told

@@ -29,6 +29,7 @@ from vmhost.render.document import read
 pytestmark = [pytest.mark.guest, pytest.mark.full, pytest.mark.timeout(1500)]
 
 COPY = "web-01-copy"
+HOOK = "/etc/qemu/fsfreeze-hook"
 
 
 @dataclass
@@ -82,12 +83,13 @@ def test_a_guest_with_a_database_is_backed_up_while_it_writes(kept: Kept) -> Non
         assert kept.durable > 20
         assert writer.goes_on()
 
-        put("web-01", "/etc/qemu/fsfreeze-hook", '#!/bin/sh\necho "$1" >>/run/told\n', "755")
+        inside("web-01", "mv", HOOK, f"{HOOK}.away")
+        put("web-01", HOOK, '#!/bin/sh\necho "$1" >>/run/told\n', "755")
         point, said = take("web-01", kept, at="freeze its file systems", act=frozen)
         assert (point.kind, point.level, said) == ("incremental", "application", [])
         assert writer.goes_on()
     assert inside("web-01", "cat", "/run/told").split() == ["freeze", "thaw"]
-    inside("web-01", "rm", "/etc/qemu/fsfreeze-hook")
+    inside("web-01", "mv", f"{HOOK}.away", HOOK)
     assert not list(Path("/run/vmhost/frozen").iterdir()), "whoever watched over the freeze has ended"
 
 

@@ -9,8 +9,9 @@ TOLD: Final = b"told"
 
 _HOOKS: Final = (
     "d=/etc/qemu/fsfreeze-hook; [ -x $d ] || exit 0; "
-    '[ ! -d $d.d ] || [ -n "$(find -L $d.d -type f -perm -100 | head -n 1)" ] || exit 0; echo told'
+    '! grep -qs fsfreeze-hook.d $d || [ -n "$(find -L $d.d -type f -perm -100 | head -n 1)" ] || exit 0; echo told'
 )
+"""The hook that QEMU comes with tells those in a directory beside it, and nobody where that is empty."""
 HOOKS_ARGV: Final = ("/bin/sh", "-c", _HOOKS)
 
 _THAW: Final = r"""command -v fsfreeze >/dev/null || { echo "there is no fsfreeze" >&2; exit 1; }
