@@ -151,7 +151,7 @@ def who_is(guest: str) -> dict[str, str]:
     script = (
         "cat /etc/machine-id; hostname; cat /var/lib/cloud/data/instance-id; "
         "cut -d' ' -f2 /etc/ssh/ssh_host_ed25519_key.pub; "
-        "cat /sys/class/net/e*/address; hostname -I; cat /sys/class/dmi/id/product_uuid"
+        "cat /sys/class/net/net*/address; hostname -I; cat /sys/class/dmi/id/product_uuid"
     )
     names = ("machine", "hostname", "instance", "host key", "MAC", "address", "UUID")
     return dict(zip(names, inside(guest, "sh", "-c", script).split(), strict=True))
