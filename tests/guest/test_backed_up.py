@@ -235,6 +235,17 @@ def foreign(guest: str) -> Iterator[None]:
         inside(guest, "sh", "-c", f"mv /etc/qemu/away /etc/qemu/qemu-ga.conf; {agent}")
 
 
+def test_a_foreign_guest_whose_agent_hangs_when_it_should_thaw_is_thawed_over_ssh(kept: Kept) -> None:
+    with foreign("web-01"), hands_in("web-01") as hands:
+        assert eventually(lambda: take("web-01", kept)[0].level == "filesystem", seconds=60)
+        point, _ = take("web-01", kept, at="freeze its file systems", act=lambda: hands.do("SIGSTOP"))
+        assert point.level == "filesystem", "it was frozen at that instant"
+        hands.do("write")
+        assert not any("FROZEN" in str(row["flags"]) for row in rows("guest", "list"))
+        hands.do("SIGCONT")
+        assert eventually(lambda: take("web-01", kept)[0].level == "filesystem", seconds=120), "the agent is back"
+
+
 STRUCK = """
 import os, sys
 import vmhost

@@ -203,13 +203,13 @@ def _taking(draft: _Draft) -> Iterator[Planned]:
     copies = tuple(DiskCopy(d.file, d.target, d.source, d.format) for d in draft.disks)
     how: Literal["pull", "push", "offline"] = "push" if parent else "pull" if draft.domain.active else "offline"
     mark, rate = (draft.socket if how == "pull" else ""), (0 if parent else draft.request.rate)
-    instance, hostname = _known_as(draft.domain)
+    packed, (instance, hostname) = draft.request.compression, _known_as(draft.domain)
     copy = CopyDisks(
         *(ref, name, how, copies),
         mark=mark,
         nvram=_nvram(draft.domain),
         rate=rate,
-        compression=draft.request.compression,
+        compression=packed,
         instance_id=instance,
         hostname=hostname,
     )
