@@ -204,7 +204,7 @@ def _variables(domain: ObservedDomain, point: Point, path: str) -> tuple[list[Pl
             _planned(domain, keep, RemoveFile(kept), Change.LIVE, f"keep UEFI's variables as {kept}"),
             _planned(domain, put, PutNvram(uuid, name, kept), Change.REPLACE, "replace UEFI's variables"),
         ],
-        [_planned(domain, RemoveFile(new), None, Change.LIVE, "delete the copy")],
+        [_planned(domain, RemoveFile(new), None, Change.LIVE, "delete the copy of UEFI's variables")],
     )
 
 
