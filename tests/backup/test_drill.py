@@ -15,6 +15,7 @@ import pytest
 from tests.backup import sealed
 from tests.backup.conftest import disks_of
 from tests.backup.test_kills import SEED, assert_killed, chosen, victim
+from tests.conftest import FULL, FULL_LIMIT
 from tests.labfixture import InLab
 from tests.reliability.scene import told, vmhost
 from vmhost.drivers.command import run
@@ -26,7 +27,7 @@ from vmhost.ops.drills import DrillResult
 from vmhost.ops.host import Host
 from vmhost.ops.sites import parse_site
 
-pytestmark = [pytest.mark.backup, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.backup, pytest.mark.timeout(FULL_LIMIT if FULL else 300)]
 
 SITE = """
 apiVersion: vmhost/v1

@@ -15,13 +15,14 @@ import pytest
 from tests.backup.test_chain import back_up, scribble
 from tests.backup.victim import KEEP
 from tests.backup.writing import Paused, held, held_by_point
+from tests.conftest import FULL, FULL_LIMIT
 from tests.labfixture import InLab
 from vmhost.drivers.command import Completed, run
 from vmhost.model.errors import VmhostError
 from vmhost.model.events import Event, StepDone
 from vmhost.ops.host import Host
 
-pytestmark = [pytest.mark.backup, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.backup, pytest.mark.timeout(FULL_LIMIT if FULL else 400)]
 
 SEED = os.environ.get("VMHOST_TEST_SEED", "1")
 SAMPLE, WITHIN = 6, 4
