@@ -251,6 +251,9 @@ def test_only_guests_that_somebody_sees_are_asked_for_what_is_dear() -> None:
     assert back.loads(seen)[-1].read == 0
     assert [sample.dear for sample in back.samples[:2]] == [None, None]
     assert back.samples[-1].dear == {hidden}
+    everybody = frozenset(uuid for uuid, stats in back.samples[-1].stats.items() if stats.state.active)
+    assert look(everybody).samples[-1].dear is None, "one call for all costs less than two"
+    assert look(everybody - {seen}).samples[-1].dear == everybody - {seen}
     assert look(frozenset(), WHOLE_EVERY).samples[-1].dear is None, "now and then all are asked"
 
 

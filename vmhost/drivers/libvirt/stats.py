@@ -33,11 +33,11 @@ def read_stats(handle: Handle, dear: Collection[str] | None = None) -> tuple[Dom
     if dear is None:
         every = handle.getAllDomainStats(_CHEAP | _DEAR, _NOWAIT)
         return tuple(_stats(domain.UUIDString(), values) for domain, values in every)
-    found = {domain.UUIDString(): (domain, values) for domain, values in handle.getAllDomainStats(_CHEAP, _NOWAIT)}
-    asked = [found[uuid][0] for uuid in dear if uuid in found]
-    for domain, values in handle.domainListGetStats(asked, _DEAR, _NOWAIT) if asked else ():
-        found[domain.UUIDString()][1].update(values)
-    return tuple(_stats(uuid, values) for uuid, (_, values) in found.items())
+    found = [(domain.UUIDString(), domain, values) for domain, values in handle.getAllDomainStats(_CHEAP, _NOWAIT)]
+    asked = [domain for uuid, domain, _ in found if uuid in dear]
+    answers = handle.domainListGetStats(asked, _DEAR, _NOWAIT) if asked else ()
+    more = {domain.UUIDString(): values for domain, values in answers}
+    return tuple(_stats(uuid, {**values, **more[uuid]} if uuid in more else values) for uuid, _, values in found)
 
 
 def _stats(uuid: str, values: Mapping[str, Any]) -> DomainStats:
