@@ -114,10 +114,13 @@ class Images:
         work: Callable[[Callable[[str, float | None], None]], ImageRecord],
     ) -> ImageRecord:
         """Do it as a job; whoever cancels it is heard with the next sign of progress, and nothing half is left."""
+        clock = self._host.ledger.clock
+        began = clock.monotonic()
         with Job(self._host.ledger, kind, name, on_event, None) as job:
 
             def tell(text: str, share: float | None) -> None:
-                job.tell(Progress(name, text, (share or 0.0) * 100, 100))
+                done, seconds = 100 * (share or 0.0), clock.monotonic() - began
+                job.tell(Progress(name, text, done, 100, done / seconds if seconds > 0 else 0.0))
                 if job.cancelled():
                     raise Cancelled(f"cancelled while {text}", subject=name, hint=f"vmhost {kind} {name}")
 
