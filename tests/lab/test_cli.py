@@ -61,9 +61,9 @@ def test_several_go_at_once(typed):
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
-        (("down", "x"), 3, "vmhost: x: no such lab\n  try: vmhost lab up x\n"),
-        (("exec", "x", "--", "true"), 3, "vmhost: x: no such lab\n  try: vmhost lab up x\n"),
-        (("shell", "x"), 3, "vmhost: x: no such lab\n  try: vmhost lab up x\n"),
+        (("down", "x"), 3, "vmhost: x: no such lab\n  try: vmhost lab list\n"),
+        (("exec", "x", "--", "true"), 3, "vmhost: x: no such lab\n  try: vmhost lab list\n"),
+        (("shell", "x"), 3, "vmhost: x: no such lab\n  try: vmhost lab list\n"),
         (("up", "../x"), 2, f"vmhost: '../x': {NO_NAME}\n  try: vmhost lab up lab\n"),
     ],
 )

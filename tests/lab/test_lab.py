@@ -17,7 +17,7 @@ from vmhost.drivers import command
 from vmhost.drivers.command import CommandFailed
 from vmhost.lab import daemons, enter
 from vmhost.lab.store import Status
-from vmhost.model.errors import AlreadyThere, Conflict, DriverError, NotFound, Refused, UsageError
+from vmhost.model.errors import Conflict, DriverError, NotFound, Refused, UsageError
 
 pytestmark = [pytest.mark.serial, pytest.mark.timeout(180)]
 
@@ -216,7 +216,7 @@ def test_libvirtd_of_the_machine_is_not_ours_to_stop(monkeypatch, tmp_path):
 
 def test_name_that_is_taken(lab_root):
     first = lab.up("taken")
-    with pytest.raises(AlreadyThere) as caught:
+    with pytest.raises(Conflict) as caught:
         lab.up("taken")
     assert caught.value.hint == "vmhost lab down taken"
     assert lab.find("taken") == first
@@ -229,7 +229,7 @@ def test_of_several_at_once_one_gets_the_name_and_different_names_all_come_up(la
     def one(name: str) -> None:
         try:
             came.append(lab.up(name).name)
-        except AlreadyThere as error:
+        except Conflict as error:
             refused.append(error.subject)
 
     threads = [threading.Thread(target=one, args=(name,)) for name in ("x", "x", "x", "y", "z")]

@@ -83,7 +83,7 @@ def documents(spec: GuestSpec, networks: dict[str, NetworkSpec]) -> SeedDocument
 
 def secrets(spec: GuestSpec) -> dict[str, str]:
     """Return a value for every secret of a guest."""
-    values = {reference.key(): f"secret of {reference.key()}" for reference in secret_references(spec)}
+    values = {reference.key(): f"secret of {reference.key()}" for _, reference in secret_references(spec)}
     return values | {
         host_key_secret(UUID): "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----"
     }

@@ -9,6 +9,8 @@ from vmhost.drivers import secrets
 from vmhost.drivers.secrets import SecretReader
 from vmhost.model.errors import Absent, DriverError, PermissionDenied, VmhostError
 from vmhost.model.spec import CommandRef, CredentialRef, EnvRef, FileRef
+from vmhost.ops.secrets import read_secrets
+from vmhost.ops.sites import parse_site
 
 SECRET = "correct horse battery staple"
 
@@ -115,3 +117,35 @@ def test_a_systemd_credential(tmp_path: Path) -> None:
     with pytest.raises(Absent, match="no systemd credentials") as caught:
         SecretReader(environment={}).read(CredentialRef(credential="token"))
     assert "LoadCredential=token" in caught.value.hint
+
+
+SITE = """
+apiVersion: vmhost/v1
+name: shop
+networks: {{lan: {{bridge: br0}}}}
+defaults: {{image: debian-12, memory: 512M, disks: [{{size: 4G}}], nics: [{{network: lan}}]}}
+guests:
+  a: {{cloud_init: {{users: [{{name: ann, password_hash: {{file: {place}/open}}}}]}}}}
+  b: {{cloud_init: {{files: [{{path: /etc/token, secret: {{env: VMHOST_TEST_NOT_SET}}}}]}}}}
+  c: {{cloud_init: {{files: [{{path: /etc/token, secret: {{env: VMHOST_TEST_NOT_SET}}}}]}}}}
+  d: {{cloud_init: {{files: [{{path: /etc/token, secret: {{file: {place}/good}}}}]}}}}
+"""
+
+
+def test_all_that_is_wrong_is_told_at_once_with_guest_and_place(tmp_path: Path) -> None:
+    stored(tmp_path / "open", mode=0o644)
+    good = stored(tmp_path / "good")
+    site = parse_site(SITE.format(place=tmp_path))
+    missing = "b: secret of file /etc/token, c: secret of file /etc/token: VMHOST_TEST_NOT_SET: this environment"
+    with pytest.raises(DriverError) as caught:
+        read_secrets(site, "abcd")
+    head, first, second = caught.value.message.splitlines()
+    assert head == "2 secrets cannot be had:"
+    assert first.startswith(f"a: password_hash of user ann: {tmp_path}/open: has mode 0644")
+    assert second.startswith(missing)
+    assert caught.value.hint.startswith(f"chmod 0600 {tmp_path}/open; read -rs VMHOST_TEST_NOT_SET")
+    assert SECRET not in str(caught.value)
+    with pytest.raises(Absent) as one:
+        read_secrets(site, "bcd")
+    assert str(one.value).startswith(missing)
+    assert read_secrets(site, "d") == {good.key(): SECRET}

@@ -168,10 +168,14 @@ def test_the_schemas_find_faults() -> None:
     assert validate_network_config('{"version": 2, "ethernets": {"a": {"dhcp4": "maybe"}}}', network_config_schema())
 
 
-def test_references_are_named_once() -> None:
+def test_references_are_named_with_their_places() -> None:
     twice = FULL.cloud_init.files[2]
     spec = changed(FULL, files=(twice, twice.model_copy(update={"path": "/b"})))
-    assert [reference.key() for reference in secret_references(spec)] == ["env:BOB_HASH", "file:/srv/token"]
+    assert [(place, reference.key()) for place, reference in secret_references(spec)] == [
+        ("password_hash of user bob", "env:BOB_HASH"),
+        (f"secret of file {twice.path}", "file:/srv/token"),
+        ("secret of file /b", "file:/srv/token"),
+    ]
 
 
 def test_secrets_are_in_the_files_and_nowhere_else() -> None:

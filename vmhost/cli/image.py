@@ -12,10 +12,11 @@ from vmhost.cli.output import DOCUMENTS, emit, format_option, names, show
 from vmhost.model.units import format_size
 
 if TYPE_CHECKING:
-    from vmhost.model.image import ImageRecord
+    from vmhost.model.image import ImageRecord, Obtainable
     from vmhost.ops.images import ImageUse
 
 COLUMNS = ("NAME", "ID", "SIZE", "VIRTUAL", "BOOTS BY", "SOURCE", "CREATED", "USED BY")
+OBTAINABLE = ("NAME", "BY", "VOUCHED FOR BY", "STATUS")
 
 
 @click.group()
@@ -24,11 +25,15 @@ def image() -> None:
 
 
 @image.command("list")
+@click.option("--available", is_flag=True, help="List what can be built or pulled instead.")
 @format_option
 @click.pass_context
-def list_(ctx: click.Context, output: str) -> None:
+def list_(ctx: click.Context, available: bool, output: str) -> None:
     """List images, each with the guests that use it."""
     with open_host(ctx) as host:
+        if available:
+            show(output, "ObtainableList", host.images.available(), OBTAINABLE, _obtainable, lambda item: item.name)
+            return
         show(output, "ImageList", host.images.list(), COLUMNS, _cells, lambda use: use.image.name)
 
 
@@ -40,10 +45,14 @@ def _cells(use: ImageUse) -> tuple[str, ...]:
         format_size(image.size),
         format_size(image.virtual_size),
         ",".join(sorted(image.firmware)),
-        image.source,
+        image.source if image.status == "ok" else f"{image.source}, {image.status}",
         image.created,
         ",".join(use.guests) or "-",
     )
+
+
+def _obtainable(item: Obtainable) -> tuple[str, ...]:
+    return item.name, item.source, item.vouched_by, item.status
 
 
 def _told(image: ImageRecord, output: str, what: str) -> None:
@@ -52,7 +61,8 @@ def _told(image: ImageRecord, output: str, what: str) -> None:
     elif output == "name":
         names([image.name])
     else:
-        diagnostics.say(f"{image.name} {image.id[:12]}: {what} ({image.path})")
+        said = what if image.status == "ok" else f"{what}, {image.status}"
+        diagnostics.say(f"{image.name} {image.id[:12]}: {said} ({image.path})")
 
 
 @image.command()

@@ -33,12 +33,15 @@ def job() -> None:
 def list_(ctx: click.Context, limit: int, output: str) -> None:
     """List operations, the newest first."""
     with open_host(ctx) as host:
-        show(output, "JobList", host.jobs(limit=limit), COLUMNS, _cells, lambda item: item.id)
+        now = host.ledger.clock.now()
+        show(output, "JobList", host.jobs(limit=limit), COLUMNS, lambda item: _cells(item, now), lambda item: item.id)
 
 
-def _cells(item: JobRecord) -> tuple[str, ...]:
-    seconds = f"{item.ended - item.started:.1f}" if item.ended else "-"
+def _cells(item: JobRecord, now: float) -> tuple[str, ...]:
+    seconds = f"{(item.ended or now) - item.started:.1f}"
     share = f"{100 * item.done / item.total:.0f} % " if item.total and item.state == "running" else ""
+    if share and item.rate:
+        share += f"at {100 * item.rate / item.total:.2g} % a second: "
     started = datetime.fromtimestamp(item.started, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return (item.id, item.state, item.kind, item.user, started, seconds, share + (item.error or item.progress)[:80])
 
@@ -52,7 +55,7 @@ def show_(ctx: click.Context, id: str, output: str) -> None:  # noqa: A002 - wha
     from vmhost.ops.jobs import find_job
 
     with open_host(ctx) as host:
-        history = host.ledger.history
+        history, now = host.ledger.history, host.ledger.clock.now()
         record = find_job(history, id)
         lines = history.lines(record.id)
     if output in DOCUMENTS:
@@ -61,7 +64,7 @@ def show_(ctx: click.Context, id: str, output: str) -> None:  # noqa: A002 - wha
     if output == "name":
         names([record.id])
         return
-    for name, cell in zip(COLUMNS, _cells(record), strict=True):
+    for name, cell in zip(COLUMNS, _cells(record, now), strict=True):
         sys.stdout.write(f"{name.lower() + ':':<11}{sanitize(cell)}\n")
     if record.error:
         sys.stdout.write(f"error:     {sanitize(record.error)}\n")

@@ -31,7 +31,7 @@ def up(name: str, *, bridge: bool = False, kernel: Kernel = Kernel.HOST) -> Lab:
     :param name: letters, digits, ``.``, ``_`` and ``-``, at most 63.
     :param bridge: True: the lab begins with a bridge ``br-lab``, 10.99.0.1/24.
     :param kernel: the machine's own, in namespaces, or User-Mode Linux: slower, with VLANs, and for every user.
-    :raises AlreadyThere: a lab of that name exists, perhaps only as the remains of one.
+    :raises Conflict: a lab of that name exists, perhaps only as the remains of one.
     :raises PermissionDenied: this user cannot have labs here; the hint says what is missing.
     :raises DriverError: a part did not start. Nothing of the lab is left.
     """

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from vmhost.drivers.command import ProcessWatch
-from vmhost.model.errors import AlreadyThere, NotFound, PermissionDenied, UsageError
+from vmhost.model.errors import Conflict, NotFound, PermissionDenied, UsageError
 from vmhost.model.units import shown
 
 _VERSION = 1
@@ -147,7 +147,7 @@ def directories() -> tuple[Path, ...]:
 def claim(directory: Path) -> None:
     """Make the directory of a new lab; of several who want the name, one gets it.
 
-    :raises AlreadyThere: it exists.
+    :raises Conflict: it exists.
     """
     name = directory.name
     while True:
@@ -158,7 +158,7 @@ def claim(directory: Path) -> None:
             # The last lab of others went this very moment, and with it the directory of all.
             continue
         except FileExistsError as error:
-            raise AlreadyThere("a lab of that name exists", subject=name, hint=f"vmhost lab down {name}") from error
+            raise Conflict("a lab of that name exists", subject=name, hint=f"vmhost lab down {name}") from error
         return
 
 
@@ -178,7 +178,7 @@ def find(name: str) -> Lab:
     directory = root() / check_name(name)
     try:
         if not directory.is_dir():
-            raise NotFound("no such lab", subject=name, hint=f"vmhost lab up {name}")
+            raise NotFound("no such lab", subject=name, hint="vmhost lab list")
         return read(directory)
     except PermissionError as error:
         raise _denied(directory) from error

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from vmhost.model.disklimits import UNLIMITED, DiskLimits
 from vmhost.model.identity import GuestMetadata
+
+_NUMBER: Final = re.compile(r"""\s*<domain\b[^>]*\sid=["'](\d+)["']""")
 
 
 class DomainState(StrEnum):
@@ -124,6 +129,23 @@ class ObservedDomain:
     def active(self) -> bool:
         return self.raw.state.active
 
+    @property
+    def id(self) -> str:
+        """Libvirt's number of it while it runs, else empty."""
+        found = _NUMBER.match(self.raw.live_xml)
+        return found[1] if found else ""
+
     def plugged(self, tap: str) -> bool:
         """Whether the running domain has a NIC on that tap (its metadata names taps, too, but not as ``dev``)."""
         return f"dev='{tap}'" in self.raw.live_xml or f'dev="{tap}"' in self.raw.live_xml
+
+
+def meant(name: str, domains: Iterable[ObservedDomain]) -> ObservedDomain | None:
+    """Return the domain that a person means: by its name, else its UUID, else libvirt's number of one that runs."""
+    found = None
+    for domain in domains:
+        if domain.name == name:
+            return domain
+        if domain.uuid == name.lower() or (found is None and name and domain.id == name):
+            found = domain
+    return found

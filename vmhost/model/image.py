@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 Firmware = Literal["bios", "uefi"]
@@ -35,3 +36,18 @@ class ImageRecord:
     firmware: frozenset[str]
     source: Source
     status: Status = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class Obtainable:
+    """An image that can be had: by which command, what vouches for it, and whether the project's own tests had it."""
+
+    name: str
+    source: Source
+    vouched_by: str
+    status: Status
+
+
+def how_to_get(name: str) -> str:
+    """Return what to type for an image that is not here."""
+    return f"vmhost image build {quote(name)}" if name.startswith("debian-") else "vmhost image list --available"

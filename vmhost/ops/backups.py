@@ -11,9 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vmhost.engine.observe import observe
+from vmhost.engine.observe import observe, observe_domains
 from vmhost.engine.together import side_by_side
 from vmhost.model.backupsteps import MakeRepository, PinPoint, PublishPoint
+from vmhost.model.domains import meant
 from vmhost.model.errors import AlreadyThere, ApplyError, Conflict, GuestError, NotFound, UsageError, VmhostError
 from vmhost.model.events import Event
 from vmhost.model.plan import Change, Note, Plan, Planned
@@ -370,7 +371,8 @@ class Backups:
         return [point for point in points if point.ref.guest == living] or points
 
     def _living(self, name: str) -> str:
-        return next((row.uuid for row in self._host.guests() if name in (row.name, row.uuid)), "")
+        domain = meant(name, observe_domains(self._host.hypervisor))
+        return domain.uuid if domain else ""
 
     def _path(self, repository: str | None) -> str:
         return str(Path(repository).absolute()) if repository else str(self._ports.layout.backups)

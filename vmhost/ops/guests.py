@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmhost.engine.observe import observe_domains
+from vmhost.model.domains import meant
 from vmhost.model.errors import NotFound
 from vmhost.render.parse.snapshots import parse_snapshots
 
@@ -77,9 +78,9 @@ def row_of(domain: ObservedDomain) -> GuestRow:
 
 
 def find_guest(hypervisor: Hypervisor, name: str) -> ObservedDomain:
-    """Return the guest of that name or UUID. :raises NotFound: with the nearest name."""
+    """Return the guest of that name, UUID or number. :raises NotFound: with the nearest name."""
     domains = observe_domains(hypervisor)
-    found = next((domain for domain in domains if name in (domain.name, domain.uuid)), None)
+    found = meant(name, domains)
     if found is None:
         from difflib import get_close_matches
 

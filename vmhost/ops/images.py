@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vmhost.engine.observe import observe_domains, observe_pools
 from vmhost.model.errors import Cancelled, NotFound, PermissionDenied, Refused, Unreachable
 from vmhost.model.events import Event, Progress
-from vmhost.model.image import ImageRecord
+from vmhost.model.image import ImageRecord, Obtainable
 from vmhost.ops.jobs import Job
 from vmhost.ops.permission import check_may_change
 
@@ -48,6 +48,15 @@ class Images:
         users = self._users()
         images = self._host.ledger.images.list()
         return tuple(ImageUse(image, tuple(sorted(users.get(str(image.path), ())))) for image in images)
+
+    def available(self) -> tuple[Obtainable, ...]:
+        """Return what can be built or pulled, by name; other suites of Debian can be built if the mirrors hold them."""
+        from vmhost.drivers.images.catalogue import catalogue
+        from vmhost.drivers.images.recipe import names
+
+        built = [Obtainable(name, "build", "Debian's archive keys", "ok") for name in names()]
+        pulled = [Obtainable(name, "pull", entry.vouched_by, entry.status) for name, entry in catalogue().items()]
+        return tuple(sorted((*built, *pulled), key=lambda item: (item.name, item.source)))
 
     def build(self, name: str, *, fresh: bool = False, on_event: Callable[[Event], None] | None = None) -> ImageRecord:
         """Build a Debian image (``debian-12``) from the machine's own mirrors; an image of the same recipe is kept.
@@ -105,10 +114,13 @@ class Images:
         work: Callable[[Callable[[str, float | None], None]], ImageRecord],
     ) -> ImageRecord:
         """Do it as a job; whoever cancels it is heard with the next sign of progress, and nothing half is left."""
+        clock = self._host.ledger.clock
+        began = clock.monotonic()
         with Job(self._host.ledger, kind, name, on_event, None) as job:
 
             def tell(text: str, share: float | None) -> None:
-                job.tell(Progress(name, text, (share or 0.0) * 100, 100))
+                done, seconds = 100 * (share or 0.0), clock.monotonic() - began
+                job.tell(Progress(name, text, done, 100, done / seconds if seconds > 0 else 0.0))
                 if job.cancelled():
                     raise Cancelled(f"cancelled while {text}", subject=name, hint=f"vmhost {kind} {name}")
 

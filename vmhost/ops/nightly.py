@@ -12,6 +12,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from vmhost.engine.observe import observe_domains
+from vmhost.model.domains import meant
 from vmhost.model.errors import Cancelled, Conflict, DriverError, PartlyDone, UsageError, VmhostError
 from vmhost.model.events import Event, Notice
 from vmhost.model.nightly import GuestNight, Night, Protection
@@ -105,7 +106,7 @@ class Nightly:
     def _due(self, name: str, at: str | None, asked: bool, repository: str | None) -> Due:
         """Return what is due of a guest; one that was asked for by name gets a point in any case."""
         ports = self._host.ports
-        domain = next((one for one in observe_domains(ports.hypervisor) if name in (one.name, one.uuid)), None)
+        domain = meant(name, observe_domains(ports.hypervisor))
         if domain is None:
             return Due()
         place = self._host.backups.repository(repository)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from vmhost.engine.observe import observe
+from vmhost.model.domains import meant
 from vmhost.model.errors import UsageError
 from vmhost.model.plan import Plan
 from vmhost.model.retention import Keep
@@ -82,8 +83,8 @@ def propose_prune(host: Host, names: Sequence[str], keep: Keep | None, repositor
 
     def again(observed: Observed) -> Plan:
         # Of guests that are here no more is read than what is their own.
-        living = {name: domain.uuid for domain in observed.domains for name in (domain.name, domain.uuid)}
-        here = dict.fromkeys(living[name] for name in names if name in living)
+        living = {name: domain.uuid for name in names if (domain := meant(name, observed.domains)) is not None}
+        here = dict.fromkeys(living.values())
         read = tuple(here) if names and living.keys() >= set(names) else ("",)
         points = [point for guest in read for point in ports.repositories.points(place.path, guest)]
         guests = dict.fromkeys(point.ref.guest for point in points)

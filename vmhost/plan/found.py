@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from shlex import quote
 
+from vmhost.model.domains import meant
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.plan.request import NotFound, Refused
 
 
 def find(name: str, observed: Observed) -> ObservedDomain | None:
-    """Return the domain of that name or UUID, or None."""
-    return next((domain for domain in observed.domains if name in (domain.name, domain.uuid)), None)
+    """Return the domain of that name, UUID or number, or None."""
+    return meant(name, observed.domains)
 
 
 def find_ours(name: str, observed: Observed, *, since: str = "") -> ObservedDomain:
     """Return a guest of vmhost.
 
     :param since: why even this would change it, where that is not plain.
-    :raises NotFound: there is none of that name or UUID; :raises Refused: it is foreign, or made by a newer vmhost.
+    :raises NotFound: there is no such domain; :raises Refused: it is foreign, or made by a newer vmhost.
     """
     domain = find(name, observed)
     if domain is None:

@@ -56,7 +56,7 @@ def plan_site(request: Request) -> Plan:
     pruned, unwanted = _prune(request)
     nics = wanted_nics(request.site)
     access, against_access = plan_access(request.site, nics, request.observed)
-    raise_all([*refusals, *against_access, *unwanted])
+    raise_all([*refusals, *against_access, *unwanted, *_of_nobody(request)])
     parts += pruned
     return Plan(
         request.site.name,
@@ -261,6 +261,14 @@ def _prune(request: Request) -> tuple[list[Parts], list[Refusal]]:
             gone = delete_parts(domain, request.observed, permit)
             parts.append(replace(gone, steps=(*gone.steps, *give_up_addresses(domain, request.applied))))
     return parts, refusals
+
+
+def _of_nobody(request: Request) -> list[Refusal]:
+    """Return what is against harm that is allowed to guests that the site does not have: a name was mistyped."""
+    named = request.permit.replace | request.permit.overwrite
+    text = f"site {request.site.name} has no such guest, so nothing can be allowed of it"
+    unknown = named - {spec.name for spec in request.site.guests}
+    return [Refusal(name, text, "vmhost guest list", NotFound) for name in sorted(unknown)]
 
 
 def _left(request: Request) -> list[Note]:

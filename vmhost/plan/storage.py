@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from vmhost.model.identity import volume_name
-from vmhost.model.image import ImageRecord
+from vmhost.model.image import ImageRecord, how_to_get
 from vmhost.model.observed import Observed, ObservedPool
 from vmhost.model.plan import Change, Planned
 from vmhost.model.spec import DiskSpec, GuestSpec, Site
@@ -116,7 +116,7 @@ def _no_image(spec: GuestSpec, observed: Observed) -> Refusal:
     if fault:
         text = f"image {spec.image} is damaged and is not used: {fault}"
         return Refusal(spec.name, text, f"vmhost image delete {spec.image}", Refused)
-    return Refusal(spec.name, f"image {spec.image} is not here", f"vmhost image build {spec.image}", NotFound)
+    return Refusal(spec.name, f"image {spec.image} is not here", how_to_get(spec.image), NotFound)
 
 
 def disk_volume(uuid: str, disk: DiskSpec) -> str:

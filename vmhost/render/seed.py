@@ -56,11 +56,12 @@ def host_key_secret(uuid: str) -> str:
     return f"{_HOST_KEY}{uuid}"
 
 
-def secret_references(spec: GuestSpec) -> tuple[SecretRef, ...]:
-    """Return the references to all secrets that a guest's seed needs, each once."""
+def secret_references(spec: GuestSpec) -> tuple[tuple[str, SecretRef], ...]:
+    """Return the references to all secrets that a guest's seed needs, each with its place in words."""
     seed = spec.cloud_init
-    found = [*(user.password_hash for user in seed.users), *(file.secret for file in seed.files)]
-    return tuple({reference.key(): reference for reference in found if reference is not None}.values())
+    found = [(f"password_hash of user {user.name}", user.password_hash) for user in seed.users]
+    found += [(f"secret of file {file.path}", file.secret) for file in seed.files]
+    return tuple((place, reference) for place, reference in found if reference is not None)
 
 
 def render_seed(

@@ -10,6 +10,7 @@ from typing import Literal
 from urllib.parse import urljoin
 
 from vmhost.model.errors import NotFound
+from vmhost.model.image import Status, how_to_get
 from vmhost.model.units import shown
 
 
@@ -33,6 +34,16 @@ class CatalogueEntry:
     proven: bool = False
 
     @property
+    def status(self) -> Status:
+        """Whether the project's own tests fetched and booted it."""
+        return "ok" if self.proven else "unproven"
+
+    @property
+    def vouched_by(self) -> str:
+        """Who says that it is what it should be."""
+        return f"signature ({self.keyring_package})" if self.signature else "TLS certificate alone"
+
+    @property
     def file(self) -> str:
         """The name of the image in the list of checksums."""
         return self.url.rpartition("/")[2]
@@ -42,7 +53,7 @@ def entry(name: str) -> CatalogueEntry:
     """Return the catalogue's entry of a name. :raises NotFound: it has none."""
     known = catalogue()
     if name not in known:
-        raise NotFound(f"the catalogue has {', '.join(known)}", subject=shown(name), hint=f"vmhost image build {name}")
+        raise NotFound(f"the catalogue has {', '.join(known)}", subject=shown(name), hint=how_to_get(name))
     return known[name]
 
 

@@ -77,7 +77,7 @@ def pull(entry: CatalogueEntry, promise: Promise, work: Path, directory: Path, o
     with os_errors(image, "move"):
         partial.file.replace(image)
     partial.remove()
-    origin = Origin(entry.name, promise.id, "pull", entry.firmware, "ok" if entry.proven else "unproven")
+    origin = Origin(entry.name, promise.id, "pull", entry.firmware, entry.status)
     contents = {"url": entry.url, entry.algorithm: promise.digest, "signed_by": promise.signed_by}
     return publish(image, facts, origin, directory, contents, lambda text, _: on_progress(text, 0.97))
 

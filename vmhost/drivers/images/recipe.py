@@ -105,7 +105,7 @@ def _suite(name: str, suites: dict[str, str]) -> str:
         return suites[word]
     if name == word or not (word.isascii() and word.isalpha() and word.islower()):
         text = f"there is no recipe of that name, only of {', '.join(names())} and debian-SUITE"
-        raise NotFound(text, subject=shown(name), hint="vmhost image build debian-12")
+        raise NotFound(text, subject=shown(name), hint="vmhost image list --available")
     return check_name(word)
 
 
