@@ -20,6 +20,8 @@ from vmhost.cli import diagnostics
 from vmhost.cli.main import run
 from vmhost.cli.output import table
 from vmhost.model import errors
+from vmhost.model.identity import console_log
+from vmhost.testing import builders
 from vmhost.testing.demo import demo_host
 
 CODES = {
@@ -124,7 +126,7 @@ def test_no_control_byte_leaves(capsys: pytest.CaptureFixture[str]) -> None:
 def test_hostile_guests_cannot_speak_to_the_terminal(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     host = demo_host()
     domain = host.world.domains[host.domain("web-01").uuid]
-    host.world.consoles[f"/var/log/vmhost/{domain.name}.log"] = [HOSTILE, "login:"]
+    host.world.consoles[console_log(builders.LOGS, domain.uuid)] = [HOSTILE, "login:"]
     domain.name = HOSTILE
     monkeypatch.setattr("vmhost.testing.demo.demo_ports", lambda _uri: host.ports)
     for arguments in (

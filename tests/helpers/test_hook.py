@@ -36,7 +36,8 @@ def domain(*nics: NicIdentity, bridge: str = "br0", without: str = "") -> str:
         for one in nics
         if one.tap != without
     )
-    return f"<domain><name>web</name><metadata>{metadata}</metadata><devices>{devices}</devices></domain>"
+    inside = f"<uuid>{UUID}</uuid><metadata>{metadata}</metadata><devices>{devices}</devices>"
+    return f"<domain><name>web</name>{inside}</domain>"
 
 
 def test_what_is_wanted_is_in_the_metadata() -> None:

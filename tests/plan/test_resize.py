@@ -61,7 +61,7 @@ def test_a_guest_that_does_not_run_is_not_started() -> None:
 def test_its_metadata_says_so() -> None:
     plan = resize(host(), memory=None)
     assert isinstance(plan.steps[1].do, SetMetadata)
-    noted = parse_metadata(f"<domain><metadata>{plan.steps[1].do.xml}</metadata></domain>")
+    noted = parse_metadata(plan.steps[1].do.xml)
     assert noted is not None
     assert (noted.command, noted.user, noted.applied) == (COMMAND, "bob", "2026-02-02T00:00:00Z")
     spec = GuestSpec.model_validate_json(noted.spec)

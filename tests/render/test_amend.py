@@ -249,7 +249,8 @@ def test_metadata_beside_that_of_others() -> None:
 
 def test_metadata_where_there_is_none() -> None:
     metadata = CASES["nics"].context().metadata
-    assert parse_metadata(amend.with_metadata("<domain><name>n</name></domain>", metadata)) == metadata
+    bare = f"<domain><name>n</name><uuid>{metadata.identity.uuid}</uuid></domain>"
+    assert parse_metadata(amend.with_metadata(bare, metadata)) == metadata
 
 
 def test_a_name_and_the_title_that_follows_it() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from uuid import uuid4
+from xml.sax.saxutils import escape
 
 import pytest
 from hypothesis import given
@@ -15,7 +17,7 @@ from vmhost.model.errors import DamagedData, UsageError
 from vmhost.model.identity import METADATA_VERSION, NAMESPACE, GuestIdentity, GuestMetadata, NicIdentity
 from vmhost.model.services import DeployedService
 from vmhost.render.metadata import metadata_xml
-from vmhost.render.parse.metadata import parse_metadata
+from vmhost.render.parse.metadata import parse_copied, parse_metadata
 
 # Everything that XML 1.0 can hold in an attribute or an element, without what a parser normalises.
 texts = st.text(
@@ -49,9 +51,20 @@ def test_written_and_read_back(value: GuestMetadata) -> None:
 
 @given(value=metadata)
 def test_read_from_a_domain_and_from_its_root(value: GuestMetadata) -> None:
-    domain = f"<domain><metadata><x xmlns='urn:x'/>{metadata_xml(value)}</metadata></domain>"
+    uuid = escape(value.identity.uuid)
+    domain = f"<domain><uuid>{uuid}</uuid><metadata><x xmlns='urn:x'/>{metadata_xml(value)}</metadata></domain>"
     assert parse_metadata(domain) == value
     assert parse_metadata(etree.fromstring(domain)) == value
+    assert parse_copied(domain) == ""
+
+
+def test_metadata_of_another_guest_are_not_ours() -> None:
+    value = _sample()
+    copy = f"<domain><uuid>{uuid4()}</uuid><metadata>{metadata_xml(value)}</metadata></domain>"
+    assert parse_metadata(copy) is None
+    assert parse_metadata(etree.fromstring(copy)) is None
+    assert parse_copied(copy) == value.identity.uuid
+    assert parse_copied("<domain><uuid>x</uuid></domain>") == ""
 
 
 def test_every_field_is_written() -> None:

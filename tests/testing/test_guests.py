@@ -16,7 +16,7 @@ from vmhost.model.errors import (
     Unreachable,
     UsageError,
 )
-from vmhost.model.identity import GuestIdentity, volume_name
+from vmhost.model.identity import GuestIdentity, console_log, volume_name
 from vmhost.model.observed import DomainState
 from vmhost.model.shell import SshTarget, VerdictState
 from vmhost.model.spec import GuestSpec
@@ -211,7 +211,7 @@ class TestCloudInit:
         assert verdict.state is VerdictState.DONE
         assert verdict.datasource.startswith("DataSourceNoCloud")
         assert room.ports.clock.monotonic() - began == pytest.approx(30), "it waits for the end"
-        assert "all done" in room.ports.signals.console_tail("/var/log/vmhost/web-01.log", 9)
+        assert "all done" in room.ports.signals.console_tail(console_log(builders.LOGS, room.who.uuid), 9)
 
     def test_it_takes_longer_than_one_waits(self, room: Room) -> None:
         room.start()
@@ -260,7 +260,7 @@ class TestCloudInit:
         room.start()
         with pytest.raises(Unreachable):
             room.connect()
-        assert room.ports.signals.console_tail("/var/log/vmhost/web-01.log", 1) == ("No bootable device.",)
+        assert room.ports.signals.console_tail(console_log(builders.LOGS, room.who.uuid), 1) == ("No bootable device.",)
 
     def test_without_a_seed_it_is_nobody(self, room: Room) -> None:
         room.host.hypervisor.delete_volume(POOL, volume_name(room.who.uuid, "seed", "iso"))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vmhost.model.domains import ObservedDomain, RawDomain
 from vmhost.render.parse.domain import parse_domain
-from vmhost.render.parse.metadata import parse_drill, parse_metadata
+from vmhost.render.parse.metadata import parse_copied, parse_drill, parse_metadata
 from vmhost.render.parse.reading import look_into
 
 if TYPE_CHECKING:
@@ -132,13 +132,13 @@ def _domains(found: Iterable[RawDomain], before: Observed | None) -> tuple[Obser
 def _parsed_once(raw: RawDomain, before: ObservedDomain | None) -> ObservedDomain:
     if before is None or before.raw.xml != raw.xml:
         return parsed(raw)
-    return before if before.raw == raw else ObservedDomain(raw, before.facts, before.metadata, before.drill)
+    return before if before.raw == raw else replace(before, raw=raw)
 
 
 def parsed(raw: RawDomain) -> ObservedDomain:
     """Return a raw domain with its facts and our metadata."""
     root = look_into(raw.xml)
-    return ObservedDomain(raw, parse_domain(root), parse_metadata(root), parse_drill(root))
+    return ObservedDomain(raw, parse_domain(root), parse_metadata(root), parse_drill(root), parse_copied(root))
 
 
 def observe_pools(hypervisor: Hypervisor) -> tuple[ObservedPool, ...]:

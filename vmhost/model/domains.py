@@ -105,12 +105,14 @@ class ObservedDomain:
     """A domain: its raw form, its parsed facts, and our metadata (None: foreign).
 
     ``drill`` is the UUID of the guest whose point a drill boots in it, else empty; such a domain is nobody's guest.
+    ``copied`` is the UUID of the guest whose definition somebody made it from, else empty; such a domain is foreign.
     """
 
     raw: RawDomain
     facts: DomainFacts
     metadata: GuestMetadata | None = None
     drill: str = ""
+    copied: str = ""
 
     @property
     def foreign(self) -> bool:

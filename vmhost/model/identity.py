@@ -115,6 +115,11 @@ def tap_name(uuid: str, index: int) -> str:
     return f"vh{uuid.replace('-', '')[:8]}-{index}"
 
 
+def console_log(directory: str, uuid: str) -> str:
+    """Return where a guest's serial console is logged."""
+    return f"{directory}/{uuid}.console.log"
+
+
 def volume_name(uuid: str, disk: str, suffix: str = "qcow2") -> str:
     """Return the volume of a guest's disk: ``UUID-DISK.qcow2``, so an existing one is the guest's own or nobody's."""
     return f"{uuid}-{disk}.{suffix}"

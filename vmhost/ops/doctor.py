@@ -9,6 +9,7 @@ from typing import Final
 
 from vmhost.engine.observe import observe
 from vmhost.model.errors import UsageError
+from vmhost.model.identity import NAMESPACE
 from vmhost.model.observed import Observed
 from vmhost.model.outcome import Finding
 from vmhost.model.reservations import iso
@@ -121,6 +122,12 @@ def _images(examined: Examined) -> Iterator[Finding]:
 def _guests(examined: Examined) -> Iterator[Finding]:
     for domain in examined.observed.domains:
         metadata = domain.metadata
+        if domain.copied:
+            why = f"its definition is a copy of that of guest {domain.copied}, whose disks it names in its metadata"
+            mend = f"virsh metadata {quote(domain.name)} {NAMESPACE} --remove --config"
+            yield Finding(
+                "guest-copied", "guests", "warning", f"{domain.name} is foreign and looks like ours", why, mend
+            )
         if metadata and metadata.pending and domain.active:
             why = "its first boot was never seen to end well, so its seed still holds secrets"
             mend = f"vmhost apply SITE    # the file of site {metadata.site}"

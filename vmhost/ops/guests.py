@@ -55,8 +55,9 @@ def row_of(domain: ObservedDomain) -> GuestRow:
     metadata = domain.metadata
     nics = metadata.identity.nics if metadata else ()
     flags = (
-        ("FROZEN",) if domain.active and parse_snapshots(domain.raw.xml).frozen else (),
+        ("FROZEN",) if domain.active and metadata and parse_snapshots(domain.raw.xml).frozen else (),
         ("foreign",) if domain.foreign else (),
+        ("copy",) if domain.copied else (),
         ("drill",) if domain.drill else (),
         ("protected",) if metadata and metadata.protect else (),
         ("pending",) if metadata and metadata.pending else (),

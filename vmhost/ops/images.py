@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from vmhost.engine.observe import observe_domains, observe_pools
-from vmhost.model.errors import Cancelled, NotFound, PermissionDenied, Refused, Unreachable
+from vmhost.model.errors import Cancelled, NotFound, PermissionDenied, Refused, Unreachable, VmhostError
 from vmhost.model.events import Event, Progress
 from vmhost.model.image import ImageRecord, Obtainable
 from vmhost.ops.jobs import Job
 from vmhost.ops.permission import check_may_change
+from vmhost.plan.holders import holders
 
 if TYPE_CHECKING:
     from vmhost.drivers.images.store import ImageStore
@@ -97,14 +99,16 @@ class Images:
             check_may_change(self._host.hypervisor)
 
     def _users(self) -> dict[str, tuple[str, ...]]:
+        """Return who lies on each file: also by disks in no storage pool, and an image that is itself a disk."""
         hypervisor = self._host.hypervisor
-        owners = {disk.source: domain.name for domain in observe_domains(hypervisor) for disk in domain.facts.disks}
-        users: dict[str, tuple[str, ...]] = {}
-        for pool in observe_pools(hypervisor):
-            for volume in pool.volumes:
-                if volume.backing:
-                    users[volume.backing] = (*users.get(volume.backing, ()), owners.get(volume.path, volume.name))
-        return users
+        return holders(observe_domains(hypervisor), observe_pools(hypervisor), backing=self._backing)
+
+    def _backing(self, path: str) -> str:
+        """Return what a file that lies in no storage pool lies on; empty where it cannot be read: then nobody knows."""
+        with suppress(VmhostError):
+            below = self._host.ports.files.backing(path) if path.startswith("/") else ""
+            return str(PurePath(path).parent / below) if below else ""
+        return ""
 
     def _job(
         self,

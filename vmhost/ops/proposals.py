@@ -120,10 +120,11 @@ def propose_delete(ports: Ports, names: Iterable[str], permit: Permit) -> Propos
     :raises NotFound: no such guest; :raises Refused: foreign, protected or running without leave.
     """
     wanted = tuple(dict.fromkeys(names))
-    disks, host, now = str(ports.layout.disks), host_spec(ports), iso(ports.clock.now())
+    layout, host, now = ports.layout, host_spec(ports), iso(ports.clock.now())
+    places = {"disks_directory": str(layout.disks), "logs": str(layout.logs)}
 
     def again(fresh: Observed) -> Plan:
-        return plan_delete(wanted, fresh, permit, disks_directory=disks, now=now, host=host)
+        return plan_delete(wanted, fresh, permit, **places, now=now, host=host)
 
     observed = observe(ports)
     return Proposal(f"delete {' '.join(wanted)}", again(observed), again, seen=observed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vmhost.model.identity import METADATA_VERSION, GuestIdentity, GuestMetadata, NicIdentity, tap_name
+from vmhost.model.identity import METADATA_VERSION, GuestIdentity, GuestMetadata, NicIdentity, console_log, tap_name
 from vmhost.model.image import ImageRecord
 from vmhost.model.observed import ObservedDomain
 from vmhost.model.plan import Change, Planned
@@ -326,4 +326,4 @@ def await_step(spec: GuestSpec, identity: GuestIdentity, request: Request) -> Aw
 
 def serial_log(request: Request, uuid: str) -> str:
     """Return where the guest's serial console is logged."""
-    return f"{request.logs}/{uuid}.console.log"
+    return console_log(request.logs, uuid)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from shlex import quote
 
-from vmhost.model.observed import Observed, ObservedDomain
+from vmhost.model.identity import console_log
+from vmhost.model.observed import Observed, ObservedDomain, ObservedVolume
 from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.spec import HostSpec
 from vmhost.model.steps import (
@@ -21,7 +22,8 @@ from vmhost.model.steps import (
     UndefineDomain,
 )
 from vmhost.plan.addresses import give_up_addresses
-from vmhost.plan.found import find
+from vmhost.plan.found import find, foreign
+from vmhost.plan.holders import holders, owns
 from vmhost.plan.links import bridge_alias, idle_bridges
 from vmhost.plan.network import forget
 from vmhost.plan.reach import unused_access
@@ -38,13 +40,15 @@ def plan_delete(
     permit: Permit,
     *,
     disks_directory: str,
+    logs: str,
     now: str,
     host: HostSpec | None = None,
 ) -> Plan:
     """Return the plan that removes guests by name or UUID. ``now`` is ISO 8601 in UTC.
 
-    Their disks stay unless ``permit.disks``; a running guest needs ``permit.power_off``. With the last guest of a
-    site its bridges and VLAN ids go, with the last volume our pool; addresses and ids rest for a while.
+    Their disks stay unless ``permit.disks``, and what others have stays in any case; a running guest needs
+    ``permit.power_off``. With the last guest of a site its bridges and VLAN ids go, with the last volume our pool;
+    addresses and ids rest for a while.
 
     :raises NotFound: no such guest; :raises Protected: ``protect: true``; :raises Refused: foreign, running, newer
         metadata.
@@ -58,9 +62,9 @@ def plan_delete(
         if domain and not reasons:
             going.append(domain)
     raise_all(refusals)
-    parts = [delete_parts(domain, observed, permit) for domain in going]
-    sites = dict.fromkeys(domain.metadata.site for domain in going if domain.metadata)
     leaving = frozenset(domain.uuid for domain in going)
+    parts = [delete_parts(domain, observed, permit, leaving, logs) for domain in going]
+    sites = dict.fromkeys(domain.metadata.site for domain in going if domain.metadata)
     last = unused_access(observed, leaving)
     last += [step for site in sites for step in _of_site(site, observed, leaving, now)]
     last += unused_hook(observed, leaving)
@@ -83,7 +87,7 @@ def against(name: str, domain: ObservedDomain | None, permit: Permit) -> list[Re
     if domain is None:
         return [Refusal(name, "there is no such guest", "vmhost guest list", NotFound)]
     if domain.metadata is None:
-        text = "this guest is foreign: vmhost did not make it and does not delete it"
+        text = f"this guest is {foreign(domain)}: vmhost did not make it and does not delete it"
         return [Refusal(name, text, f"virsh undefine {quote(domain.name)}", Refused)]
     if not domain.metadata.readable:
         return [
@@ -113,8 +117,10 @@ def against(name: str, domain: ObservedDomain | None, permit: Permit) -> list[Re
     return reasons
 
 
-def delete_parts(domain: ObservedDomain, observed: Observed, permit: Permit) -> Parts:
-    """Return the steps that remove one guest."""
+def delete_parts(
+    domain: ObservedDomain, observed: Observed, permit: Permit, leaving: frozenset[str], logs: str
+) -> Parts:
+    """Return the steps that remove one guest; ``leaving`` are all guests that go (UUIDs)."""
     uuid, name = domain.uuid, domain.name
     steps = []
     if domain.raw.autostart:
@@ -138,39 +144,46 @@ def delete_parts(domain: ObservedDomain, observed: Observed, permit: Permit) -> 
             f"{name}: undefine",
         )
     )
-    after = (
-        [_live(ForgetConsole(domain.facts.serial_log), None, name, "delete its console log")]
-        if domain.facts.serial_log
-        else []
-    )
-    volumes = owned_volumes(domain, observed)
-    if permit.disks:
-        after = [*(_delete_volume(name, pool, volume) for pool, volume in volumes), *after]
-        return Parts(tuple(steps), tuple(after))
-    seed = [item for item in volumes if item[1].endswith("-seed.iso")]
-    after = [*(_delete_volume(name, pool, volume) for pool, volume in seed), *after]
-    kept = [f"{pool}/{volume}" for pool, volume in volumes if (pool, volume) not in seed]
-    notes = (Note(name, f"disks stay: {', '.join(kept)}; --disks deletes them"),) if kept else ()
-    return Parts(tuple(steps), tuple(after), notes)
+    goes, notes = _volumes_that_go(domain, observed, permit, leaving)
+    after = [_delete_volume(name, volume) for volume in goes]
+    log = domain.facts.serial_log
+    if log == console_log(logs, uuid):
+        after.append(_live(ForgetConsole(log), None, name, "delete its console log"))
+    elif log:
+        notes.append(Note(name, f"its console log stays: {log} is not where vmhost keeps it"))
+    return Parts(tuple(steps), tuple(after), tuple(notes))
 
 
-def owned_volumes(domain: ObservedDomain, observed: Observed) -> list[tuple[str, str]]:
-    """Return (pool, volume) of what the guest's metadata names and what carries its UUID, as far as it exists."""
-    named = set(domain.metadata.volumes) if domain.metadata else set()
-    return [
-        (pool.name, volume.name)
-        for pool in observed.pools
-        for volume in pool.volumes
-        if f"{pool.name}/{volume.name}" in named or volume.name.startswith(f"{domain.uuid}-")
-    ]
+def _volumes_that_go(
+    domain: ObservedDomain, observed: Observed, permit: Permit, leaving: frozenset[str]
+) -> tuple[list[ObservedVolume], list[Note]]:
+    """Return the volumes that go with a guest, and why others stay: those that carry its UUID and nobody else has."""
+    others, name = holders(observed.domains, observed.pools, leaving), domain.name
+    named = frozenset(domain.metadata.volumes) if domain.metadata else frozenset[str]()
+    goes, kept, notes = list[ObservedVolume](), list[str](), list[Note]()
+    for volume in (volume for pool in observed.pools for volume in pool.volumes):
+        where = f"{volume.pool}/{volume.name}"
+        if not owns(domain.uuid, volume.name):
+            if where in named:
+                notes.append(Note(name, f"{where} stays: its metadata name it, and its name is none that vmhost gives"))
+        elif not permit.disks and not volume.name.endswith("-seed.iso"):
+            kept.append(where)
+        elif volume.path in others:
+            notes.append(Note(name, f"{where} stays: {' and '.join(others[volume.path])} has it, too"))
+        else:
+            goes.append(volume)
+    if kept:
+        notes.insert(0, Note(name, f"disks stay: {', '.join(kept)}; --disks deletes them"))
+    return goes, notes
 
 
 def _live(do: SetAutostart | ForgetConsole, undo: SetAutostart | None, name: str, text: str) -> Planned:
     return Planned(do, undo, Change.LIVE, name, f"{name}: {text}")
 
 
-def _delete_volume(guest: str, pool: str, volume: str) -> Planned:
-    return Planned(DeleteVolume(pool, volume), None, Change.REMOVE, guest, f"{guest}: delete {pool}/{volume} for good")
+def _delete_volume(guest: str, volume: ObservedVolume) -> Planned:
+    do, text = DeleteVolume(volume.pool, volume.name), f"{guest}: delete {volume.pool}/{volume.name} for good"
+    return Planned(do, None, Change.REMOVE, guest, text)
 
 
 def _of_site(site: str, observed: Observed, leaving: frozenset[str], now: str) -> list[Planned]:

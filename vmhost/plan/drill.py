@@ -10,7 +10,7 @@ from typing import Literal
 from vmhost.model.awaitguest import AwaitGuest
 from vmhost.model.drills import DRILL, SITE, DrillDisk, DrillFiles, EndDrill, LayDrill, LiftDrill, SeeDrill
 from vmhost.model.errors import DamagedData, NoCapacity, Refused
-from vmhost.model.identity import GuestIdentity, GuestMetadata, NicIdentity, tap_name
+from vmhost.model.identity import GuestIdentity, GuestMetadata, NicIdentity, console_log, tap_name
 from vmhost.model.netsteps import CreateBridge, DeleteBridge
 from vmhost.model.observed import Observed
 from vmhost.model.plan import Change, Plan, Planned
@@ -239,4 +239,4 @@ def _domain(request: DrillRequest, nics: tuple[_Nic, ...], files: DrillFiles, le
 
 
 def _log(request: DrillRequest) -> str:
-    return f"{request.logs}/{request.uuid}.console.log"
+    return console_log(request.logs, request.uuid)

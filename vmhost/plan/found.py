@@ -14,6 +14,11 @@ def find(name: str, observed: Observed) -> ObservedDomain | None:
     return meant(name, observed.domains)
 
 
+def foreign(domain: ObservedDomain) -> str:
+    """Return what a guest is that is none of ours."""
+    return f"foreign, made of a copy of the definition of guest {domain.copied}" if domain.copied else "foreign"
+
+
 def find_ours(name: str, observed: Observed, *, since: str = "") -> ObservedDomain:
     """Return a guest of vmhost.
 
@@ -25,7 +30,7 @@ def find_ours(name: str, observed: Observed, *, since: str = "") -> ObservedDoma
         raise NotFound("there is no such guest", subject=name, hint="vmhost guest list")
     if domain.metadata is None:
         hint = f"virsh dominfo {quote(domain.name)}"
-        text = f"this guest is foreign: {f'{since}, and ' if since else ''}vmhost does not change it"
+        text = f"this guest is {foreign(domain)}: {f'{since}, and ' if since else ''}vmhost does not change it"
         raise Refused(text, subject=name, hint=hint)
     if not domain.metadata.readable:
         raise Refused("its metadata is newer than this vmhost", subject=name, hint="vmhost --version")

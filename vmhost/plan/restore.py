@@ -15,6 +15,7 @@ from vmhost.model.points import KEPT, Point, PointDisk, Tracking
 from vmhost.model.snapsteps import KeepNvram, PutNvram
 from vmhost.model.steps import DefineDomain, PowerOff, ShutDown, StartDomain, Step
 from vmhost.plan.backup import guest_for_backup
+from vmhost.plan.holders import holders
 from vmhost.render.parse.domain import DISK_ALIAS, parse_domain
 from vmhost.render.parse.snapshots import parse_snapshots
 from vmhost.render.snapshots import with_sources
@@ -80,10 +81,15 @@ def plan_in_place(request: RestoreRequest) -> Plan:
 def plan_confirm(name: str, observed: Observed, kept: Mapping[str, Sequence[str]]) -> Plan:
     """Return the plan that deletes what a restore kept.
 
-    :raises NotFound: no such guest, or nothing is kept.
+    :raises NotFound: no such guest, or nothing is kept; :raises Refused: another guest has what is kept.
     """
     domain = guest_for_backup(name, observed)
     files = [file for found in kept.values() for file in found]
+    others = holders(observed.domains, observed.pools, (domain.uuid,))
+    for file in files:
+        if file in others:
+            text = f"{' and '.join(others[file])} has {file}, which would be deleted"
+            raise Refused(text, subject=name, hint="vmhost guest list")
     if not files:
         raise NotFound("nothing of a restore waits to be confirmed", subject=name, hint=f"vmhost backup list {name}")
     after = tuple(

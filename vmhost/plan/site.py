@@ -14,6 +14,7 @@ from vmhost.plan.change import STOP_TIMEOUT, plan_change
 from vmhost.plan.compare import Pair, compare
 from vmhost.plan.create import plan_create, settle_identity
 from vmhost.plan.delete import against, delete_parts
+from vmhost.plan.found import foreign
 from vmhost.plan.held import waits_for_boot
 from vmhost.plan.links import plan_bridges
 from vmhost.plan.network import keep_steps, network_drift, still_open
@@ -181,7 +182,7 @@ def _ours(domain: ObservedDomain, request: Request) -> bool:
 def _not_ours(spec: GuestSpec, domain: ObservedDomain, request: Request) -> list[Refusal]:
     metadata = domain.metadata
     if metadata is None:
-        text = "a guest of this name exists and is foreign: vmhost did not make it and does not change it"
+        text = f"a guest of this name exists and is {foreign(domain)}: vmhost did not make it and does not change it"
         return [Refusal(spec.name, text, f"virsh dominfo {spec.name}")]
     if metadata.site != request.site.name:
         return [
@@ -209,13 +210,14 @@ def _plan_replace(
     created = plan_create(spec, request, book, pools, tuning=tuning, old=domain)
     if refusals or not isinstance(created, Parts):
         return [*refusals, *(created if isinstance(created, list) else [])]
-    old = delete_parts(domain, request.observed, Permit(power_off=True, disks=True))
+    leaving = frozenset((domain.uuid,))
+    old = delete_parts(domain, request.observed, Permit(power_off=True, disks=True), leaving, request.logs)
     first, rest = _stop_first(domain, old.steps), created.steps
     before_define = [item for item in rest if not _from_define(item, rest)]
     return Parts(
         (*before_define, *first, *(item for item in rest if _from_define(item, rest))),
         (*old.after, *created.after),
-        created.notes,
+        (*old.notes, *created.notes),
     )
 
 
@@ -258,7 +260,7 @@ def _prune(request: Request) -> tuple[list[Parts], list[Refusal]]:
         elif reasons := against(name, domain, permit):
             refusals += reasons
         else:
-            gone = delete_parts(domain, request.observed, permit)
+            gone = delete_parts(domain, request.observed, permit, frozenset((domain.uuid,)), request.logs)
             parts.append(replace(gone, steps=(*gone.steps, *give_up_addresses(domain, request.applied))))
     return parts, refusals
 

@@ -10,6 +10,7 @@ from vmhost.model.plan import Change, Plan
 from vmhost.model.snapshots import KeptDisk, Snapshot, Snapshots
 from vmhost.model.snapsteps import MergeOverlays, Overlay
 from vmhost.model.steps import DeleteVolume
+from vmhost.plan.holders import holders
 from vmhost.plan.request import Refused
 from vmhost.plan.snapsubject import PRESENT, Disk, Subject, look, named, refuse_saved, site_of
 
@@ -55,6 +56,7 @@ class _Merge:
 
 def _merge(subject: Subject, gone: Snapshot) -> _Merge:
     parts = [_merge_disk(subject, gone, kept) for kept in gone.disks]
+    _refuse_shared(subject, gone)
     overlays = tuple(part.overlay for part in parts if part.overlay)
     moved = {part.top: kept for part, kept in zip(parts, gone.disks, strict=True) if part.overlay}
     idle = [part.top for part in parts]
@@ -94,6 +96,17 @@ def _merge_disk(subject: Subject, gone: Snapshot, kept: KeptDisk) -> _Part:
         present.target if present else "", top.path, base, top.path in chain, tuple(one.path for one in above)
     )
     return _Part(overlay, (top.pool, top.name))
+
+
+def _refuse_shared(subject: Subject, gone: Snapshot) -> None:
+    """:raises Refused: somebody else has, or lies on, a file that would be written or deleted."""
+    others = holders(subject.observed.domains, subject.observed.pools, (subject.domain.uuid,))
+    files = [(kept.pool, kept.volume) for kept in gone.disks]
+    files += [(gone.disks[0].pool, gone.nvram)] if gone.nvram else []
+    for path in (subject.path(*file) for file in files):
+        if path in others:  # who has what lies on it has it, too
+            text = f"{' and '.join(others[path])} has {path}, a file of snapshot {gone.name}"
+            raise Refused(text, subject=subject.domain.name, hint="vmhost guest list")
 
 
 def _called(upper: ObservedVolume, present: Disk | None, holders: dict[tuple[str, str], Snapshot]) -> str:

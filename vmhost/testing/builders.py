@@ -17,6 +17,7 @@ from vmhost.model.identity import (
     GuestIdentity,
     GuestMetadata,
     NicIdentity,
+    console_log,
     tap_name,
     volume_name,
 )
@@ -43,6 +44,8 @@ BRIDGE: Final = "br0"
 SUBNET: Final = "10.20.0.0/24"
 POOL: Final = "vmhost"
 POOL_PATH: Final = "/srv/guests"
+LOGS: Final = "/nonexistent/vmhost/logs"
+"""As in the layout of a fake host."""
 GIB: Final = 1 << 30
 
 
@@ -155,7 +158,7 @@ def _devices(spec: GuestSpec, who: GuestIdentity, bridge: str) -> Iterable[etree
             E.alias(name=f"ua-nic-{nic.id}"),
             type="bridge",
         )
-    yield E.serial(E.log(file=f"/var/log/vmhost/{spec.name}.log", append="on"), type="pty")
+    yield E.serial(E.log(file=console_log(LOGS, who.uuid), append="on"), type="pty")
     yield E.channel(E.target(type="virtio", name="org.qemu.guest_agent.0"), type="unix")
     yield E.memballoon(model="virtio")
 

@@ -67,6 +67,16 @@ def properties(value: str) -> dict[str, str]:
     return {"": head, **{key: text for key, _, text in pairs}}
 
 
+def files_of(xml: str | Node) -> set[str]:
+    """Return what a definition makes disks and UEFI variables of: what they lie on and copy to, too, as far as it says.
+
+    Each is a path, or what else ``DiskFacts.source`` may be.
+    """
+    root = look_into(xml)
+    sources = [source for disk in root.findall("devices/disk") for source in disk.iter("source")]
+    return {*map(_source, sources), root.findtext("os/nvram", "").strip()} - {""}
+
+
 def alias_of(element: Node) -> str:
     """Return a device's alias, or empty."""
     alias = element.find("alias")

@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     from vmhost.render.parse.reading import Node
 
 _NS: Final = f"{{{NAMESPACE}}}"
+_GUEST: Final = f"{_NS}guest"
 
 
 def parse_metadata(xml: str | Node) -> GuestMetadata | None:
     """Return our metadata from a domain's XML, from its root, or from our element alone; None: a foreign domain.
+
+    A domain is foreign, too, whose metadata are another guest's: somebody copied a definition, and the metadata came
+    along. Its disks and its network are named in them, and are not the copy's.
 
     What a newer vmhost added is passed over, what it left out is empty. An element whose version cannot be read counts
     as newer, so that nothing is changed on its word.
@@ -24,14 +28,29 @@ def parse_metadata(xml: str | Node) -> GuestMetadata | None:
     :raises DamagedData: it is not well-formed XML.
     """
     root = look_into(xml)
-    element = root if root.tag == f"{_NS}guest" else root.find(f"metadata/{_NS}guest")
-    return None if element is None else _metadata(element)
+    if root.tag == _GUEST:
+        return _metadata(root)
+    element = root.find(f"metadata/{_GUEST}")
+    return None if element is None or _identified(element) != root.findtext("uuid") else _metadata(element)
+
+
+def parse_copied(xml: str | Node) -> str:
+    """Return the UUID of the guest whose metadata a domain holds as a copy, or empty. :raises DamagedData: no XML."""
+    root = look_into(xml)
+    element = root.find(f"metadata/{_GUEST}")
+    uuid = "" if element is None else _identified(element)
+    return uuid if uuid != root.findtext("uuid") else ""
 
 
 def parse_drill(xml: str | Node) -> str:
     """Return the UUID of the guest that a domain is a drill of, or empty. :raises DamagedData: it is no XML."""
     element = look_into(xml).find(f"metadata/{_NS}drill")
     return "" if element is None else element.get("guest", "")
+
+
+def _identified(element: Node) -> str:
+    """Return whose metadata these are."""
+    return _child(element, "identity").get("uuid", "")
 
 
 def _metadata(element: Node) -> GuestMetadata:

@@ -99,6 +99,7 @@ def flags_of(picture: Picture, domain: ObservedDomain) -> tuple[str, ...]:
         ("pending", bool(metadata and metadata.pending)),
         ("saved", domain.raw.managed_save),
         ("foreign", domain.foreign),
+        ("copy", bool(domain.copied)),
         ("drill", bool(domain.drill)),
         ("newer", bool(metadata and not metadata.readable)),
         ("protected", bool(metadata and metadata.protect)),
