@@ -200,6 +200,32 @@ def test_what_a_job_that_libvirt_lost_has_left_in_qemu_is_no_hindrance(
     assert held_by_point(repository, point.id, small, tmp_path) == small.hashes()
 
 
+def test_a_bitmap_that_one_of_the_disks_has_lost_is_no_hindrance(
+    small: Paused, connected: Host, repository: str, tmp_path: Path, lab: InLab
+) -> None:
+    """libvirt refuses to drop such a checkpoint, though its other bitmap is there."""
+    first = back_up(connected, repository)
+    scribble(small, random.Random(13))
+    nodes = json.loads(lab.virsh("qemu-monitor-command", "small", '{"execute": "query-named-block-nodes"}').text)
+    holding = [
+        one["node-name"]
+        for one in nodes["return"]
+        if any(bitmap["name"] == first.checkpoint for bitmap in one.get("dirty-bitmaps", ()))
+    ]
+    assert len(holding) == 2
+    lost = {"execute": "block-dirty-bitmap-remove", "arguments": {"node": holding[0], "name": first.checkpoint}}
+    assert json.loads(lab.virsh("qemu-monitor-command", "small", json.dumps(lost)).text).get("return") == {}
+    point = back_up(connected, repository)
+    assert "the record of what changed" in point.because
+    assert lab.virsh("checkpoint-list", "small", "--name").text.split() == [point.checkpoint]
+    said = lab.virsh("qemu-monitor-command", "small", '{"execute": "query-named-block-nodes"}').text
+    assert first.checkpoint not in said
+    scribble(small, random.Random(14))
+    point = back_up(connected, repository)
+    assert point.kind == "incremental"
+    assert held_by_point(repository, point.id, small, tmp_path) == small.hashes()
+
+
 @pytest.mark.parametrize("full", [True, False])
 @pytest.mark.parametrize("who", ["qemu", "guest", "libvirtd"])
 def test_the_other_side_ends_in_the_middle(

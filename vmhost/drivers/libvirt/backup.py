@@ -138,12 +138,35 @@ def drop(domain: Domain, name: str, *, lost: bool) -> None:
         try:
             checkpoint.delete(0)
         except libvirt.libvirtError:
-            if any(bitmap.name == name for bitmap in _bitmaps(domain)):
+            if not _has_lost(domain, checkpoint, name):
                 raise
+            _drop_rest(domain, name)
         else:
             return
-    # Of bitmaps that a crash took, and of a guest that is shut off, only libvirt's record can go.
+    # Of bitmaps that are lost, and of a guest that is shut off, only libvirt's record can go.
     checkpoint.delete(_METADATA)
+
+
+def _has_lost(domain: Domain, checkpoint: Any, name: str) -> bool:
+    """Whether a disk of a checkpoint has its bitmap nowhere, nor what it lies on: libvirt would not drop the others."""
+    holding = {bitmap.source for bitmap in _bitmaps(domain) if bitmap.name == name}
+    covered = etree.fromstring(checkpoint.getXMLDesc(0)).iterfind("disks/disk[@checkpoint='bitmap']")
+    targets = {disk.get("name") for disk in covered}
+    disks = etree.fromstring(domain.XMLDesc(0)).iterfind("devices/disk[target]")
+    chains = ({source.get("file") for source in disk.iter("source")} for disk in disks if _target(disk) in targets)
+    return any(holding.isdisjoint(chain) for chain in chains)
+
+
+def _target(disk: Any) -> str:
+    return str(disk.find("target").get("dev"))
+
+
+def _drop_rest(domain: Domain, name: str) -> None:
+    """Drop the bitmaps that are left of a checkpoint; the next run tries again what cannot go now."""
+    for node in _nodes(domain):
+        if any(bitmap["name"] == name for bitmap in node.get("dirty-bitmaps", ())):
+            with suppress(DriverError):
+                _ask(domain, "block-dirty-bitmap-remove", node=node["node-name"], name=name)
 
 
 def drop_bitmap(domain: Domain, source: str, name: str) -> None:
