@@ -19,7 +19,7 @@ import pytest
 
 from vmhost.drivers.history import LONGEST_LINE, SqliteHistory
 from vmhost.drivers.processes import birth_of, process_is_alive
-from vmhost.model.errors import Absent, AlreadyThere, DriverError
+from vmhost.model.errors import Absent, AlreadyThere, DriverError, PermissionDenied
 from vmhost.model.outcome import JobRecord
 from vmhost.ports import Layout
 
@@ -264,11 +264,27 @@ class TestSharing:
         history.start(job())
         with sqlite3.connect(database_of(layout)) as database:
             assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        assert stat.S_IMODE(database_of(layout).stat().st_mode) == 0o644
+
+    @pytest.mark.parametrize("old", [False, True], ids=["new", "made by an older vmhost"])
+    def test_nobody_else_reads_it(
+        self, history: SqliteHistory, layout: Layout, old: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("vmhost.drivers.database._onlookers", lambda: None)
+        history.start(job())
+        beside = [database_of(layout).with_name(f"history.sqlite3{end}") for end in ("", "-wal", "-shm")]
+        if old:
+            for path in beside:
+                path.chmod(0o644)
+            SqliteHistory(layout).start(job("j2"))
+        assert [stat.S_IMODE(path.stat().st_mode) for path in beside] == [0o600] * 3
 
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
     @pytest.mark.parametrize("writer_is_there", [True, False])
-    def test_who_may_only_read_sees_the_jobs(self, open_layout: Layout, writer_is_there: bool) -> None:
+    def test_who_may_only_read_sees_the_jobs(
+        self, open_layout: Layout, writer_is_there: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a member of the group that libvirt lets in; nobody else does."""
+        monkeypatch.setattr("vmhost.drivers.database._onlookers", lambda: 65533)
         layout = open_layout
         history = SqliteHistory(layout)
         history.start(job())
@@ -278,7 +294,7 @@ class TestSharing:
         if pid == 0:
             code = 1
             try:
-                os.setgroups([])
+                os.setgroups([65533])
                 os.setgid(65534)
                 os.setuid(65534)
                 reader = SqliteHistory(layout)
@@ -293,6 +309,23 @@ class TestSharing:
                 os._exit(code)
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert [one.id for one in history.jobs()] == ["j1"]
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+    def test_who_may_not_is_told_so(self, open_layout: Layout) -> None:
+        SqliteHistory(open_layout).start(job())
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+                SqliteHistory(open_layout).jobs()
+            except PermissionDenied:
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 class TestDamage:

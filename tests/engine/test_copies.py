@@ -178,8 +178,11 @@ def test_only_our_own_console_log_is_deleted(fake: FakeHost, host: Host) -> None
     assert "its console log stays: /etc/passwd" in notes(plan)
 
 
-def test_an_image_is_used_by_disks_in_no_pool_and_as_a_disk_itself(fake: FakeHost, host: Host) -> None:
+@pytest.mark.parametrize("path", ["", "/home/ann/rescue.qcow2"], ids=["is its disk", "below a disk in no pool"])
+def test_an_image_is_in_use(fake: FakeHost, host: Host, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     (image,) = host.images.list()
     assert image.guests == ("web-01",)
-    rescue(fake, str(image.image.path))
+    file = str(image.image.path)
+    monkeypatch.setattr(type(fake.ports.files), "backing", lambda _, at: file if path and at == path else "")
+    rescue(fake, path or file)
     assert host.images.list()[0].guests == ("rescue", "web-01")

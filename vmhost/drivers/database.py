@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import grp
 import logging
 import os
 import shlex
 import sqlite3
+import stat
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +17,7 @@ from typing import Final, TypeVar
 from urllib.parse import quote
 
 from vmhost.drivers.files import make_directory, os_errors
-from vmhost.model.errors import DriverError
+from vmhost.model.errors import DriverError, PermissionDenied
 
 Work = Callable[[sqlite3.Connection], "T"]
 T = TypeVar("T")
@@ -110,6 +112,7 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         if not self.path.exists():
             self._make()
+        self._tighten()
         connection = _connect(self.path)
         try:
             connection.execute("PRAGMA foreign_keys = ON")
@@ -128,6 +131,14 @@ class Database:
             raise
         return connection
 
+    def _tighten(self) -> None:
+        """Restrict a file that an older vmhost made for everybody to read, with what SQLite keeps beside it."""
+        status = self.path.stat()
+        if status.st_uid == os.geteuid() and status.st_mode & stat.S_IRWXO:
+            for suffix in ("-wal", "-shm", ""):
+                with suppress(FileNotFoundError):
+                    _restrict(self.path.with_name(self.path.name + suffix))
+
     def _make(self) -> None:
         """Make the file under another name and give it its own when it is whole: nobody ever opens half a schema."""
         make_directory(self.path.parent)
@@ -137,7 +148,7 @@ class Database:
             with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
                 connection.execute("PRAGMA journal_mode = WAL")
                 connection.executescript(f"BEGIN; {self._schema}; PRAGMA user_version = {self._version}; COMMIT;")
-            draft.chmod(0o644)
+            _restrict(draft)
             with suppress(FileExistsError):
                 os.link(draft, self.path)
         finally:
@@ -153,7 +164,31 @@ class Database:
         _log.warning("%s: %s; moved aside to %s", self.path, error, aside.name)
 
 
+def _restrict(path: Path) -> None:
+    """Let only its owner read a file, which quotes guests; of root's also those who may look at its hypervisor.
+
+    SQLite gives the files that it makes beside a database the same owner, group and mode.
+    """
+    path.chmod(0o600)
+    group = _onlookers() if os.geteuid() == 0 else None
+    if group is not None:
+        with suppress(OSError):  # in a user namespace it may be nobody's
+            os.chown(path, -1, group)
+            path.chmod(0o640)
+
+
+def _onlookers() -> int | None:
+    """Return the group whose members libvirt lets in, if there is one."""
+    try:
+        return grp.getgrnam("libvirt").gr_gid
+    except KeyError:
+        return None
+
+
 def _connect(path: Path) -> sqlite3.Connection:
+    if not os.access(path, os.R_OK):
+        text = "only its owner and the group libvirt may read it"
+        raise PermissionDenied(text, subject=str(path), hint="sudo vmhost job list")
     if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
         return _connected(path, "mode=rw")
     connection = _connected(path, "mode=ro")
