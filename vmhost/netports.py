@@ -188,7 +188,9 @@ class ShellSession(Protocol):
 class GuestShell(Protocol):
     """Opens SSH sessions with strictly pinned host keys; ``deadline`` is a monotonic time in seconds."""
 
-    def connect(self, target: SshTarget, *, deadline: float) -> ShellSession: ...
+    def connect(self, target: SshTarget, *, deadline: float, check: Callable[[], None] = lambda: None) -> ShellSession:
+        """Connect and log in; what ``check`` raises, which is called meanwhile, ends it."""
+
     def knock(self, target: SshTarget, notify: Callable[[str], None]) -> AbstractContextManager[object]:
         """Call ``notify("ssh")`` once, at the moment when the guest's SSH server opens; knocking ends with the context.
 

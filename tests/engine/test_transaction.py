@@ -161,7 +161,7 @@ def test_guests_are_awaited_side_by_side() -> None:
         def __getattr__(self, name: str) -> Any:
             return getattr(fake.ports.shell, name)
 
-        def connect(self, target: Any, *, deadline: float) -> Any:
+        def connect(self, target: Any, **_: Any) -> Any:
             if target.guest not in met:
                 met.append(target.guest)
                 barrier.wait()

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.ssh import hostile
 from tests.ssh.private_sshd import PrivateSshd, free_port
 from vmhost.drivers.entropy import SystemEntropy
+from vmhost.drivers.ssh import connect
 from vmhost.drivers.ssh.banner import banner_probe
 from vmhost.drivers.ssh.openssh import parse_public_key
 from vmhost.drivers.ssh.shell import SshShell
-from vmhost.model.errors import DriverError, HostKeyMismatch, PermissionDenied, Silent, Unreachable, UsageError
+from vmhost.model.errors import (
+    Cancelled,
+    DriverError,
+    HostKeyMismatch,
+    PermissionDenied,
+    Silent,
+    Unreachable,
+    UsageError,
+)
 from vmhost.model.shell import SshTarget
 
 pytestmark = pytest.mark.serial  # it has deadlines in real time
@@ -123,6 +135,41 @@ def test_silence_is_told_from_a_way_that_is_not_there(number: int, kind: type[Dr
 
     error, _ = refused(1, socket_factory=fails)
     assert type(error) is kind
+
+
+def test_who_is_asked_meanwhile_may_end_the_key_exchange() -> None:
+    with hostile.listening(hostile.says(b"SSH-2.0-dead\r\n")) as port, SshShell() as shell:
+        began = time.monotonic()
+        with pytest.raises(Cancelled):
+            shell.connect(target(port, handshake_timeout=60.0), deadline=began + 60, check=cancelled)
+        assert time.monotonic() - began < 20
+
+
+def test_who_is_asked_meanwhile_may_end_the_log_in(sshd: PrivateSshd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server is stopped as soon as keys are exchanged: it takes what is sent, and says nothing."""
+    known = connect._check_host_key
+    stopped: list[int] = []
+
+    def stop(*arguments: Any) -> None:
+        known(*arguments)
+        stopped.append(sshd.connections()[-1])
+        os.kill(stopped[0], signal.SIGSTOP)
+
+    monkeypatch.setattr(connect, "_check_host_key", stop)
+    with SshShell() as shell:
+        began = time.monotonic()
+        try:
+            with pytest.raises(Cancelled):
+                shell.connect(sshd.target(auth_timeout=60.0), deadline=began + 60, check=cancelled)
+            assert time.monotonic() - began < 20
+        finally:
+            for number in stopped:
+                os.kill(number, signal.SIGCONT)
+
+
+def cancelled() -> None:
+    """What somebody wants who has typed Ctrl-C."""
+    raise Cancelled("cancelled")
 
 
 def test_the_deadline_of_the_call_ends_every_stage() -> None:

@@ -45,7 +45,7 @@ class Leading:
     shell: SshShell
     sshd: PrivateSshd
 
-    def connect(self, _target: SshTarget, *, deadline: float) -> SshSession:
+    def connect(self, _target: SshTarget, *, deadline: float, check: Callable[[], None]) -> SshSession:
         return self.shell.connect(self.sshd.target(), deadline=time.monotonic() + SOON)
 
     def knock(self, _target: SshTarget, notify: Callable[[str], None]) -> AbstractContextManager[object]:

@@ -142,7 +142,8 @@ def _await_opening(wait: _Wait, wakeups: Wakeups) -> None:
 def _try_ssh(wait: _Wait, target: SshTarget) -> ShellSession | None:
     """Return a session, or None when the log-in failed in a way that may pass, as long as the guest still boots."""
     try:
-        return wait.context.ports.shell.connect(target, deadline=min(wait.deadline, wait.clock.monotonic() + LOG_IN))
+        deadline = min(wait.deadline, wait.clock.monotonic() + LOG_IN)
+        return wait.context.ports.shell.connect(target, deadline=deadline, check=wait.context.check)
     except HostKeyMismatch as error:
         wait.see(str(error))
         wait.stranger_since = wait.stranger_since or wait.clock.monotonic()

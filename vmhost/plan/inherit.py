@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from vmhost.model.spec import GuestInput, GuestSpec, NetworkSpec, SiteInput
+from vmhost.model.spec import GuestInput, GuestSpec, NetworkSpec, NicSpec, SiteInput
 from vmhost.model.spec.faults import Key, faults_of, nearest
 
 Found = tuple[tuple[Key, ...], str]
@@ -21,12 +22,13 @@ class Draft:
     """A site on its way: what was written, the guests so far, and the faults so far.
 
     ``broken`` names entries, by section, of which at least a part could not be read: a reference to one is no fault,
-    and neither is it that something is missing there.
+    and neither is it that something is missing there. ``halves`` are the NICs of guests that cannot be completed.
     """
 
     written: SiteInput
     broken: Broken
     guests: list[tuple[str, GuestSpec]] = field(default_factory=list)
+    halves: list[tuple[str, tuple[NicSpec, ...]]] = field(default_factory=list)
     faults: list[Found] = field(default_factory=list)
 
     def fault(self, message: str, *path: Key) -> None:
@@ -119,11 +121,11 @@ def _complete(draft: Draft, entry: str, written: GuestInput, merged: dict[str, A
     missing = [key for key in ("image", "memory", "disks") if not merged.get(key)]
     if merged.get("memory") and "size" not in merged["memory"]:
         missing.append("memory.size")
-    if missing and partial:
-        return
     if missing:
+        draft.halves.append((entry, _readable_nics(draft, merged)))
         places = f"its profile {written.profile} or the defaults" if written.profile else "a profile or the defaults"
-        draft.fault(f"lacks {', '.join(missing)}: write it here, in {places}", "guests", entry)
+        if not partial:
+            draft.fault(f"lacks {', '.join(missing)}: write it here, in {places}", "guests", entry)
         return
     filled = _fill(draft, merged)
     for name in _names(entry, written.count):
@@ -132,6 +134,15 @@ def _complete(draft: Draft, entry: str, written: GuestInput, merged: dict[str, A
             draft.guests.append((entry, GuestSpec.model_validate(data)))
         except ValidationError as error:
             draft.faults += [(("guests", entry, *path), text) for path, text in faults_of(error, GuestSpec, data)]
+
+
+def _readable_nics(draft: Draft, merged: dict[str, Any]) -> tuple[NicSpec, ...]:
+    """Return the NICs of a guest that lacks something else: they are checked all the same."""
+    nics: list[NicSpec] = []
+    for nic in _filled_nics(merged.get("nics", ()), draft.written.networks):
+        with suppress(ValidationError):
+            nics.append(NicSpec.model_validate(nic))
+    return tuple(nics)
 
 
 def _names(entry: str, count: int | None) -> Iterator[str]:

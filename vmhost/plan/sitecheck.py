@@ -64,6 +64,9 @@ def check_guests(draft: Draft) -> None:
         _check_ids(draft, guest, at)
         _check_nics(draft, guest, at)
         _check_cloud_init(draft, guest, at)
+    for entry, nics in draft.halves:
+        for number, nic in enumerate(nics):
+            _check_nic(draft, nic, ("guests", entry, "nics", number))
     _check_unique(draft)
 
 
@@ -98,15 +101,9 @@ def _check_nics(draft: Draft, guest: GuestSpec, at: tuple[Key, ...]) -> None:
     users = []
     for number, nic in enumerate(guest.nics):
         network, place = networks.get(nic.network), (*at, "nics", number)
-        if network is None:
-            continue
-        if network.type == "user":
+        if network is not None and network.type == "user":
             users.append(number)
-        if fault := port_fault(nic, network, draft.written.bridges.get(network.bridge or "")):
-            draft.fault(fault, *place, "tagged" if nic.tagged else "network")
-        problem = _address_problem(nic, network, draft.written.bridges.get(network.bridge or ""))
-        if problem:
-            draft.fault(problem, *place, "address")
+        _check_nic(draft, nic, place)
     for number in users[1:]:
         draft.fault(
             "a guest has at most one NIC on a user network: QEMU gives all of them the same address",
@@ -118,6 +115,17 @@ def _check_nics(draft: Draft, guest: GuestSpec, at: tuple[Key, ...]) -> None:
     if asked and not any(_known_address(nic, networks.get(nic.network)) for nic in guest.nics):
         text = "ssh needs a NIC whose address is known before: write address: auto, or ready: {by: agent}"
         draft.fault(text, *at, "ready", "by")
+
+
+def _check_nic(draft: Draft, nic: NicSpec, place: tuple[Key, ...]) -> None:
+    network = draft.written.networks.get(nic.network)
+    if network is None:
+        return
+    bridge = draft.written.bridges.get(network.bridge or "")
+    if fault := port_fault(nic, network, bridge):
+        draft.fault(fault, *place, "tagged" if nic.tagged else "network")
+    if problem := _address_problem(nic, network, bridge):
+        draft.fault(problem, *place, "address")
 
 
 def _known_address(nic: NicSpec, network: NetworkSpec | None) -> bool:
@@ -199,16 +207,19 @@ def _claims(draft: Draft) -> Iterator[Claim]:
         except ValueError as error:
             draft.fault(str(error), *at)
         if not _counted(draft, entry):
-            yield from _nic_claims(draft, guest, at)
+            yield from _nic_claims(draft, guest.name, guest.nics, at)
+    for entry, nics in draft.halves:
+        if not _counted(draft, entry):
+            yield from _nic_claims(draft, entry, nics, ("guests", entry))
 
 
-def _nic_claims(draft: Draft, guest: GuestSpec, at: tuple[Key, ...]) -> Iterator[Claim]:
-    for number, nic in enumerate(guest.nics):
-        owner = f"NIC {nic.id} of guest {guest.name}"
+def _nic_claims(draft: Draft, guest: str, nics: tuple[NicSpec, ...], at: tuple[Key, ...]) -> Iterator[Claim]:
+    for number, nic in enumerate(nics):
+        owner = f"NIC {nic.id} of guest {guest}"
         if nic.mac:
             yield "MAC", "", nic.mac, owner, (*at, "nics", number, "mac")
         if nic.address not in NO_ADDRESS:
             network = draft.written.networks.get(nic.network)
             # One that vmhost chooses the VLAN of is in none yet, and shares it with no other network.
-            realm = nic.network if network and network.vlan == "auto" else realm_of(network) if network else ""
+            realm = nic.network if network is None or network.vlan == "auto" else realm_of(network)
             yield "address", realm, nic.address, owner, (*at, "nics", number, "address")

@@ -35,10 +35,11 @@ class FakeShell:
         self._programs = programs
         self._key_file = key_file
 
-    def connect(self, target: SshTarget, *, deadline: float) -> FakeSession:
+    def connect(self, target: SshTarget, *, deadline: float, check: Callable[[], None] = lambda: None) -> FakeSession:
         """Connect as soon as the guest answers. :raises Unreachable: it does not, until the time is up."""
         if not target.host_keys:
             raise UsageError("no host key is pinned", subject=target.guest)
+        check()
         with self._machine.at_work(changing=True) as world:
             patience = min(target.connect_timeout, deadline - self._machine.monotonic())
             domain = self._await(world, target, world.now + patience)

@@ -7,7 +7,7 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -29,15 +29,24 @@ from vmhost.drivers.ssh.wire import Wire
 from vmhost.model.errors import DriverError, HostKeyMismatch, PermissionDenied, Silent, Unreachable, UsageError
 from vmhost.model.shell import SshTarget
 
+_SLICE: Final = 1.0
+"""Seconds between two looks whether somebody wants to end."""
+
 _IDLE_WAKE: Final = 0.5
 """Seconds for which the reading thread sleeps at most: the grain of keep-alives and of a blocked send's limit."""
 
 
-def open_transport(target: SshTarget, deadline: float, sock: socket.socket | None = None) -> PinnedTransport:
+def open_transport(
+    target: SshTarget,
+    deadline: float,
+    sock: socket.socket | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> PinnedTransport:
     """Connect, check the host key, log in.
 
     :param deadline: monotonic time in seconds; each stage also has its own limit in ``target``.
     :param sock: a connection that is open already, its banner unread; it is taken over.
+    :param check: called about once a second while keys are exchanged and during the log-in; what it raises ends both.
     :return: an authenticated transport; the caller closes it.
     :raises Unreachable: no connection, banner or answer in time; ``retryable`` when a later call may succeed.
     :raises HostKeyMismatch: the server has another host key; no log-in was tried.
@@ -50,9 +59,9 @@ def open_transport(target: SshTarget, deadline: float, sock: socket.socket | Non
     try:
         transport = PinnedTransport(_open_wire(target, deadline, sock), _algorithms(pins))
         try:
-            _exchange_keys(transport, target, pins, deadline)
+            _exchange_keys(transport, target, pins, deadline, check)
             _check_host_key(transport, target, pins)
-            _log_in(transport, target, deadline)
+            _log_in(transport, target, deadline, check)
         except BaseException:
             end_transport(transport)
             raise
@@ -114,12 +123,25 @@ def _open_wire(target: SshTarget, deadline: float, sock: socket.socket | None) -
     return Wire(sock, banner + b"\r\n" + rest)
 
 
-def _exchange_keys(transport: PinnedTransport, target: SshTarget, pins: tuple[PublicKey, ...], deadline: float) -> None:
+def _patiently(done: threading.Event, seconds: float, check: Callable[[], None]) -> None:
+    """Wait for an event, for some seconds at most."""
+    until = time.monotonic() + seconds
+    while not done.wait(max(0.0, min(_SLICE, until - time.monotonic()))) and time.monotonic() < until:
+        check()
+
+
+def _exchange_keys(
+    transport: PinnedTransport,
+    target: SshTarget,
+    pins: tuple[PublicKey, ...],
+    deadline: float,
+    check: Callable[[], None],
+) -> None:
     seconds = _remaining(target.handshake_timeout, deadline)
     transport.handshake_timeout = seconds
     done = threading.Event()
     transport.start_client(event=done)
-    done.wait(seconds)
+    _patiently(done, seconds, check)
     if transport.is_active() and transport.initial_kex_done:
         return
     failure = transport.failure
@@ -145,14 +167,14 @@ def _check_host_key(transport: PinnedTransport, target: SshTarget, pins: tuple[P
     )
 
 
-def _log_in(transport: PinnedTransport, target: SshTarget, deadline: float) -> None:
+def _log_in(transport: PinnedTransport, target: SshTarget, deadline: float, check: Callable[[], None]) -> None:
     """Try the keys one after the other until the server takes one."""
     tried = 0
     for key in _keys(target):
-        transport.auth_timeout = _remaining(target.auth_timeout, deadline)
+        seconds = _remaining(target.auth_timeout, deadline)
         tried += 1
         try:
-            missing = transport.auth_publickey(target.user, key)
+            missing = _try_key(transport, target.user, key, seconds, check)
         except BadAuthenticationType as error:
             allowed = ", ".join(error.allowed_types)
             raise PermissionDenied(f"the SSH server takes no public keys, only {allowed}") from error
@@ -169,6 +191,17 @@ def _log_in(transport: PinnedTransport, target: SshTarget, deadline: float) -> N
         raise PermissionDenied(f"there is no private key to log in with as {target.user}", hint="ssh-add -l")
     keys = "the key" if tried == 1 else f"any of {tried} keys"
     raise PermissionDenied(f"the SSH server does not accept {keys} for {target.user}")
+
+
+def _try_key(transport: PinnedTransport, user: str, key: PKey, seconds: float, check: Callable[[], None]) -> list[str]:
+    """Offer a key, and return which further proofs the server wants; errors as the library's own waiting has them."""
+    done = threading.Event()
+    transport.auth_publickey(user, key, done)
+    _patiently(done, seconds, check)
+    transport.auth_timeout = 0.0
+    assert transport.auth_handler is not None
+    further: list[str] = transport.auth_handler.wait_for_response(done)
+    return further
 
 
 def _lost_in_log_in(transport: PinnedTransport, target: SshTarget) -> str:

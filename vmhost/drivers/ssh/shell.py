@@ -44,13 +44,14 @@ class SshShell:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def connect(self, target: SshTarget, *, deadline: float) -> SshSession:
+    def connect(self, target: SshTarget, *, deadline: float, check: Callable[[], None] = lambda: None) -> SshSession:
         """Connect to a guest, check its host key and log in; see ``vmhost.drivers.ssh.connect.open_transport``.
 
         :param deadline: monotonic time in seconds; after it the attempt is given up.
+        :param check: called about once a second while the server is silent; what it raises ends the attempt.
         :return: a session for any number of commands at once; keep one for each guest.
         """
-        transport = open_transport(with_socket_factory(target), deadline, self._take_door(target))
+        transport = open_transport(with_socket_factory(target), deadline, self._take_door(target), check)
         session = SshSession(target.guest, transport, on_close=self._forget)
         with self._lock:
             self._open.add(session)
