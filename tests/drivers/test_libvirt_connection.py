@@ -185,18 +185,21 @@ def test_who_answered_just_before_is_not_asked_again_before_a_change(
     monkeypatch.setattr(connection, "monotonic", lambda: now)
     found = connection.Connection("qemu:///system")
     now += 60
-    found.read(lambda _: None)
+    found.read(lambda _: "an answer")
     now += since * connection.JUST_BEFORE
     assert found.change(lambda asked: asked is handle)
     assert handle.pings == pings
 
 
-def test_a_change_goes_over_a_connection_that_works(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("known", [True, False])
+def test_a_change_goes_over_a_connection_that_works(monkeypatch: pytest.MonkeyPatch, known: bool) -> None:
     old, new, now = Counted(broken=True), Counted(), 100.0
     monkeypatch.setattr(connection, "open_by_rule", lambda uri: (old, uri))
     monkeypatch.setattr(connection, "open_uri", lambda _: new)
     monkeypatch.setattr(connection, "monotonic", lambda: now)
     found = connection.Connection("qemu:///system")
     now += 60
+    if known:
+        found.read(lambda _: "what libvirt knows without its daemon", asks=False)
     assert found.change(lambda asked: asked is new), "who was silent for long is asked first, and replaced"
     assert (old.pings, new.pings) == (1, 1)

@@ -90,7 +90,7 @@ class Connection:
         self._lock = Lock()
         self._handle, self._uri = open_by_rule(uri)
         self._closed = False
-        self._answered = monotonic()
+        self._answered = (self._handle, monotonic())
 
     @property
     def handle(self) -> Handle:
@@ -101,31 +101,36 @@ class Connection:
         """Open a second connection to the same hypervisor."""
         return open_uri(self._uri)
 
-    def read(self, call: Callable[[Handle], T], subject: str = "") -> T:
-        """Return what ``call`` returns; it may run twice, so it changes nothing."""
+    def read(self, call: Callable[[Handle], T], subject: str = "", *, asks: bool = True) -> T:
+        """Return what ``call`` returns; it may run twice, so it changes nothing.
+
+        :param asks: False: libvirt may know it without its daemon, so an answer does not say that this one is there.
+        """
         handle = self._open_handle()
         try:
-            return self._answer(call, handle)
+            return self._answer(call, handle, asks)
         except libvirt.libvirtError as error:
             if not _lost(error, handle):
                 raise translate(error, subject) from error
         with translated(subject):
-            return self._answer(call, self._renewed(handle))
+            return self._answer(call, self._renewed(handle), asks)
 
     def change(self, call: Callable[[Handle], T], subject: str = "") -> T:
         """Return what ``call`` returns; it runs once at most, on a connection that answered just before.
 
         :raises Unreachable: the connection broke inside the call; whether the change was done is not known.
         """
-        if monotonic() - self._answered > JUST_BEFORE:
+        answered, at = self._answered
+        if answered is not self._handle or monotonic() - at > JUST_BEFORE:
             self.read(_ping, subject)
         handle = self._open_handle()
         with translated(subject):
             return self._answer(call, handle)
 
-    def _answer(self, call: Callable[[Handle], T], handle: Handle) -> T:
+    def _answer(self, call: Callable[[Handle], T], handle: Handle, asks: bool = True) -> T:
         answer = call(handle)
-        self._answered = monotonic()
+        if asks:
+            self._answered = (handle, monotonic())
         return answer
 
     def close(self) -> None:

@@ -30,7 +30,7 @@ class HostReader:
 
     def daemon(self) -> RawDaemon:
         """Return who answers."""
-        return self._connection.read(self._daemon, "host")
+        return self._connection.read(self._daemon, "host", asks=False)
 
     def read(self) -> RawHost:
         """Return the hypervisor in its own words."""

@@ -52,12 +52,12 @@ class LibvirtHypervisor:
     @property
     def privileged(self) -> bool:
         """Whether it is the system's hypervisor; next to nothing beside all that :meth:`host` asks for."""
-        return self._connection.read(is_privileged, "host")
+        return self._connection.read(is_privileged, "host", asks=False)
 
     @property
     def uri(self) -> str:
         """What another process reaches the same hypervisor by."""
-        return self._connection.read(lambda handle: str(handle.getURI()), "URI")
+        return self._connection.read(lambda handle: str(handle.getURI()), "URI", asks=False)
 
     def daemon(self) -> RawDaemon:
         return self._reader.daemon()
