@@ -96,7 +96,7 @@ def send_a_huge_packet(channel: paramiko.Channel) -> None:
     message = paramiko.Message()
     message.add_byte(cMSG_CHANNEL_DATA)
     message.add_int(channel.remote_chanid)
-    message.add_string(bytes(64 << 20))
+    message.add_string(bytes(1 << 20))  # far above the limit, and encrypted in a moment
     transport.packetizer.send_message(message)
 
 
