@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
 
 from tests.engine.scenes import WEB, site
-from vmhost.model.errors import ApplyError, GuestError, Refused, VmhostError
+from vmhost.model.errors import Absent, ApplyError, DriverError, GuestError, Refused, VmhostError
 from vmhost.model.events import Event, Notice
 from vmhost.ops.apply import recover_host
 from vmhost.ops.host import Host
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts, SimulatedKill, freezing
 from vmhost.testing.commands import Ran
-from vmhost.testing.faults import driver_error
+from vmhost.testing.faults import Call, driver_error
 
 BOUND = 60.0
 """Seconds that an operation on one guest may take with the worst agent."""
@@ -214,8 +215,14 @@ def test_whoever_is_killed_is_outlived_by_a_guard_that_thaws_at_once(stage: Stag
     assert not stage.frozen, "nobody has recovered yet"
 
 
-def test_without_a_guard_nothing_is_frozen(stage: Stage) -> None:
-    faulty = FaultyPorts(stage.fake.ports, FaultPlan(0, error=driver_error, only=lambda port, _: port == "thawing"))
+def absent(call: Call) -> DriverError:
+    """Return what is raised where a program is not installed."""
+    return Absent(f"injected fault at {call.port}.{call.method}")
+
+
+@pytest.mark.parametrize("error", [driver_error, absent])
+def test_without_a_guard_nothing_is_frozen(stage: Stage, error: Callable[[Call], DriverError]) -> None:
+    faulty = FaultyPorts(stage.fake.ports, FaultPlan(0, error=error, only=lambda port, _: port == "thawing"))
     stage.host = Host(ports=faulty.ports)
     stage.take()
     assert (stage.level, stage.error, stage.frozen) == ("crash", None, 0)

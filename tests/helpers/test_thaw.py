@@ -6,15 +6,18 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.contract.backends import eventually
+from vmhost.drivers.helperprogram import start_beside_us
 from vmhost.drivers.thawguard import ProcessThawGuard, ProcessThawGuards
-from vmhost.helpers.thaw import watch
-from vmhost.model.errors import DriverError
+from vmhost.helpers.thaw import thaw, watch
+from vmhost.model.errors import Absent, DriverError
 from vmhost.testing.host import layout_in
 
 HOURS = 3600.0
@@ -24,7 +27,7 @@ def watched(path: Path, seconds: float) -> tuple[threading.Thread, list[str]]:
     """Watch over the freeze of a file in a thread; return it, and what it did."""
     acts: list[str] = []
 
-    def act() -> bool:
+    def act(_there: Callable[[], bool]) -> bool:
         acts.append("thawed")
         return True
 
@@ -51,7 +54,7 @@ def test_a_freeze_that_has_ended_is_left_alone(tmp_path: Path) -> None:
     guard.dismiss()
     thread.join(30)
     assert (thread.is_alive(), acts) == (False, [])
-    assert watch(tmp_path / "web", HOURS, lambda: False) == 0, "it had ended before the guard was there"
+    assert watch(tmp_path / "web", HOURS, lambda _: False) == 0, "it had ended before the guard was there"
 
 
 def test_a_freeze_that_takes_too_long_is_ended(tmp_path: Path) -> None:
@@ -70,6 +73,51 @@ def test_a_guard_of_an_earlier_freeze_leaves_the_next_one_alone(tmp_path: Path) 
     thread.join(30)
     assert (thread.is_alive(), acts) == (False, [])
     second.dismiss()
+
+
+def test_a_guard_that_is_at_work_hears_that_it_is_dismissed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its agent hangs, its owner thaws by other means; the next freeze must not be thawed."""
+    guard, asked = ProcessThawGuard(tmp_path / "web"), list[str]()
+
+    def connect(uri: str) -> None:
+        asked.append(uri)
+        guard.dismiss()
+        raise DriverError("its agent does not answer") if len(asked) == 1 else Absent("the guest has ended")
+
+    monkeypatch.setattr("vmhost.drivers.libvirt.connect", connect)
+    monkeypatch.setattr("vmhost.helpers.thaw.PAUSE", 0.0)
+    assert watch(tmp_path / "web", 0.0, lambda there: thaw("test:///default", "web", there)) == 0
+    assert asked == ["test:///default"]
+
+
+@pytest.mark.parametrize(
+    ("user", "systemd_run", "plain"),
+    [(0, "exit 0", False), (0, "exit 1", True), (0, None, True), (1000, "exit 0", True)],
+    ids=["systemd starts it", "systemd refuses", "no systemd-run", "an ordinary user"],
+)
+def test_what_systemd_does_not_start_is_started_plainly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: int, systemd_run: str | None, plain: bool
+) -> None:
+    if systemd_run is not None:
+        program = tmp_path / "systemd-run"
+        program.write_text(f'#!/bin/sh\necho "$4" >>{tmp_path}/units\n{systemd_run}\n')
+        program.chmod(0o755)
+    started: list[list[str]] = []
+    monkeypatch.setattr("vmhost.drivers.helperprogram.has_systemd", lambda: True)
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("vmhost.drivers.programs._SYSTEM_PATH", str(tmp_path))
+    monkeypatch.setattr(
+        "vmhost.drivers.helperprogram.spawn",
+        lambda words: started.append(words) or SimpleNamespace(pid=1, reap=lambda: None),
+    )
+    for _ in range(2):
+        start_beside_us(["true"], "vmhost-thaw-web", "thaws web")
+    assert started == [["true"]] * 2 * plain
+    if systemd_run is not None and user == 0:
+        first, second = (tmp_path / "units").read_text().split()
+        assert first.startswith("--unit=vmhost-thaw-web-")
+        assert first != second, "two freezes of one guest may be guarded at once"
 
 
 FREEZER = """

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
+import uuid
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
+from vmhost.drivers.command import run, spawn
 from vmhost.drivers.netunit import has_systemd
+from vmhost.model.errors import DriverError
+
+ANSWER: Final = 5.0
+"""Seconds that systemd has to say whether it starts a program."""
 
 
 def helper_program(module: str, *words: str) -> list[str]:
@@ -17,17 +27,21 @@ def helper_program(module: str, *words: str) -> list[str]:
     return [sys.executable, "-I", "-c", code, str(Path(__file__).parents[2]), *words]
 
 
-def beside_us(program: list[str], unit: str, description: str) -> list[str]:
-    """Return the command line by which a program outlives our control group, where systemd has put us into one."""
-    if not has_systemd():
-        return program
-    return [
-        "systemd-run",
-        "--quiet",
-        "--collect",
-        "--no-block",
-        f"--unit={unit}",
-        f"--description={description}",
-        "--",
-        *program,
-    ]
+def start_beside_us(program: list[str], unit: str, description: str) -> None:
+    """Start a program that outlives us, and our control group where systemd has put us into one and lets us out.
+
+    :param unit: how the name of its unit begins. :raises DriverError: it cannot be started at all.
+    """
+    if has_systemd() and os.geteuid() == 0 and _starts_in_systemd(program, unit, description):
+        return
+    child = spawn(program)
+    threading.Thread(target=child.reap, name=f"reap-{child.pid}", daemon=True).start()
+
+
+def _starts_in_systemd(program: list[str], unit: str, description: str) -> bool:
+    """Whether systemd starts a program as a unit of its own; it may be missing, busy or out of reach."""
+    how = ("--quiet", "--collect", "--no-block", f"--unit={unit}-{uuid.uuid4().hex}", f"--description={description}")
+    with suppress(DriverError):
+        run(["systemd-run", *how, "--", *program], timeout=ANSWER)
+        return True
+    return False

@@ -7,14 +7,11 @@ file first: that is all that the helper (:mod:`vmhost.helpers.thaw`) looks at.
 from __future__ import annotations
 
 import fcntl
-import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from vmhost.drivers.command import spawn
 from vmhost.drivers.files import make_private_directory, os_errors
-from vmhost.drivers.helperprogram import beside_us, helper_program
+from vmhost.drivers.helperprogram import helper_program, start_beside_us
 from vmhost.model.layout import Layout
 
 
@@ -34,11 +31,10 @@ class ProcessThawGuards:
         try:
             program = helper_program("thaw", self._uri(), uuid, str(path), f"{seconds:g}")
             description = f"thaws guest {uuid} if nobody else does"
-            child = spawn(beside_us(program, f"vmhost-thaw-{uuid[:8]}-{os.getpid()}", description))
+            start_beside_us(program, f"vmhost-thaw-{uuid[:8]}", description)
         except BaseException:
             guard.dismiss()
             raise
-        threading.Thread(target=child.reap, name=f"reap-{child.pid}", daemon=True).start()
         return guard
 
 

@@ -21,6 +21,7 @@ from vmhost.model.snapsteps import Freeze, NoteLevel, PostThaw, PreFreeze, Quies
 from vmhost.render.parse.quiesce import HOOKS_ARGV, THAW_ARGV, TOLD
 from vmhost.render.parse.snapshots import parse_snapshots
 from vmhost.render.snapshots import snapshots_xml
+from vmhost.snapports import ThawGuard
 
 ASK: Final = 3.0
 """Seconds that an agent has for an answer that costs it nothing."""
@@ -68,9 +69,9 @@ def _freeze(step: Freeze, context: Context) -> str:
     try:
         _ask(context, uuid, "guest-ping", ASK)
         level = Level.APPLICATION if _were_told(context, uuid) else Level.FILESYSTEM
+        guard = _guard(step, context)
         # from here on it may be frozen, whatever we hear of it
         asked = context.ports.clock.monotonic()
-        guard = context.ports.thawing.arm(uuid, GUARD)
         context.quiesced[uuid] = Quiesced(Level.CRASH, open=True, guard=guard)
         count = _ask(context, uuid, "guest-fsfreeze-freeze", step.timeout)
         if not isinstance(count, int) or count < 1:
@@ -85,6 +86,14 @@ def _freeze(step: Freeze, context: Context) -> str:
         return ""
     context.quiesced[uuid] = Quiesced(level, count, open=True, since=asked, guard=guard)
     return ""
+
+
+def _guard(step: Freeze, context: Context) -> ThawGuard:
+    """Return a guard over a guest. :raises DriverError: there is none; what is absent then is not the guest."""
+    try:
+        return context.ports.thawing.arm(step.uuid, GUARD)
+    except Absent as error:
+        raise DriverError(error.message, subject=step.name) from error
 
 
 def _thaw_step(uuid: str, name: str, context: Context, *, must: bool) -> str:

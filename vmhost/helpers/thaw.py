@@ -15,6 +15,7 @@ from typing import Final
 
 TICK: Final = 0.1
 ANSWER: Final = 5.0
+PAUSE: Final = 1.0
 PATIENCE: Final = 120.0
 """Seconds in which the agent is asked again: longer than one that answers late, or is started anew, needs."""
 
@@ -26,11 +27,14 @@ def main(arguments: Sequence[str]) -> int:
     uri, uuid, path, seconds = arguments
     for number in (signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
-    return watch(Path(path), float(seconds), lambda: thaw(uri, uuid))
+    return watch(Path(path), float(seconds), lambda there: thaw(uri, uuid, there))
 
 
-def watch(path: Path, seconds: float, act: Callable[[], bool]) -> int:
-    """Wait until the owner of a file has removed it, and return; ``act`` when it has died or the time is over."""
+def watch(path: Path, seconds: float, act: Callable[[Callable[[], bool]], bool]) -> int:
+    """Wait until the owner of a file has removed it, and return; ``act`` when it has died or the time is over.
+
+    ``act`` gets what tells whether the file is still there.
+    """
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -41,19 +45,23 @@ def watch(path: Path, seconds: float, act: Callable[[], bool]) -> int:
             time.sleep(TICK)
         if not _is_there(path, mine):
             return 0
-        done = act()
+        done = act(lambda: _is_there(path, mine))
         if _is_there(path, mine):
             path.unlink(missing_ok=True)
         return 0 if done else 1
 
 
-def thaw(uri: str, uuid: str) -> bool:
-    """Let the guest's agent thaw; ask again until it has, or the guest has ended, for as long as there is patience."""
+def thaw(uri: str, uuid: str, there: Callable[[], bool]) -> bool:
+    """Let the guest's agent thaw; ask again until it has, or the guest has ended, for as long as there is patience.
+
+    Whoever froze may have thawed it by other means meanwhile: then nothing is ``there`` to thaw, and the next freeze
+    is another guard's.
+    """
     from vmhost.drivers.libvirt import connect
     from vmhost.model.errors import Absent, DriverError
 
     end = time.monotonic() + PATIENCE
-    while True:
+    while there():
         with suppress(DriverError, ValueError, KeyError, TypeError):
             try:
                 with connect(uri) as hypervisor:
@@ -64,7 +72,8 @@ def thaw(uri: str, uuid: str) -> bool:
         if time.monotonic() >= end:
             sys.stderr.write(f"vmhost: guest {uuid} may still be frozen: vmhost recover\n")
             return False
-        time.sleep(1.0)
+        time.sleep(PAUSE)
+    return True
 
 
 def _is_held(file: int) -> bool:
