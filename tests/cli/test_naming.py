@@ -11,7 +11,7 @@ from tests.cli.session import Terminal
 from vmhost.cli.main import run
 from vmhost.drivers.images import catalogue, recipe
 from vmhost.lab import store
-from vmhost.model.domains import DomainState, ObservedDomain, RawDomain, meant
+from vmhost.model.domains import DomainState, ObservedDomain, RawDomain, meant, numbered
 from vmhost.model.errors import Conflict, NotFound
 from vmhost.ops.guests import find_guest
 from vmhost.ops.images import Images
@@ -25,11 +25,13 @@ def observed(name: str, uuid: str, number: int = 0) -> ObservedDomain:
     return ObservedDomain(RawDomain(uuid, name, state, "<domain/>", live), parse_domain("<domain/>"))
 
 
-def test_a_guest_is_meant_by_its_name_before_its_uuid_and_its_number() -> None:
+def test_a_guest_is_meant_by_its_name_before_its_uuid() -> None:
     web, seven, off = observed("web", "aa-1", 7), observed("7", "bb-2", 3), observed("off", "cc-3")
-    calls = {"web": web, "7": seven, "3": seven, "AA-1": web, "aa-1": web, "cc-3": off, "": None, "0": None, "w": None}
+    calls = {"web": web, "7": seven, "3": None, "AA-1": web, "aa-1": web, "cc-3": off, "": None, "0": None, "w": None}
+    numbers = {"7": web, "3": seven, "": None, "0": None}
     for domains in ((web, seven, off), (off, seven, web)):
         assert {name: meant(name, domains) for name in calls} == calls
+        assert {number: numbered(number, domains) for number in numbers} == numbers
 
 
 def test_a_number_is_libvirts_own(capfd: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from tests.engine.scenes import WEB, site
+from vmhost.engine.observe import observe_domains
 from vmhost.model.backupsteps import DeletePoint
 from vmhost.model.errors import NotFound, Refused
 from vmhost.model.permit import Permit
@@ -94,3 +96,35 @@ def test_all_points_of_a_guest_are_its_own_whatever_it_was_called(host: Host, fa
         assert f"{LIVING}: delete point" in str(pruning)
         point = host.backups.list(word)[0].id
         assert host.backups.drills.plan(word, point=point).plan.steps
+
+
+def test_a_name_that_is_libvirts_number_of_another_guest_never_means_that_guest() -> None:
+    fake = FakeHost(seed=3)
+    fake.add_image("debian-12")
+    host = Host(ports=fake.ports)
+    host.apply(host.plan(site(WEB)))
+    (web,) = observe_domains(fake.hypervisor)
+    name = web.id
+    assert name.isdigit()
+    host.apply(host.plan(site(WEB, WEB.replace("web-01", f"'{name}'"))))
+    gone = fake.domain(name).uuid
+    for _ in range(3):
+        assert not [result.error for result in host.backups.run(["web-01", name], full=True) if result.error]
+        fake.advance(3600)
+    permit = Permit(power_off=True, disks=True)
+    assert host.guest(name).domain.uuid == gone
+    host.apply(host.plan_delete([name], permit))
+    assert host.guest(name).domain.uuid == web.uuid, "who only looks may say its number"
+    for change in (
+        lambda: host.plan_delete([name], permit),
+        lambda: host.plan_power([name], "stop"),
+        lambda: host.snapshots.plan_create(name),
+    ):
+        with pytest.raises(NotFound):
+            change()
+    points = host.backups.list(name)
+    assert {point.ref.guest for point in points} == {gone}
+    every = host.backups.list()
+    assert {point.ref.guest for point in every} == {gone, web.uuid}
+    assert host.backups.its(every, name) == every
+    assert deleted(host.backups.plan_prune([name], Keep(last=1))) == [gone, gone]

@@ -143,11 +143,19 @@ class ObservedDomain:
 
 
 def meant(name: str, domains: Iterable[ObservedDomain]) -> ObservedDomain | None:
-    """Return the domain that a person means: by its name, else its UUID, else libvirt's number of one that runs."""
+    """Return the domain that a person means: by its name, else its UUID."""
     found = None
     for domain in domains:
         if domain.name == name:
             return domain
-        if domain.uuid == name.lower() or (found is None and name and domain.id == name):
+        if domain.uuid == name.lower():
             found = domain
     return found
+
+
+def numbered(number: str, domains: Iterable[ObservedDomain]) -> ObservedDomain | None:
+    """Return the domain that runs under libvirt's number.
+
+    For who only looks: the next start gives another number, and a name may be one, whose guest is gone.
+    """
+    return next((domain for domain in domains if number and domain.id == number), None)

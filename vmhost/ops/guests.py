@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmhost.engine.observe import observe_domains
-from vmhost.model.domains import meant
+from vmhost.model.domains import meant, numbered
 from vmhost.model.errors import NotFound
 from vmhost.render.parse.snapshots import parse_snapshots
 
@@ -78,10 +78,13 @@ def row_of(domain: ObservedDomain) -> GuestRow:
     )
 
 
-def find_guest(hypervisor: Hypervisor, name: str) -> ObservedDomain:
-    """Return the guest of that name, UUID or number. :raises NotFound: with the nearest name."""
+def find_guest(hypervisor: Hypervisor, name: str, *, numbers: bool = False) -> ObservedDomain:
+    """Return the guest of that name or UUID.
+
+    :param numbers: take libvirt's number of one that runs, too. :raises NotFound: with the nearest name.
+    """
     domains = observe_domains(hypervisor)
-    found = meant(name, domains)
+    found = meant(name, domains) or (numbered(name, domains) if numbers else None)
     if found is None:
         from difflib import get_close_matches
 
@@ -96,7 +99,7 @@ def show_guest(ports: Ports, name: str) -> GuestDetails:
     from vmhost.engine.agent import stolen
     from vmhost.engine.observe import observe_pools
 
-    domain = find_guest(ports.hypervisor, name)
+    domain = find_guest(ports.hypervisor, name, numbers=True)
     sources = {disk.source for disk in domain.facts.disks}
     volumes = tuple(
         volume for pool in observe_pools(ports.hypervisor) for volume in pool.volumes if volume.path in sources

@@ -294,7 +294,7 @@ class Host(Connected):
         """Return how a guest is reached over SSH, with its pinned host key."""
         from vmhost.ops.shell import ssh_target_of
 
-        return ssh_target_of(self.ports, name)
+        return ssh_target_of(self.ports, name, numbers=True)
 
     def exec(
         self,

@@ -13,13 +13,14 @@ from vmhost.ports import Ports, ShellSession
 CONNECT_TIMEOUT = 15.0
 
 
-def ssh_target_of(ports: Ports, name: str) -> SshTarget:
+def ssh_target_of(ports: Ports, name: str, *, numbers: bool = False) -> SshTarget:
     """Return how a guest is reached.
 
+    :param numbers: take libvirt's number of one that runs, too.
     :raises NotFound: no such guest; :raises Refused: it is foreign; :raises Unreachable: it does not run or has no
         address.
     """
-    return ssh_target(find_guest(ports.hypervisor, name), ports)
+    return ssh_target(find_guest(ports.hypervisor, name, numbers=numbers), ports)
 
 
 def session_to(ports: Ports, name: str, deadline: float) -> ShellSession:
@@ -45,7 +46,7 @@ def exec_in(
 
     def one(name: str) -> CommandResult:
         deadline = ports.clock.monotonic() + CONNECT_TIMEOUT
-        session = ports.shell.connect(ssh_target_of(ports, name), deadline=deadline)
+        session = ports.shell.connect(ssh_target_of(ports, name, numbers=True), deadline=deadline)
         try:
             return session.run(argv, input=input, timeout=timeout, sudo=sudo)
         finally:

@@ -71,7 +71,7 @@ def _ssh_argv(host: Host, name: str, command: Sequence[str]) -> tuple[str, ...]:
 
 def _console_argv(host: Host, name: str) -> tuple[str, ...]:
     check_runs(host.hypervisor, name)
-    domain = find_guest(host.hypervisor, name)
+    domain = find_guest(host.hypervisor, name, numbers=True)
     if not domain.active:
         raise Unreachable("it does not run", subject=name, hint=f"vmhost guest start {quote(name)}")
     return ("virsh", "--connect", host.hypervisor.daemon().uri, "console", domain.uuid)

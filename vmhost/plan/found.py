@@ -10,7 +10,7 @@ from vmhost.plan.request import NotFound, Refused
 
 
 def find(name: str, observed: Observed) -> ObservedDomain | None:
-    """Return the domain of that name, UUID or number, or None."""
+    """Return the domain of that name or UUID, or None."""
     return meant(name, observed.domains)
 
 
