@@ -167,7 +167,11 @@ class Counted:
 
     def __init__(self, *, broken: bool = False) -> None:
         self.pings = 0
+        self.alive = True
         self._broken = broken
+
+    def isAlive(self) -> int:  # noqa: N802 - libvirt's word
+        return int(self.alive)
 
     def getLibVersion(self) -> int:  # noqa: N802 - libvirt's word
         self.pings += 1
@@ -203,3 +207,14 @@ def test_a_change_goes_over_a_connection_that_works(monkeypatch: pytest.MonkeyPa
         found.read(lambda _: "what libvirt knows without its daemon", asks=False)
     assert found.change(lambda asked: asked is new), "who was silent for long is asked first, and replaced"
     assert (old.pings, new.pings) == (1, 1)
+
+
+def test_who_is_known_to_be_gone_is_replaced_before_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = Counted(broken=True), Counted()
+    monkeypatch.setattr(connection, "open_by_rule", lambda uri: (old, uri))
+    monkeypatch.setattr(connection, "open_uri", lambda _: new)
+    monkeypatch.setattr(connection, "monotonic", lambda: 100.0)
+    found = connection.Connection("qemu:///system")
+    found.read(lambda _: "an answer")
+    old.alive = False
+    assert found.change(lambda asked: asked is new)

@@ -120,12 +120,16 @@ class Connection:
 
         :raises Unreachable: the connection broke inside the call; whether the change was done is not known.
         """
-        answered, at = self._answered
-        if answered is not self._handle or monotonic() - at > JUST_BEFORE:
+        if not self._works():
             self.read(_ping, subject)
         handle = self._open_handle()
         with translated(subject):
             return self._answer(call, handle)
+
+    def _works(self) -> bool:
+        """Whether the daemon answered just before, and nothing has been heard of its end since."""
+        handle, at = self._answered
+        return handle is self._handle and monotonic() - at <= JUST_BEFORE and not _lost_sight(handle)
 
     def _answer(self, call: Callable[[Handle], T], handle: Handle, asks: bool = True) -> T:
         answer = call(handle)
@@ -158,8 +162,11 @@ def _ping(handle: Handle) -> None:
 
 
 def _lost(error: libvirt.libvirtError, handle: Handle) -> bool:
-    if broken(error) or error.get_error_code() == libvirt.VIR_ERR_INVALID_CONN:
-        return True
+    return broken(error) or error.get_error_code() == libvirt.VIR_ERR_INVALID_CONN or _lost_sight(handle)
+
+
+def _lost_sight(handle: Handle) -> bool:
+    """Whether libvirt itself has noticed that its daemon is gone; the daemon is not asked."""
     try:
         return not handle.isAlive()
     except libvirt.libvirtError:
