@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -160,6 +162,26 @@ def test_a_point_waits_while_others_copy_what_all_may(host: Host, fake: FakeHost
     assert any("waiting" in text for text in notices)
     raise_failures(host.backups.run(["web-01"], rate=8 << 20))
     raise_failures(host.backups.run(["web-01", "db-01"], rate=8 << 20))
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_the_time_of_a_point_that_waited_is_that_of_its_instant(host: Host, fake: FakeHost, shown: bool) -> None:
+    others, free = ExitStack(), list[float]()
+
+    def after_hours(event: Event) -> None:
+        if isinstance(event, Notice) and "waiting" in event.text:
+            fake.advance(6 * 3600.0)
+            free.append(fake.ports.clock.now())
+            others.close()
+
+    others.enter_context(fake.ports.locks.budget(1 << 20, 1 << 20))
+    if shown:
+        host.apply(host.backups.plan("web-01", rate=1 << 20), on_event=after_hours)
+    else:
+        raise_failures(host.backups.run(["web-01"], rate=1 << 20, on_event=after_hours))
+    (point,) = host.backups.list("web-01")
+    assert len(free) == 1, "it has waited once"
+    assert datetime.fromisoformat(point.taken).timestamp() >= int(free[0])
 
 
 def test_what_is_wrong_in_the_hosts_own_file_keeps_no_guest_from_its_point(

@@ -71,6 +71,7 @@ def _apply(ports: Ports, proposal: Proposal, job: Job, locked: ExitStack | None)
             if proposal.share:
                 waiting = context.waiting(proposal.operation)
                 guests.enter_context(ports.locks.budget(proposal.share, proposal.whole, waiting))
+                proposal = proposal.anew() if proposal.anew else proposal
             if locked is None:
                 _lock(proposal, context, host, guests)
                 observed = observe(ports, proposal.seen)

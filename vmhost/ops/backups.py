@@ -104,7 +104,7 @@ class Backups:
         """
         ports, path = self._ports, self._path(repository)
         limit, packed = self.share(rate, 1), compression or self._said().backup_compression or "none"
-        now, new_id = datetime.fromtimestamp(ports.clock.now(), UTC), ports.entropy.uuid()
+        taken, new_id = f"{datetime.fromtimestamp(ports.clock.now(), UTC):%Y%m%dT%H%M%SZ}", ports.entropy.uuid()
         sockets = str(QEMU_SOCKETS if observe_privileged(ports) else ports.layout.runtime)
 
         def again(observed: Observed) -> Plan:
@@ -112,13 +112,12 @@ class Backups:
             found = ports.repositories.look(path, new_id=new_id)
             points = ports.repositories.points(path, domain.uuid) if found.known else ()
             tracking = ports.hypervisor.tracking(domain.uuid)
-            taken = f"{now:%Y%m%dT%H%M%SZ}"
-            return plan_backup(
-                BackupRequest(name, observed, found, points, tracking, taken, sockets, full, limit, packed)
-            )
+            request = BackupRequest(name, observed, found, points, tracking, taken, sockets, full, limit, packed)
+            return plan_backup(request)
 
         proposal = Proposal(f"backup {name}", again(observe(ports)), again, locks_host=False)
-        return replace(proposal, share=limit, whole=whole or limit)
+        anew = partial(self.plan, name, full=full, repository=repository, rate=limit, whole=whole, compression=packed)
+        return replace(proposal, share=limit, whole=whole or limit, anew=anew)
 
     def run(
         self,
@@ -177,21 +176,23 @@ class Backups:
     def _take(
         self, plan: Callable[[], Proposal], on_event: Listener | None, cancelled: Callable[[], bool] | None
     ) -> tuple[PointRef, GuestError | None]:
-        """Plan a point and apply it, once more if the guest changed in between: another run may have been there.
-
-        Or another host may have made the repository.
+        """Plan a point and apply it, once more if the guest changed in between: another run or host was there.
 
         Return the point, and what its guest did not do afterwards: a service that did not go on costs no point.
         """
-        proposal = plan()
+        made: list[Proposal] = []
+
+        def anew() -> Proposal:
+            made.append(replace(plan(), anew=anew))
+            return made[-1]
+
         try:
-            late = self._applied(proposal, on_event, cancelled)
+            late = self._applied(anew(), on_event, cancelled)
         except (Conflict, ApplyError) as error:
-            if isinstance(error, ApplyError) and not _overtaken(proposal, error):
+            if isinstance(error, ApplyError) and not _overtaken(made[-1], error):
                 raise
-            proposal = plan()
-            late = self._applied(proposal, on_event, cancelled)
-        return next(item.do.ref for item in proposal.plan.steps if isinstance(item.do, PublishPoint)), late
+            late = self._applied(anew(), on_event, cancelled)
+        return next(item.do.ref for item in made[-1].plan.steps if isinstance(item.do, PublishPoint)), late
 
     def share(self, rate: int | None, guests: int) -> int:
         """Return how many bytes a second may be copied of each of some guests that are copied side by side.

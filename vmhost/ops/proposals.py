@@ -39,7 +39,8 @@ class Proposal:
     ``locks_host`` False: the plan touches single guests only, so that many such plans may run side by side; where it
     starts them, the host is locked while it is looked at. ``seen`` is the look that the plan was made from, which
     spares the next look what is as it was. ``share`` is how many bytes a second it copies, of the ``whole`` that
-    everybody may copy together; 0: as many as it can.
+    everybody may copy together; 0: as many as it can. ``anew`` proposes again once that share is had, which may be
+    hours later: that is what is done then.
     """
 
     operation: str
@@ -52,6 +53,7 @@ class Proposal:
     seen: Observed | None = field(default=None, repr=False)
     share: int = 0
     whole: int = 0
+    anew: Callable[[], Proposal] | None = field(default=None, repr=False)
 
     @property
     def empty(self) -> bool:
