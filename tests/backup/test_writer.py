@@ -27,7 +27,10 @@ from vmhost.ops.backups import raise_failures
 from vmhost.ops.host import Host
 from vmhost.ops.sites import parse_site
 
-pytestmark = [pytest.mark.backup, pytest.mark.timeout(400)]
+SECONDS = 400
+"""How long all of this may take."""
+
+pytestmark = [pytest.mark.backup, pytest.mark.timeout(SECONDS)]
 
 SITE = """
 apiVersion: vmhost/v1
@@ -46,12 +49,16 @@ BETWEEN = 4
 BLOCK, FIRST = 4096, 1024
 """Record N is block FIRST + N of both disks."""
 DEVICES = {"root": "vda", "data1": "vdb"}
-WRITE = """\
-put() { echo "$record $sum" | dd of=/dev/$1 bs=4096 seek=$((1024 + i)) count=1 conv=sync,fsync,notrunc 2>/dev/null; }; \
-{ (i=0; while :; do i=$((i + 1)); record="record $i $(dd if=/dev/urandom bs=96 count=1 2>/dev/null | base64 -w 0)"; \
-sum=$(echo "$record" | sha256sum | cut -c 1-64); put vda && put vdb && echo "acknowledged $i"; done) & }"""
-ROOM = 1000
-"""Blocks of a disk that hold all records that there can be."""
+PAUSE = 0.15
+"""Seconds that the guest rests after each record, however fast its machine is."""
+ROOM = int(SECONDS / PAUSE)
+"""Blocks of a disk that hold all records that there can be in that time."""
+WRITE = f"""\
+put() {{ echo "$record $sum" | \
+dd of=/dev/$1 bs={BLOCK} seek=$(({FIRST} + i)) count=1 conv=sync,fsync,notrunc 2>/dev/null; }}; \
+{{ (i=0; while :; do i=$((i + 1)); record="record $i $(dd if=/dev/urandom bs=96 count=1 2>/dev/null | base64 -w 0)"; \
+sum=$(echo "$record" | sha256sum | cut -c 1-64); put vda && put vdb && echo "acknowledged $i"; \
+sleep {PAUSE}; done) & }}"""
 READ = f"""\
 for disk in vda vdb; do dd if=/dev/$disk bs={BLOCK} skip={FIRST} count={ROOM} 2>/dev/null >/read; \
 sha256sum </read; tr -d '\\0' </read | grep -c '^record '; done"""
