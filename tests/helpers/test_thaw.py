@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from uuid import uuid4
 
 import pytest
 
@@ -141,28 +142,29 @@ def test_whoever_is_killed_leaves_it_to_the_guard(tmp_path: Path) -> None:
     assert (thread.is_alive(), acts, list(tmp_path.iterdir())) == (False, ["thawed"], [])
 
 
-def guards() -> set[int]:
-    """The processes that watch over freezes."""
+def guards(uuid: str) -> set[int]:
+    """The processes that watch over freezes of a guest."""
     found = set()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes()
         except OSError:
             continue
-        if b"vmhost.helpers.thaw" in words and b"nobody-at-all" in words:
+        if b"vmhost.helpers.thaw" in words and uuid.encode() in words:
             found.add(int(entry.name))
     return found
 
 
 def test_the_guard_is_a_process_of_its_own_that_ends_with_the_freeze(tmp_path: Path) -> None:
-    guard = ProcessThawGuards(layout_in(tmp_path), lambda: "test:///default").arm("nobody-at-all", HOURS)
+    uuid = str(uuid4())  # the processes of other tests are on this machine, too
+    guard = ProcessThawGuards(layout_in(tmp_path), lambda: "test:///default").arm(uuid, HOURS)
     try:
-        assert eventually(lambda: len(guards()) == 1, seconds=30)
-        (process,) = guards()
+        assert eventually(lambda: len(guards(uuid)) == 1, seconds=30)
+        (process,) = guards(uuid)
         assert os.getsid(process) == process, "no signal of our terminal reaches it"
     finally:
         guard.dismiss()
-    assert eventually(lambda: not guards(), seconds=30)
+    assert eventually(lambda: not guards(uuid), seconds=30)
     assert list((tmp_path / "run" / "frozen").iterdir()) == []
 
 
