@@ -20,6 +20,7 @@ from vmhost.render.seed import (
     FINISHED,
     fill_secrets,
     host_key_secret,
+    known_seed,
     render_seed,
     scrubbed,
     secret_references,
@@ -57,6 +58,12 @@ def test_the_guest_knows_its_names() -> None:
     assert user_data(FULL)["hostname"] == "web-01"
     assert user_data(FULL)["fqdn"] == "web-01.prod.example"
     assert user_data(changed(PLAIN))["fqdn"] == "plain.prod.example"
+
+
+def test_a_seed_that_says_nothing_new_gives_no_other_host_name() -> None:
+    for name, hostname in (("web.prod", "web-prod"), ("db_01", "db-01"), ("renamed-", "renamed-")):
+        meta = json.loads(known_seed(building.UUID, name)["meta-data"])
+        assert meta == {"instance-id": building.UUID, "local-hostname": hostname}
 
 
 def test_accounts() -> None:

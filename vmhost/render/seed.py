@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from email.encoders import encode_base64
 from email.mime.multipart import MIMEMultipart
@@ -183,13 +184,15 @@ def _file(file: FileSpec) -> dict[str, Any]:
     return entry
 
 
-def known_seed(instance_id: str, hostname: str) -> dict[str, bytes]:
-    """Return the files of a seed that says nothing new: of the same instance, and without secrets.
+def known_seed(instance_id: str, name: str) -> dict[str, bytes]:
+    """Return the files of a guest's seed that says nothing new: of the same instance and host, and without secrets.
 
     cloud-init configures nothing by it. Without any seed it would take the machine for a new one: with other host keys
     and without the guest's network.
     """
-    meta = {"instance-id": instance_id, "local-hostname": hostname}
+    meta = {"instance-id": instance_id, "local-hostname": name}
+    with suppress(ValueError):  # it was renamed by other means to what no host can be called
+        meta["local-hostname"] = hostname_of(name)
     return {"meta-data": json.dumps(meta).encode(), "user-data": b"#cloud-config\n{}\n"}
 
 
