@@ -57,7 +57,10 @@ class DiskFiles(Protocol):
         """Whether a domain's UEFI variables are those of a file that :meth:`keep_nvram` has made."""
 
     def put_nvram(self, domain: RawDomain, path: str) -> None:
-        """Replace a domain's UEFI variables by a kept file's, all or nothing; it does not run."""
+        """Replace a domain's UEFI variables by a kept file's, all or nothing.
+
+        :raises DriverError: it runs, and would write on into a file that has gone.
+        """
 
 
 class ThawGuard(Protocol):

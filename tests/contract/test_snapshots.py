@@ -107,6 +107,9 @@ def test_variables_of_uefi_are_kept_and_put_back(backend: Backend, written: tupl
     assert files.same_nvram(domain, f"{place}/empty.fd")
     with pytest.raises(DriverError):
         files.put_nvram(domain, f"{place}/nowhere.fd")
+    backend.hypervisor.start(uuid)
+    with pytest.raises(DriverError, match="it runs"):
+        files.put_nvram(replace(backend.hypervisor.domain(uuid), name=domain.name), f"{place}/empty.fd")
 
 
 def test_records_of_snapshots_stand_beside_our_metadata(backend: Backend) -> None:

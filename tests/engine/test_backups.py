@@ -24,7 +24,7 @@ from vmhost.ops.backups import raise_failures
 from vmhost.ops.host import Host
 from vmhost.ops.jobs import Job, described
 from vmhost.ops.sites import parse_site
-from vmhost.testing import FakeHost, FaultPlan, FaultyPorts
+from vmhost.testing import FakeHost, FaultPlan, FaultyPorts, SimulatedKill
 from vmhost.testing.faults import driver_error
 from vmhost.testing.repository import FakeRepositories
 from vmhost.testing.seed import read_seed
@@ -423,6 +423,57 @@ def test_uefis_variables_go_back_with_the_disks_and_are_kept_with_them(fake: Fak
     assert not any(".restored-" in volume.name for _, volume in fake.world.volumes())
     host.apply(host.backups.plan_confirm("efi-01"))
     assert fake.ports.repositories.kept(path) == ()
+
+
+@pytest.fixture
+def other_variables(fake: FakeHost, host: Host) -> str:
+    """A guest with UEFI that is shut off, with variables ``8``, and a point of it, with ``7``; its UUID."""
+    host.apply(host.plan(site(TWO, UEFI.replace("web-01", "efi-01"))))
+    fake.world.nvram["efi-01"] = b"7"
+    host.apply(host.backups.plan("efi-01"))
+    uuid = fake.domain("efi-01").uuid
+    fake.hypervisor.power_off(uuid)
+    fake.world.nvram["efi-01"] = b"8"
+    return uuid
+
+
+def they_stay_until_it_is_off(fake: FakeHost, uuid: str, leftovers: tuple[str, ...], variables: bytes) -> None:
+    """A guest that runs has the variables of its own start, and those from before the restore are kept meanwhile."""
+    host = Host(ports=fake.ports)
+    (path,) = _sources(host, "efi-01").values()
+    kept = [found for found in fake.ports.repositories.kept(path) if found.endswith(".nvram")]
+    assert fake.world.nvram["efi-01"] == variables, "its UEFI goes on with what it started with"
+    assert [_volume(fake, found).data for found in kept] == [b"8"]
+    assert any("it was started meanwhile; its UEFI variables" in left for left in leftovers)
+    assert {left.partition("    # ")[0] for left in leftovers} == {"vmhost recover"}
+    fake.hypervisor.power_off(uuid)
+    assert [settled.leftovers for settled in host.recover()] == [()]
+    assert fake.world.nvram["efi-01"] == b"8"
+    assert fake.ports.repositories.kept(path) == ()
+    assert not any(".restored-" in volume.name for _, volume in fake.world.volumes())
+
+
+def test_uefis_variables_are_not_replaced_under_a_guest_that_was_started(
+    fake: FakeHost, host: Host, other_variables: str
+) -> None:
+    def start(event: Event) -> None:
+        if isinstance(event, StepDone) and "keep UEFI's variables" in event.why:
+            fake.hypervisor.start(other_variables)
+
+    with pytest.raises(ApplyError, match="it was started meanwhile; its UEFI variables were not touched") as caught:
+        host.apply(host.backups.plan_restore("efi-01"), on_event=start)
+    they_stay_until_it_is_off(fake, other_variables, caught.value.leftovers, b"%08d" % 9)
+
+
+def test_uefis_variables_are_not_put_back_under_a_guest_that_was_started(fake: FakeHost, other_variables: str) -> None:
+    plan = FaultPlan(0, "after", only=lambda _, called: called == "put_nvram")
+    killed = Host(ports=FaultyPorts(fake.ports, plan).ports)
+    with pytest.raises(SimulatedKill):
+        killed.apply(killed.backups.plan_restore("efi-01"))
+    fake.die()
+    fake.hypervisor.start(other_variables)
+    (settled,) = Host(ports=fake.ports).recover()
+    they_stay_until_it_is_off(fake, other_variables, settled.leftovers, b"%08d" % 8)
 
 
 def test_a_point_holds_a_seed_that_says_who_the_guest_is_and_nothing_else(host: Host, fake: FakeHost) -> None:

@@ -91,6 +91,28 @@ def test_the_overlay_that_a_guest_writes_outlives_an_undo_that_fails() -> None:
         assert shape(fake.state()) == shape(before)
 
 
+def test_uefis_variables_and_their_copy_outlive_a_revert_whose_guest_was_started() -> None:
+    scene = SCENES["go back to a snapshot"]
+    fake = stage(scene)
+    (domain,) = fake.world.domains.values()
+    only: Callable[[str, str], bool] = lambda port, called: called == "put_nvram"  # noqa: E731
+    before = fake.world.nvram[domain.name]
+    host = Host(ports=FaultyPorts(fake.ports, FaultPlan(0, "after", only=only)).ports)
+    with pytest.raises(SimulatedKill):
+        host.apply(scene.propose(host))
+    fake.die()
+    fake.hypervisor.start(domain.uuid)
+    started = fake.world.nvram[domain.name]
+    (settled,) = recover_host(fake.ports)
+    assert any("it was started meanwhile; its UEFI variables" in text for text in settled.leftovers)
+    assert fake.world.nvram[domain.name] == started
+    assert any(path.endswith("-nvram@3.fd") for path in files(fake)), "what they were is kept"
+    fake.hypervisor.power_off(domain.uuid)
+    assert [settled.leftovers for settled in recover_host(fake.ports)] == [()]
+    assert fake.world.nvram[domain.name] == before
+    assert not any(path.endswith("-nvram@3.fd") for path in files(fake))
+
+
 def test_a_volume_that_is_open_is_left_to_the_next_recovery_and_to_no_other_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from stat import S_IMODE
 from typing import Final
 from xml.etree.ElementTree import fromstring
 
@@ -12,7 +13,7 @@ from vmhost.drivers.command import run
 from vmhost.drivers.files import os_errors, write_atomically
 from vmhost.drivers.images.inspection import inspect
 from vmhost.model.domains import RawDomain
-from vmhost.model.errors import AlreadyThere
+from vmhost.model.errors import AlreadyThere, DriverError
 
 _A_DAY: Final = 86_400.0
 _QUICK: Final = 60.0
@@ -54,6 +55,9 @@ class LocalDiskFiles:
             return Path(path).read_bytes() == self.nvram(domain)
 
     def put_nvram(self, domain: RawDomain, path: str) -> None:
+        if domain.state.active:
+            text = "it runs; its UEFI variables were not touched"
+            raise DriverError(text, subject=domain.name, hint=f"vmhost guest stop {domain.name}")
         place = self._place(domain)
         with os_errors(Path(path), "read"):
             data = Path(path).read_bytes()
@@ -61,11 +65,11 @@ class LocalDiskFiles:
             if not data:
                 place.unlink(missing_ok=True)  # libvirt makes it anew at the next start, as at the first one
                 return
-            before = place.stat() if place.exists() else None
-            write_atomically(place, data)
-            if before is not None:
-                os.chown(place, before.st_uid, before.st_gid)
-                place.chmod(before.st_mode & 0o7777)
+            if not place.exists():
+                write_atomically(place, data)
+                return
+            before = place.stat()
+            write_atomically(place, data, mode=S_IMODE(before.st_mode), owner=(before.st_uid, before.st_gid))
 
     def _place(self, domain: RawDomain) -> Path:
         """Return where libvirt keeps a domain's variables; a definition need not say it."""

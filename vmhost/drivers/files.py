@@ -65,12 +65,13 @@ def write_all(handle: int, data: bytes) -> None:
         view = view[os.write(handle, view) :]
 
 
-def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
+def write_atomically(path: Path, data: bytes, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
     """Replace a file so that a reader, or the next boot, finds the old content or the new, never a part.
 
     The directory must exist. After a failure the old file is untouched.
 
     :param mode: permissions of the file, whatever the umask is.
+    :param owner: user and group of the file; None: ours.
     :raises DriverError: as :func:`os_errors` says.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_native_id()}.tmp")
@@ -80,6 +81,8 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o600) -> None:
         handle = os.open(temporary, flags, 0o600)
         try:
             try:
+                if owner is not None:
+                    os.fchown(handle, *owner)
                 os.fchmod(handle, mode)
                 write_all(handle, data)
                 os.fsync(handle)

@@ -8,6 +8,7 @@ from typing import Final, assert_never
 
 from vmhost.backupports import Tell
 from vmhost.engine.context import Context
+from vmhost.engine.power import refuse_running
 from vmhost.model.backupsteps import (
     BackupStep,
     BeginBackup,
@@ -27,7 +28,7 @@ from vmhost.model.backupsteps import (
     SwapFile,
     UnswapFile,
 )
-from vmhost.model.errors import Absent, Conflict, DriverError
+from vmhost.model.errors import Absent, DriverError
 from vmhost.model.events import Progress
 from vmhost.model.points import NVRAM, SEED, Level
 from vmhost.render.seed import known_seed
@@ -72,26 +73,18 @@ def execute_backup(step: BackupStep, context: Context) -> str:  # noqa: C901 - o
             repositories.restore(ref, file, target, like, _teller(context, Path(target).name, "verify and write"))
         case BringNvram(ref, target):
             repositories.bring(ref, NVRAM, target)
-        case SwapFile(_, _, path, new, kept):
-            _refuse_running(step, context)
+        case SwapFile(uuid, name, path, new, kept):
+            refuse_running(uuid, name, "disks", context.ports)
             repositories.swap(path, new, kept)
-        case UnswapFile(_, _, path, kept):
+        case UnswapFile(uuid, name, path, kept):
             if kept in repositories.kept(path):
-                _refuse_running(step, context)
+                refuse_running(uuid, name, "disks", context.ports)
             repositories.unswap(path, kept)
         case RemoveFile(path):
             repositories.remove(path)
         case _:
             assert_never(step)
     return ""
-
-
-def _refuse_running(step: SwapFile | UnswapFile, context: Context) -> None:
-    """:raises Conflict: the guest runs, though it was shut off: it would write on into a file that has gone."""
-    with suppress(Absent):
-        if context.ports.hypervisor.domain(step.uuid).state.active:
-            text = "it was started meanwhile; its disks were not touched"
-            raise Conflict(text, subject=step.name, hint=f"vmhost guest stop {step.name}, then vmhost recover")
 
 
 def _teller(context: Context, subject: str, text: str) -> Tell:

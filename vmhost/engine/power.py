@@ -1,10 +1,12 @@
-"""Stopping a guest in an orderly way: ask, then wait for its own end."""
+"""Stopping a guest in an orderly way: ask, then wait for its own end; and seeing that it does not run."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from vmhost.engine.context import Context
-from vmhost.model.errors import Absent, GuestError
-from vmhost.ports import Wakeups
+from vmhost.model.errors import Absent, Conflict, GuestError
+from vmhost.ports import Ports, Wakeups
 
 ASK_AGAIN = 15.0
 LOOK_UP = 1.0
@@ -34,6 +36,14 @@ def shut_down(uuid: str, name: str, timeout: float, context: Context) -> None:
             _await_end(wakeups, min(ASK_AGAIN, remaining), context)
     finally:
         wakeups.close()
+
+
+def refuse_running(uuid: str, name: str, what: str, ports: Ports) -> None:
+    """:raises Conflict: the guest runs, though it was shut off: it would write on into a file that has gone."""
+    with suppress(Absent):
+        if ports.hypervisor.domain(uuid).state.active:
+            text = f"it was started meanwhile; its {what} were not touched"
+            raise Conflict(text, subject=name, hint=f"vmhost guest stop {name}, then vmhost recover")
 
 
 def _await_end(wakeups: Wakeups, seconds: float, context: Context) -> None:

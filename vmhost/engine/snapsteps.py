@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
+from vmhost.engine.power import refuse_running
 from vmhost.model.errors import Absent, DriverError
 from vmhost.model.snapshots import SNAPSHOTS
 from vmhost.model.snapsteps import (
@@ -38,7 +39,8 @@ def execute_on_disks(step: DiskStep, ports: Ports) -> None:
             if not files.same_nvram(hypervisor.domain(uuid), path):
                 text = "its UEFI variables changed at the very moment of the snapshot"
                 raise DriverError(text, subject=name, hint=f"vmhost snapshot create {name}", retryable=True)
-        case PutNvram(uuid, _, path):
+        case PutNvram(uuid, name, path):
+            refuse_running(uuid, name, "UEFI variables", ports)
             files.put_nvram(hypervisor.domain(uuid), path)
         case _:
             assert_never(step)

@@ -15,11 +15,12 @@ from vmhost.engine.leftovers import leftover
 from vmhost.engine.record import Record
 from vmhost.engine.together import outlast, side_by_side
 from vmhost.engine.waves import AT_ONCE, in_waves
+from vmhost.model.backupsteps import RemoveFile
 from vmhost.model.drills import EndDrill, LiftDrill
 from vmhost.model.errors import AlreadyThere, ApplyError, Cancelled, GuestError, PartlyDone, VmhostError
 from vmhost.model.events import StepDone, StepFailed, StepStarted, Undone
 from vmhost.model.plan import Plan, Planned
-from vmhost.model.snapsteps import MergeOverlays, PostThaw, Thaw
+from vmhost.model.snapsteps import MergeOverlays, PostThaw, PutNvram, Thaw
 from vmhost.model.steps import (
     AwaitGuest,
     CloseAccess,
@@ -32,11 +33,11 @@ from vmhost.model.steps import (
     UndefineDomain,
 )
 
-HOLDS_DISKS: Final = (MergeOverlays, DefineDomain, UndefineDomain, PowerOff, ShutDown, EndDrill)
-"""Undos after whose failure a guest may still use the volumes that were made for it."""
+HOLDS_DISKS: Final = (MergeOverlays, DefineDomain, UndefineDomain, PowerOff, ShutDown, EndDrill, PutNvram)
+"""Undos after whose failure a guest, or the next try, may still use the files that were made for it."""
 
-USED: Final = (DeleteVolume, LiftDrill, CloseAccess)
-"""Undos that would take away what such a guest uses."""
+USED: Final = (DeleteVolume, LiftDrill, CloseAccess, RemoveFile)
+"""Undos that would take away what is used so."""
 
 
 class Transaction:
@@ -257,7 +258,7 @@ def undo_steps(
     """Undo the steps with these numbers in this order; return what was undone and what is left over, in words.
 
     Frozen file systems are thawed first, and services let go on, since the rest may take long. A guest that was
-    stopped is started again when all else is as it was: it would run with what is taken away next. The volumes of a
+    stopped is started again when all else is as it was: it would run with what is taken away next. The files of a
     guest stay when something failed that may use them: what it has written into one is nowhere else.
     """
     undone: list[str] = []
@@ -291,7 +292,7 @@ def _by_hand(step: Step, error: Exception) -> str:
     return "vmhost recover" if later else leftover(step)
 
 
-def _stays(step: DeleteVolume | LiftDrill | CloseAccess) -> str:
+def _stays(step: DeleteVolume | LiftDrill | CloseAccess | RemoveFile) -> str:
     match step:
         case DeleteVolume(_, name):
             return f"volume {name}"
@@ -299,6 +300,8 @@ def _stays(step: DeleteVolume | LiftDrill | CloseAccess) -> str:
             return "what the drill reads and writes"
         case CloseAccess(bridge):
             return f"the access to {bridge}"
+        case RemoveFile(path):
+            return path
 
 
 def _rank(undo_step: Step | None) -> int:

@@ -94,6 +94,9 @@ class FakeDiskFiles:
 
     def put_nvram(self, domain: RawDomain, path: str) -> None:
         with self._machine.at_work(changing=True) as world:
+            found = world.domains.get(domain.uuid)
+            if found is not None and found.state.active:
+                raise DriverError("it runs; its UEFI variables were not touched", subject=domain.name)
             data = _volume(world, path).data
             if data:
                 world.nvram[domain.name] = data
