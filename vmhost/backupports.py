@@ -89,8 +89,10 @@ class Repositories(Protocol):
         ``socket`` empty: from the disk's file.
         """
 
-    def pack(self, ref: PointRef, file: str, compression: Compression, tell: Tell) -> None:
-        """Compress what QEMU has written of a disk into a point that was begun; what it lies on stays as it is."""
+    def pack(self, ref: PointRef, file: str, compression: Compression, tell: Tell, *, rate: int = 0) -> None:
+        """Compress what QEMU has written of a disk into a point that was begun, so many bytes a second at most (0: no
+        limit); what it lies on stays as it is.
+        """
 
     def put(self, ref: PointRef, name: str, data: bytes) -> None:
         """Write a small file into a point that was begun."""

@@ -315,9 +315,9 @@ class Locks(Protocol):
     def budget(self, share: int, whole: int, waiting: Waiting = PATIENT) -> AbstractContextManager[None]:
         """A share, in bytes a second, of what backups may copy together; taken before any lock, in order of asking.
 
-        Whoever asks waits until those before leave enough of the whole, or are done, however long that takes.
+        Whoever asks waits until those before leave enough of the whole, or are done.
 
-        :raises Cancelled: the waiting was cancelled.
+        :raises Cancelled: the waiting was cancelled; :raises Refused: they take longer than these locks have patience.
         """
 
     def starting(self) -> frozenset[str]:

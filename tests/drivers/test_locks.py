@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from vmhost.drivers.locks import FileLocks, read_holder
+from vmhost.drivers.holders import read_holder
+from vmhost.drivers.locks import FileLocks
 from vmhost.model.errors import Cancelled, Conflict, PermissionDenied, VmhostError
 from vmhost.ports import NOT_AT_ALL, Layout, Waiting
 

@@ -15,8 +15,8 @@ import pytest
 
 from tests.contract.backends import eventually
 from vmhost.drivers.locks import FileLocks
-from vmhost.model.errors import Cancelled
-from vmhost.ports import Layout, Locks, Waiting
+from vmhost.model.errors import Cancelled, Refused
+from vmhost.ports import NOT_AT_ALL, Layout, Locks, Waiting
 from vmhost.testing.locks import FakeLocks
 
 FORK = multiprocessing.get_context("fork")
@@ -106,6 +106,27 @@ def test_who_gives_up_is_in_nobodys_way(locks: Locks) -> None:
     one.end()
     assert has(three)
     three.end()
+
+
+def test_who_has_waited_long_enough_gives_up_and_is_in_nobodys_way(locks: Locks) -> None:
+    refused = pytest.raises(Refused, match="did not end in 0 s")
+    with locks.budget(WHOLE, WHOLE), refused, locks.budget(WHOLE, WHOLE, NOT_AT_ALL):
+        pass
+    with locks.budget(WHOLE, WHOLE, NOT_AT_ALL):
+        pass
+
+
+def test_whoever_waits_is_told_for_whom_and_not_for_ever(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmhost.drivers.shares.PATIENCE", 0.0)
+    told: list[str] = []
+    with FileLocks(layout, command="vmhost backup run").budget(WHOLE, WHOLE):
+        asking = FileLocks(layout).budget(WHOLE, WHOLE, Waiting(told=told.append))
+        with pytest.raises(Refused, match=f"vmhost backup run, pid {os.getpid()}, for") as caught, asking:
+            pass
+    assert caught.value.hint == f"ps -fp {os.getpid()}"
+    (words,) = told
+    assert f"100 a second; waiting for vmhost backup run, pid {os.getpid()}, for" in words
+    assert words.endswith(f"(ps -fp {os.getpid()})")
 
 
 def test_what_a_killed_one_had_is_free_and_nothing_is_left(layout: Layout) -> None:

@@ -144,6 +144,19 @@ def test_points_are_compressed_as_the_hosts_own_file_says_or_who_asks(
     assert result.point.kind == "incremental"
 
 
+def test_an_increment_is_compressed_within_the_rate(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    pack, rates = FakeRepositories.pack, list[int]()
+
+    def noted(*words: Any, rate: int = 0) -> None:
+        rates.append(rate)
+        pack(*words, rate=rate)
+
+    monkeypatch.setattr(FakeRepositories, "pack", noted)
+    for _ in range(2):
+        raise_failures(host.backups.run(["web-01"], compression="zstd", rate=2 << 20))
+    assert rates == [2 << 20] * 2, "one disk after the other, each with all of it"
+
+
 def test_a_point_waits_while_others_copy_what_all_may(host: Host, fake: FakeHost) -> None:
     plain, limited = host.backups.plan("web-01"), host.backups.plan("web-01", rate=8 << 20)
     assert (plain.share, limited.share, limited.whole) == (0, 8 << 20, 8 << 20)

@@ -59,7 +59,7 @@ def test_zeros_that_hide_what_lies_below_stay(packed: Shelf) -> None:
     file = places.begun(new.point.ref) / "root.qcow2"
     for command in (f"write -z 0 {CLUSTER}", f"write -P 0 {CLUSTER} {CLUSTER}", f"write -P 7 {SIZE - CLUSTER} 4k"):
         run(["qemu-io", "-f", "qcow2", "-c", command, file.name], timeout=30, cwd=file.parent)
-    packed.port.pack(new.point.ref, file.name, "zstd", silent)
+    packed.port.pack(new.point.ref, file.name, "zstd", silent, rate=1 << 30)
     packed.port.publish(new.point.ref, {}, silent)
     content = bytearray(b"A" * SIZE)
     content[: 2 * CLUSTER] = bytes(2 * CLUSTER)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shlex
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from vmhost.drivers import shares
 from vmhost.drivers.files import os_errors
+from vmhost.drivers.holders import Holder, holder_words, look_at, write_holder
 from vmhost.drivers.layout import lock_directory
-from vmhost.drivers.processes import process_is_alive
 from vmhost.model.errors import Cancelled, Conflict, VmhostError
 from vmhost.ports import PATIENT, Layout, Waiting
 
@@ -34,19 +32,6 @@ _Key = tuple[int, str]
 # What each thread of this process holds, by directory: to take it again would wait for oneself.
 _held: dict[tuple[Path, int], list[_Key]] = {}
 _held_guard = threading.Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds a lock, since when (seconds since the epoch)."""
-
-    pid: int
-    command: str
-    since: float
-
-    def __str__(self) -> str:
-        seconds = max(0, round(time.time() - self.since))
-        return f"{self.command}, pid {self.pid}, for {seconds} s"
 
 
 class FileLocks:
@@ -81,7 +66,7 @@ class FileLocks:
             yield
 
     def budget(self, share: int, whole: int, waiting: Waiting = PATIENT) -> AbstractContextManager[None]:
-        return shares.share(lock_directory(self._layout), share, whole, waiting)
+        return shares.share(lock_directory(self._layout), self._us(), share, whole, waiting)
 
     def starting(self) -> frozenset[str]:
         directory = self._layout.runtime / "locks"
@@ -92,6 +77,9 @@ class FileLocks:
         with _held_guard:
             mine = {uuid for rank, uuid in _held.get((directory, threading.get_ident()), ()) if rank}
         return frozenset(uuid for uuid in noted if uuid not in mine and _is_held(directory / _file_name((1, uuid))))
+
+    def _us(self) -> Holder:
+        return Holder(os.getpid(), self._command, time.time())
 
     @contextmanager
     def _hold(self, keys: Sequence[_Key], waiting: Waiting) -> Iterator[None]:
@@ -117,10 +105,10 @@ class FileLocks:
             if not _taken(lock):
                 _wait(lock, path, key, waiting, deadline)
         try:
-            _write_holder(path, Holder(os.getpid(), self._command, time.time()))
+            write_holder(path, self._us())
             yield
         finally:
-            _write_holder(path, None)
+            write_holder(path, None)
             lock.release()
 
 
@@ -164,10 +152,10 @@ def _wait(lock: FileLock, path: Path, key: _Key, waiting: Waiting, deadline: flo
     told = not waiting.seconds
     while not _taken(lock):
         if not told and time.monotonic() >= speak:
-            waiting.told(f"{_words(key)} is held by {_holder_words(path)}; waiting")
+            waiting.told(f"{_words(key)} is held by {holder_words(path)}; waiting")
             told = True
         if waiting.cancelled():
-            text = f"cancelled; nothing was done: it was held by {_holder_words(path)}"
+            text = f"cancelled; nothing was done: it was held by {holder_words(path)}"
             raise Cancelled(text, subject=_words(key), hint="vmhost job list")
         if time.monotonic() >= deadline:
             raise _conflict(path, key, waiting)
@@ -175,12 +163,11 @@ def _wait(lock: FileLock, path: Path, key: _Key, waiting: Waiting, deadline: flo
 
 
 def _conflict(path: Path, key: _Key, waiting: Waiting) -> Conflict:
-    holder = read_holder(path)
     patience = f"; gave up after {waiting.seconds:.0f} s" if waiting.seconds else ""
     return Conflict(
-        f"held by {_holder_words(path)}{patience}",
+        f"held by {holder_words(path)}{patience}",
         subject=_words(key),
-        hint=f"ps -fp {holder.pid}" if holder else f"fuser -v {shlex.quote(str(path))}",
+        hint=look_at(path),
     )
 
 
@@ -223,27 +210,3 @@ def _noted(owner: tuple[Path, int], key: _Key) -> Iterator[None]:
             _held[owner].remove(key)
             if not _held[owner]:
                 del _held[owner]
-
-
-def _write_holder(path: Path, holder: Holder | None) -> None:
-    text = ""
-    if holder is not None:
-        text = json.dumps({"pid": holder.pid, "command": holder.command, "since": holder.since})
-    # The lock is the kernel's; this is only what others are told about its holder, so it may be missing.
-    with suppress(OSError):
-        path.write_text(text)
-
-
-def read_holder(path: Path) -> Holder | None:
-    """Return who wrote itself into a lock file, or None when nobody did or the writer is dead."""
-    try:
-        entry = json.loads(path.read_text())
-        holder = Holder(pid=int(entry["pid"]), command=str(entry["command"]), since=float(entry["since"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return holder if process_is_alive(holder.pid) else None
-
-
-def _holder_words(path: Path) -> str:
-    holder = read_holder(path)
-    return str(holder) if holder else "another vmhost"

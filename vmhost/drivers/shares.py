@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from vmhost.drivers.files import os_errors
-from vmhost.model.errors import Cancelled
+from vmhost.drivers.holders import Holder, holder_words, look_at, write_holder
+from vmhost.model.errors import Cancelled, Refused
 from vmhost.model.units import format_size
 from vmhost.ports import Waiting
 
@@ -23,16 +24,21 @@ _TICKET: Final = "budget-"
 _DRAWING: Final = "budget.lock"
 _POLL: Final = 0.1
 
+PATIENCE: Final = 12 * 3600.0
+"""Seconds that a share is waited for: longer than a night's copies take; what hangs must not keep others for ever."""
+
 
 @contextmanager
-def share(directory: Path, wanted: int, whole: int, waiting: Waiting) -> Iterator[None]:
+def share(directory: Path, us: Holder, wanted: int, whole: int, waiting: Waiting) -> Iterator[None]:
     """Have a share while this lasts, once all that were drawn before leave enough of the whole.
 
-    :raises Cancelled: the person does not want it any more.
+    :param us: what others are told who wait for it.
+    :raises Cancelled: the person does not want it any more. :raises Refused: the time is up.
     """
     with os_errors(directory, "lock"):
         path, lock = _draw(directory, wanted)
     try:
+        write_holder(path, us)
         with os_errors(directory, "lock"):
             _await_turn(path, wanted, whole, waiting)
         yield
@@ -54,25 +60,28 @@ def _draw(directory: Path, wanted: int) -> tuple[Path, FileLock]:
 
 
 def _await_turn(path: Path, wanted: int, whole: int, waiting: Waiting) -> None:
-    speak, told = time.monotonic() + waiting.quiet, False
-    while (before := _before(path)) and before + wanted > whole:
-        if not told and time.monotonic() >= speak:
-            waiting.told(f"backups that came before copy {format_size(before)} a second; waiting")
+    began, told = time.monotonic(), False
+    seconds = PATIENCE if waiting.seconds is None else waiting.seconds
+    while (before := _before(path)) and (copied := sum(map(_wanted, before))) + wanted > whole:
+        if not told and time.monotonic() >= began + waiting.quiet:
+            they = " and ".join(map(holder_words, before))
+            text = f"backups that came before copy {format_size(copied)} a second; waiting for {they}"
+            waiting.told(f"{text} ({look_at(before[0])})")
             told = True
         if waiting.cancelled():
             raise Cancelled(
                 "cancelled; nothing was done: other backups were to be copied first", hint="vmhost job list"
             )
+        if time.monotonic() >= began + seconds:
+            text = f"backups that came before did not end in {seconds:.0f} s: {holder_words(before[0])}"
+            raise Refused(text, subject="backup rate", hint=look_at(before[0]))
         time.sleep(_POLL)
 
 
-def _before(path: Path) -> int:
-    """Return what all tickets before one have together; those of the dead go."""
-    total = 0
-    for other in path.parent.glob(f"{_TICKET}*"):
-        if _number(other) < _number(path):
-            total += int(other.name.rpartition("-")[2]) if _is_held(other) else 0
-    return total
+def _before(path: Path) -> list[Path]:
+    """Return all tickets before one, the first one first; those of the dead go."""
+    others = sorted(path.parent.glob(f"{_TICKET}*"), key=_number)
+    return [other for other in others if _number(other) < _number(path) and _is_held(other)]
 
 
 def _is_held(path: Path) -> bool:
@@ -86,6 +95,10 @@ def _is_held(path: Path) -> bool:
     path.unlink(missing_ok=True)
     lock.release()
     return False
+
+
+def _wanted(path: Path) -> int:
+    return int(path.name.rpartition("-")[2])
 
 
 def _number(path: Path) -> int:

@@ -124,7 +124,7 @@ def _copy(step: CopyDisks, context: Context) -> None:
         if step.compression != "none":
             for disk in step.disks:
                 tell = _teller(context, step.name, f"compress {disk.target}")
-                repositories.pack(step.ref, disk.file, step.compression, tell)
+                repositories.pack(step.ref, disk.file, step.compression, tell, rate=step.rate)
         return
     for disk in step.disks:
         tell = _teller(context, step.name, f"copy {disk.target}")

@@ -83,7 +83,7 @@ class CopyDisks:
     """Bring the content of a guest's disks into the point.
 
     ``how``: ``pull`` reads what the backup job exports, ``push`` waits for QEMU, which writes by itself, ``offline``
-    reads the files of a guest that is shut off. ``rate``: bytes a second that a copier may copy; 0: no limit.
+    reads the files of a guest that is shut off. ``rate``: bytes a second that a copier may copy, or pack; 0: no limit.
     ``compression``: a copier packs what it writes; what QEMU has written is packed afterwards.
     ``nvram`` is what the point calls UEFI's variables; empty: it has none.
     ``instance_id`` and ``hostname`` are what a seed without secrets says, for whoever restores by hand; empty: none.

@@ -202,8 +202,9 @@ def _taking(draft: _Draft) -> Iterator[Planned]:
         yield from _around(draft).after
     copies = tuple(DiskCopy(d.file, d.target, d.source, d.format) for d in draft.disks)
     how: Literal["pull", "push", "offline"] = "push" if parent else "pull" if draft.domain.active else "offline"
-    mark, rate = (draft.socket if how == "pull" else ""), (0 if parent else draft.request.rate)
     packed = draft.request.compression
+    ours = not parent or packed != "none"  # else QEMU alone copies
+    mark, rate = (draft.socket if how == "pull" else ""), (draft.request.rate if ours else 0)
     instance, hostname = _known_as(draft.domain)
     copy = CopyDisks(
         *(ref, name, how, copies),

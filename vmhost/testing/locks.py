@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 
-from vmhost.model.errors import Cancelled, Conflict, VmhostError
+from vmhost.model.errors import Cancelled, Conflict, Refused, VmhostError
 from vmhost.ports import PATIENT, Waiting
 
 _Key = tuple[int, str]
@@ -55,7 +55,7 @@ class FakeLocks:
                 self._changed.notify_all()
 
     def _await_turn(self, ticket: tuple[object, int], whole: int, waiting: Waiting) -> None:
-        told = False
+        told, began = False, time.monotonic()
         while ticket in self._tickets:
             before = sum(share for _, share in self._tickets[: self._tickets.index(ticket)])
             if not before or before + ticket[1] <= whole:
@@ -65,6 +65,9 @@ class FakeLocks:
                 told = True
             if waiting.cancelled():
                 raise Cancelled("cancelled; nothing was done", hint="vmhost job list")
+            if waiting.seconds is not None and time.monotonic() >= began + waiting.seconds:
+                text = f"backups that came before did not end in {waiting.seconds:.0f} s"
+                raise Refused(text, subject="backup rate", hint="vmhost job list")
             self._changed.wait(_POLL)
 
     def starting(self) -> frozenset[str]:

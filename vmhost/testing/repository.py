@@ -161,7 +161,7 @@ class FakeRepositories(FakeExposed):
             tell(0, 1)
             _copy(world, stored, disk.file, disk.source)
 
-    def pack(self, ref: PointRef, file: str, compression: Compression, tell: Tell) -> None:
+    def pack(self, ref: PointRef, file: str, compression: Compression, tell: Tell, *, rate: int = 0) -> None:
         """What a text says stays the same, however it is packed."""
         with self._machine.at_work(changing=True) as world:
             if file not in _stored(world, ref).files:

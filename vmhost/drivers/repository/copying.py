@@ -60,6 +60,11 @@ def export_of(socket: str, name: str) -> str:
     return f"nbd+unix:///{quote(name, safe='')}?socket={quote(socket, safe='/')}"
 
 
+def patience(capacity: int, rate: int) -> float:
+    """Return how many seconds copying one disk may take; ``rate``: bytes a second at most; 0: no limit."""
+    return HOURS + (2 * capacity / rate if rate else 0)
+
+
 def convert(
     source: str,
     form: str,

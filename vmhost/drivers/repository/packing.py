@@ -15,7 +15,7 @@ from vmhost.model.points import Compression, Point
 _NEW: Final = ".packed"
 
 
-def pack(point: Point, file: str, compression: Compression, tell: Tell) -> None:
+def pack(point: Point, file: str, compression: Compression, tell: Tell, rate: int = 0) -> None:
     """Write an increment of a point that was begun anew, compressed, and put that in its place.
 
     :raises DamagedData: it did not arrive whole, or does not lie on what its point says.
@@ -32,6 +32,8 @@ def pack(point: Point, file: str, compression: Compression, tell: Tell) -> None:
     copying.convert(
         *(source, "qcow2", new.absolute(), lambda share: tell(int(share * disk.capacity), disk.capacity)),
         cwd=places.points(point.ref),
+        rate=rate,
+        timeout=copying.patience(disk.capacity, rate),
         compression=compression,
         backing=disk.backing,
     )

@@ -94,17 +94,16 @@ class FileRepositories:
         source, form = (copying.export_of(socket, disk.target), "raw") if socket else (disk.source, disk.format)
         capacity = next(found.capacity for found in point.disks if found.file == disk.file)
         copying.make(target)
-        patience = copying.HOURS + (2 * capacity / rate if rate else 0)
         copying.convert(
             *(source, form, target, lambda share: tell(int(share * capacity), capacity)),
             rate=rate,
-            timeout=patience,
+            timeout=copying.patience(capacity, rate),
             compression=compression,
         )
 
-    def pack(self, ref: PointRef, file: str, compression: Compression, tell: Tell) -> None:
+    def pack(self, ref: PointRef, file: str, compression: Compression, tell: Tell, *, rate: int = 0) -> None:
         point, _ = self._mine(ref)
-        packing.pack(point, file, compression, tell)
+        packing.pack(point, file, compression, tell, rate)
 
     def put(self, ref: PointRef, name: str, data: bytes) -> None:
         self._mine(ref)
