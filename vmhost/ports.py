@@ -113,8 +113,8 @@ class Hypervisor(DomainDisks, Backups, Protocol):
     def stats(self, dear: Collection[str] | None = None) -> tuple[DomainStats, ...]:
         """The counters of all domains; a guest whose QEMU does not answer delays nobody.
 
-        :param dear: whom to ask, by UUID, for what only QEMU knows: memory and disks, which are 0 for all others; None:
-            everybody.
+        :param dear: whom to ask, by UUID, for what only QEMU knows: memory and disks; None: everybody. Of all others,
+            and of one whose QEMU is busy, what is told is not ``whole``.
         """
 
     def pools(self) -> tuple[RawPool, ...]: ...

@@ -33,7 +33,7 @@ def test_a_running_guest_has_memory_and_counters_that_never_fall(backend: Backen
     before = stats_of(backend, domain.uuid)
     assert before is not None
     if backend.lacks("counters"):
-        assert before == DomainStats(domain.uuid, DomainState.RUNNING)
+        assert before == DomainStats(domain.uuid, DomainState.RUNNING, whole=False)
         return
     assert before.memory == 32 << 20
     assert before.cpu_time > 0
@@ -57,8 +57,10 @@ def test_what_only_qemu_knows_is_asked_of_some(backend: Backend) -> None:
     assert set(found) == {raw.uuid for raw in backend.hypervisor.domains()}
     assert found[asked.uuid].state is found[other.uuid].state is DomainState.RUNNING
     assert found[other.uuid].memory == found[other.uuid].read == 0
+    assert not found[other.uuid].whole
     if not backend.lacks("counters"):
         assert found[asked.uuid].memory == 32 << 20
+        assert found[asked.uuid].whole
         assert found[other.uuid].cpu_time > 0
     nobody = {stats.uuid: stats for stats in backend.hypervisor.stats(frozenset())}
     assert nobody[asked.uuid].memory == 0

@@ -115,6 +115,15 @@ def test_a_newer_version_is_read_as_far_as_it_is_understood_and_not_changed() ->
     assert not read.readable
 
 
+@pytest.mark.parametrize(("version", "known"), [(METADATA_VERSION, False), (METADATA_VERSION + 1, True)])
+def test_what_a_newer_version_says_no_identity_in_is_newer_and_not_foreign(version: int, known: bool) -> None:
+    element = f"<v:guest xmlns:v='{NAMESPACE}' version='{version}'/>"
+    xml = f"<domain><uuid>{_sample().identity.uuid}</uuid><metadata>{element}</metadata></domain>"
+    read = parse_metadata(xml)
+    assert (read is not None and not read.readable) is known
+    assert parse_copied(xml) == ""
+
+
 @pytest.mark.parametrize("version", ["", "0", "-1", "2.1", "x", "\u0661"])
 def test_a_version_that_cannot_be_read_counts_as_newer(version: str) -> None:
     read = parse_metadata(f"<v:guest xmlns:v='{NAMESPACE}' version='{version}'/>")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import queue
 import threading
 import time
 import tracemalloc
@@ -22,6 +23,9 @@ from vmhost.ports import DomainEvent, Ports
 from vmhost.testing import FakeHost
 from vmhost.testing.demo import demo_host
 from vmhost.testing.faults import FaultPlan, FaultyPorts
+from vmhost.tui.rows.cells import ASCII, size, spark
+from vmhost.tui.rows.guests import COLUMNS, guest_cells
+from vmhost.tui.rows.host import host_lines
 
 pytestmark = pytest.mark.tui
 
@@ -237,32 +241,84 @@ def test_only_guests_that_somebody_sees_are_asked_for_what_is_dear() -> None:
         assert after is not None
         assert after.cpu_time > before.cpu_time, "what is cheap is known of all"
         assert (after.read > before.read) is rate
-        assert (second.load(uuid).read > 0) is rate
+        assert bool(second.load(uuid).read) is rate
         assert second.load(uuid).sent > 0
         assert after.memory == before.memory > 0
+    assert second.load(hidden).read is None, "nobody looked, which is no rest"
     assert second.held == first.held
-    steady = look(frozenset({seen})).load(seen).read
+    held = [stats.resident for stats in first.samples[-1].stats.values()]
+    change = second.samples[-1].stats[seen].resident - first.samples[-1].stats[seen].resident
+    assert second.resident() == sum(held) + change
+    assert look(frozenset({seen})).load(seen).read
     for _ in range(3):
-        look(frozenset({seen}))
+        away = look(frozenset({seen}))
+    assert [load.read for load in away.loads(hidden)[1:]] == [None] * 5
     back = look(frozenset({hidden}))
-    assert back.load(hidden).read < 2 * first.load(hidden).read, "nobody sees a rush because he came to look"
-    assert back.load(hidden).read > 0
-    assert steady > 0
-    assert back.loads(seen)[-1].read == 0
-    assert [sample.dear for sample in back.samples[:2]] == [None, None]
-    assert back.samples[-1].dear == {hidden}
+    rates = {load.read for load in back.loads(hidden)[1:]}
+    assert len(rates) == 1, "nobody sees a rush, nor a rest, because somebody came to look: it is the average"
+    assert 0 < (rates.pop() or 0) < 2 * (first.load(hidden).read or 0)
+    assert back.loads(seen)[-1].read is None
+
+    def known(picture: Picture) -> set[str]:
+        return {uuid for uuid in everybody if picture.samples[-1].knows(uuid)}
+
     everybody = frozenset(uuid for uuid, stats in back.samples[-1].stats.items() if stats.state.active)
-    assert look(everybody).samples[-1].dear is None, "one call for all costs less than two"
-    assert look(everybody - {seen}).samples[-1].dear == everybody - {seen}
-    assert look(frozenset(), WHOLE_EVERY).samples[-1].dear is None, "now and then all are asked"
+    assert known(first) == everybody
+    assert known(back) == {hidden}
+    assert known(look(everybody)) == everybody, "one call for all costs less than two"
+    assert known(look(everybody - {seen})) == everybody - {seen}
+    assert known(look(frozenset(), WHOLE_EVERY)) == everybody, "now and then all are asked"
 
 
 def test_what_is_older_than_all_samples_that_are_kept_is_known_all_the_same() -> None:
     uuid = "a"
     whole = Sample(0.0, {uuid: DomainStats(uuid, DomainState.RUNNING, 1, 64, 32, 32, 100, 100)})
-    later = [Sample(float(at), {uuid: DomainStats(uuid, DomainState.RUNNING, at)}, frozenset()) for at in (4, 6)]
-    seen = Sample(8.0, {uuid: DomainStats(uuid, DomainState.RUNNING, 9, 64, 32, 32, 900, 100)}, frozenset({uuid}))
+    later = [Sample(float(at), {uuid: DomainStats(uuid, DomainState.RUNNING, at, whole=False)}) for at in (4, 6)]
+    seen = Sample(8.0, {uuid: DomainStats(uuid, DomainState.RUNNING, 9, 64, 32, 32, 900, 100)})
     hidden = Picture(None, tuple(later), whole)  # type: ignore[arg-type]
     assert hidden.stats(uuid) == DomainStats(uuid, DomainState.RUNNING, 6, 64, 32, 32, 100, 100)
-    assert hidden.load(uuid).read == 0
+    assert hidden.load(uuid).read is None
+    assert hidden.resident() == 32
+    assert replace(hidden, whole=None).resident() is None, "no sum of a part"
     assert replace(hidden, samples=(*later, seen)).load(uuid).read == 100
+
+
+def test_somebody_who_comes_into_view_is_asked_at_once() -> None:
+    fake = demo_host(speed=0)
+    watch = Watch(Host(ports=fake.ports), interval=3600)
+    seen, hidden = (frozenset({fake.domain(name).uuid}) for name in ("web-01", "db-01"))
+    watch.show_only(seen)
+    for _ in range(2):
+        watch.look()  # they are whole
+    pictures: queue.SimpleQueue[Picture] = queue.SimpleQueue()
+    thread = threading.Thread(target=watch.run, args=(pictures.put, pytest.fail), daemon=True)
+    thread.start()
+    for _ in range(2):
+        assert not pictures.get(timeout=20).samples[-1].knows(*hidden)
+    watch.show_only(seen, soon=True)
+    watch.show_only(hidden, soon=True)
+    assert pictures.get(timeout=20).samples[-1].knows(*hidden), "nothing else wakes it for an hour"
+    watch.show_only(hidden | seen, soon=True)
+    assert pictures.get(timeout=20).samples[-1].knows(*seen)
+    watch.stop()
+    thread.join(20)
+    assert pictures.empty()
+
+
+def test_what_is_not_known_is_drawn_as_such() -> None:
+    fake = demo_host(speed=0)
+    watch = Watch(Host(ports=fake.ports))
+    watch.clock = lambda: fake.world.now
+    watch.show_only(frozenset())
+    for _ in range(4):  # two whole ones, then two that know nobody's
+        fake.advance(2)
+        picture = watch.look()
+    uuid = fake.domain("db-01").uuid
+    (domain,) = (domain for domain in picture.observed.domains if domain.uuid == uuid)
+    columns = [column for column in COLUMNS if column.id in ("disk", "disk-spark")]
+    assert [cell.text.lstrip() for cell in guest_cells(picture, domain, columns, ASCII)] == ["?", "@  "]
+    assert spark([None, 0.0, None, 8.0], 5, ASCII) == "  _ @"
+    unknown = replace(picture, samples=picture.samples[-2:], whole=None)
+    for shown, words in ((picture, f" {size(picture.resident() or 0)} "), (unknown, " not known")):
+        (line,) = (line.text for line in host_lines(shown, None, ASCII) if line.text.startswith("used "))
+        assert words in line

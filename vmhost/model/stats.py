@@ -13,7 +13,8 @@ class DomainStats(NamedTuple):
 
     ``cpu_time`` is in nanoseconds since its start, over all vCPUs. ``memory`` is what its balloon leaves it, ``used``
     what its own system says that it uses (0: it says nothing), ``resident`` what QEMU holds of the host's; bytes.
-    ``read``, ``written``, ``received`` and ``sent`` are bytes since its start, over all disks and NICs.
+    ``read``, ``written``, ``received`` and ``sent`` are bytes since its start, over all disks and NICs. ``whole`` is
+    whether memory and disks are known: nobody may have asked for them, or QEMU was busy.
 
     A named tuple and no dataclass: thousands of them are made every two seconds.
     """
@@ -28,22 +29,28 @@ class DomainStats(NamedTuple):
     written: int = 0
     received: int = 0
     sent: int = 0
+    whole: bool = True
 
     def with_dear_of(self, other: DomainStats) -> DomainStats:
         """Return them with memory and disks as they were at another moment."""
         return self._replace(
-            memory=other.memory, used=other.used, resident=other.resident, read=other.read, written=other.written
+            memory=other.memory,
+            used=other.used,
+            resident=other.resident,
+            read=other.read,
+            written=other.written,
+            whole=other.whole,
         )
 
 
 class Load(NamedTuple):
     """What a domain does between two moments: ``cpu`` in CPUs (1.0: one of them all the time), the rest in bytes a
-    second.
+    second; None: it is not known.
     """
 
     cpu: float = 0.0
-    read: float = 0.0
-    written: float = 0.0
+    read: float | None = 0.0
+    written: float | None = 0.0
     received: float = 0.0
     sent: float = 0.0
 

@@ -39,18 +39,15 @@ _RETRY: Final = (1.0, 2.0, 5.0)
 
 
 class Sample(NamedTuple):
-    """The counters of all domains at one moment, by UUID; ``at`` in seconds of a monotonic clock.
-
-    ``dear`` names those of which memory and disks are known, None: all.
-    """
+    """The counters of all domains at one moment, by UUID; ``at`` in seconds of a monotonic clock."""
 
     at: float
     stats: Mapping[str, DomainStats]
-    dear: frozenset[str] | None = None
 
     def knows(self, uuid: str) -> bool:
         """Whether memory and disks of a domain are known."""
-        return (self.dear is None or uuid in self.dear) and uuid in self.stats
+        found = self.stats.get(uuid)
+        return found is not None and found.whole
 
 
 class Happening(NamedTuple):
@@ -67,7 +64,7 @@ class Happening(NamedTuple):
 class Picture:
     """A host at one moment, whole and unchangeable.
 
-    ``samples`` are the latest counters, the newest last, ``whole`` the latest with everybody's memory and disks.
+    ``samples`` are the latest counters, the newest last, ``whole`` the latest for which everybody was asked for all.
     ``edited`` says of the guests, by UUID, that somebody changed past vmhost in what. ``running`` counts active
     domains, ``busy`` the CPUs that they keep busy, ``held`` the bytes of memory that they have. ``stale`` is why this
     is an old picture, or None. ``cost`` is how many seconds it took to take.
@@ -87,12 +84,18 @@ class Picture:
     stale: VmhostError | None = None
 
     def stats(self, uuid: str) -> DomainStats | None:
-        """Return the latest counters of a domain, or None."""
+        """Return the latest counters of a domain, or None; memory and disks as they were when they were known last."""
         found = self.samples[-1].stats.get(uuid) if self.samples else None
-        if found is None or self.samples[-1].knows(uuid):
+        if found is None or found.whole:
             return found
         known = self._known(uuid, len(self.samples))
         return found.with_dear_of(known.stats[uuid]) if known and found.state.active else found
+
+    def resident(self) -> int | None:
+        """Return how many bytes QEMU holds for all domains; None: it is not known of one of them."""
+        latest = self.samples[-1].stats if self.samples else {}
+        found = [stats for uuid in latest if (stats := self.stats(uuid)) is not None]
+        return sum(stats.resident for stats in found) if all(stats.whole for stats in found) else None
 
     def load(self, uuid: str) -> Load:
         """Return what a domain does now; nothing as long as there is one sample only."""
@@ -103,8 +106,8 @@ class Picture:
         return tuple(self._load(uuid, number) for number in range(1, len(self.samples)))
 
     def _load(self, uuid: str, number: int) -> Load:
-        """Return what a domain did before a sample; its disks since they were looked at last, so that no rush is seen
-        where somebody comes to look.
+        """Return what a domain did before a sample; its disks on average between two moments at which they were known,
+        so that neither rest nor a rush is seen where nobody looked.
         """
         if number < 1:
             return IDLE
@@ -115,8 +118,11 @@ class Picture:
         load = load_between(old, new, after.at - before.at)
         if before.knows(uuid) and after.knows(uuid):
             return load
-        known = self._known(uuid, number) if after.knows(uuid) else None
-        disks = load_between(known.stats[uuid], new, after.at - known.at) if known else IDLE
+        first = self._known(uuid, number)
+        last = next((sample for sample in self.samples[number:] if sample.knows(uuid)), None)
+        if first is None or last is None:
+            return load._replace(read=None, written=None)
+        disks = load_between(first.stats[uuid], last.stats[uuid], last.at - first.at)
         return load._replace(read=disks.read, written=disks.written)
 
     def _known(self, uuid: str, number: int) -> Sample | None:
@@ -206,12 +212,19 @@ class Watch:
             self._wish.whole |= whole
             self._changed.notify_all()
 
-    def show_only(self, uuids: frozenset[str] | None) -> None:
+    def show_only(self, uuids: frozenset[str] | None, *, soon: bool = False) -> None:
         """Say of which guests somebody sees memory and disks, None: of all; from any thread.
 
         Between two whole pictures only they are asked for these, which cost QEMU an answer each.
+
+        :param soon: take the next picture at once if the latest does not know these of one that was not seen before.
         """
-        self._looked_at = uuids
+        before, self._looked_at = self._looked_at, uuids
+        if soon and before is not None and self._picture is not None:
+            latest = self._picture.samples[-1]
+            new = (latest.stats.keys() if uuids is None else uuids & latest.stats.keys()) - before
+            if not all(latest.knows(uuid) for uuid in new):
+                self.wake(whole=False)
 
     def stop(self) -> None:
         """End :meth:`run` soon; from any thread."""
@@ -229,7 +242,7 @@ class Watch:
         dear = self._looked_at
         if dear is not None and (whole or before is None or _all_seen(before.samples[-1], dear)):
             dear = None  # one call for all costs less than two
-        sample = Sample(at, {item.uuid: item for item in self._host.hypervisor.stats(dear)}, dear)
+        sample = Sample(at, {item.uuid: item for item in self._host.hypervisor.stats(dear)})
         if before is None or whole or not _same_states(before.observed, sample):
             observed = observe(self._host.ports, before.observed if before else None)
             # Not for the very first picture: it would wait for the library that reads specs.

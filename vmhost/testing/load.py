@@ -40,7 +40,7 @@ def _running(domain: Domain, seconds: float, *, asked: bool) -> DomainStats:
     moved = int(busy * _MIB)
     cpu_time = int(busy * vcpus * 1e9)
     if not asked:
-        return DomainStats(domain.uuid, domain.state, cpu_time, received=moved * 5, sent=moved >> 1)
+        return DomainStats(domain.uuid, domain.state, cpu_time, received=moved * 5, sent=moved >> 1, whole=False)
     used = int(memory * (0.35 + 0.3 * share + 0.1 * wave))
     return DomainStats(
         domain.uuid,
@@ -59,7 +59,7 @@ def _running(domain: Domain, seconds: float, *, asked: bool) -> DomainStats:
 def _resting(domain: Domain, *, asked: bool) -> DomainStats:
     """Return the counters of a paused domain: they stand still."""
     if not asked:
-        return DomainStats(domain.uuid, domain.state, 1_000_000_000)
+        return DomainStats(domain.uuid, domain.state, 1_000_000_000, whole=False)
     _, memory, _, _ = _character(domain.uuid, domain.live_xml)
     return DomainStats(domain.uuid, domain.state, 1_000_000_000, memory, memory // 2, memory // 2)
 

@@ -204,9 +204,9 @@ class VmhostApp(App[int]):
     def on_answer(self, message: errands.Answer) -> None:
         message.deliver()
 
-    def see(self, uuids: frozenset[str] | None) -> None:
-        """Let the watch know of which guests memory and disks are seen; None: of all."""
-        self._watch.show_only(uuids)
+    def see(self, uuids: frozenset[str] | None, *, soon: bool = False) -> None:
+        """Let the watch know of which guests memory and disks are seen; None: of all; see :meth:`Watch.show_only`."""
+        self._watch.show_only(uuids, soon=soon)
 
     def wake(self) -> None:
         """Let a new picture be taken at once, and what is kept of guests be read again: something was done."""

@@ -31,7 +31,11 @@ def parse_metadata(xml: str | Node) -> GuestMetadata | None:
     if root.tag == _GUEST:
         return _metadata(root)
     element = root.find(f"metadata/{_GUEST}")
-    return None if element is None or _identified(element) != root.findtext("uuid") else _metadata(element)
+    if element is None:
+        return None
+    found = _metadata(element)
+    ours = found.identity.uuid == root.findtext("uuid") or not (found.identity.uuid or found.readable)
+    return found if ours else None
 
 
 def parse_copied(xml: str | Node) -> str:

@@ -116,14 +116,16 @@ def _needed(columns: Sequence[Column], gap: int) -> int:
     return sum(column.width for column in columns) + gap * (len(columns) - 1)
 
 
-def spark(values: Sequence[float], width: int, signs: Signs, top: float = 0.0) -> str:
-    """Return the last values as a row of bars; ``top`` is what fills a bar, 0: the largest of them."""
+def spark(values: Sequence[float | None], width: int, signs: Signs, top: float = 0.0) -> str:
+    """Return the last values as a row of bars, with a gap where one is not known.
+
+    :param top: what fills a bar, 0: the largest of them.
+    """
     shown = values[-width:]
-    largest = top or max(shown, default=0.0)
-    if largest <= 0:
-        return (signs.ramp[0] * len(shown)).rjust(width)
-    steps = len(signs.ramp) - 1
-    bars = (signs.ramp[min(steps, max(0, round(value / largest * steps)))] for value in shown)
+    largest = top or max((value for value in shown if value is not None), default=0.0)
+    steps = len(signs.ramp) - 1 if largest > 0 else 0
+    scale = steps / largest if largest > 0 else 0.0
+    bars = (" " if value is None else signs.ramp[min(steps, max(0, round(value * scale)))] for value in shown)
     return "".join(bars).rjust(width)
 
 
@@ -137,8 +139,10 @@ def size(count: float) -> str:
     return f"{count:.0f}"
 
 
-def rate(count: float) -> str:
-    """Return bytes a second in at most seven characters; ``-`` for less than one."""
+def rate(count: float | None) -> str:
+    """Return bytes a second in at most seven characters; ``-`` for less than one, ``?`` for what is not known."""
+    if count is None:
+        return "?"
     return f"{size(count)}/s" if count >= 1 else "-"
 
 

@@ -90,6 +90,9 @@ def _cpu_and_memory(picture: Picture, domain: ObservedDomain, signs: Signs) -> I
     if stats is None or not stats.state.active:
         yield _fact("now", "it does not run", Tone.DIM)
         return
+    if not stats.whole:
+        yield _fact("now", "not known: QEMU has not said it yet", Tone.DIM)
+        return
     yield _fact("balloon", f"{size(stats.memory):>6}  what it has now")
     used = f"{size(stats.used):>6}  {share(stats.used, stats.memory)}, as its own system says"
     yield _fact("used", used if stats.used else "     ?  its system says nothing (no balloon driver)")

@@ -187,6 +187,8 @@ def _memory(look: _Look, _: int) -> Cell:
     stats = look.stats
     if stats is None or not look.state.active:
         return Cell(size(look.domain.facts.memory), Tone.DIM)
+    if not stats.whole:
+        return Cell(f"?/{size(look.domain.facts.memory)}", Tone.DIM)
     used = stats.used or min(stats.resident, stats.memory)  # QEMU has some of its own besides
     return Cell(f"{size(used)}/{size(stats.memory)}", weight(used, stats.memory, warn=0.85, bad=0.95))
 
@@ -203,9 +205,9 @@ def _net(look: _Look, _: int) -> Cell:
     return _rate(net_rate(look.load))
 
 
-def _rate(count: float) -> Cell:
+def _rate(count: float | None) -> Cell:
     text = rate(count)
-    return Cell(text, Tone.DIM if text == "-" else Tone.PLAIN)
+    return Cell(text, Tone.DIM if text in ("-", "?") else Tone.PLAIN)
 
 
 def _disk_spark(look: _Look, width: int) -> Cell:
@@ -216,8 +218,8 @@ def _net_spark(look: _Look, width: int) -> Cell:
     return _rate_spark([net_rate(load) for load in look.loads[-width:]], width, look.signs)
 
 
-def _rate_spark(values: Sequence[float], width: int, signs: Signs) -> Cell:
-    return Cell(spark(values, width, signs, top=max((_FLOOR, *values))), Tone.LIVELY)
+def _rate_spark(values: Sequence[float | None], width: int, signs: Signs) -> Cell:
+    return Cell(spark(values, width, signs, top=max(_FLOOR, *(value or 0.0 for value in (0.0, *values)))), Tone.LIVELY)
 
 
 def _address(look: _Look, _: int) -> Cell:
@@ -265,9 +267,9 @@ def _flags(look: _Look, _: int) -> Cell:
     return Cell(" ".join(flags), Tone.WARN if "pending" in flags else Tone.DIM)
 
 
-def disk_rate(load: Load) -> float:
-    """Return bytes a second from and to disks."""
-    return load.read + load.written
+def disk_rate(load: Load) -> float | None:
+    """Return bytes a second from and to disks; None: it is not known."""
+    return None if load.read is None or load.written is None else load.read + load.written
 
 
 def net_rate(load: Load) -> float:
@@ -303,7 +305,7 @@ _KEYS: Final[Mapping[str, Callable[[Picture, ObservedDomain], Any]]] = {
     "state": lambda picture, domain: (not state_of(picture, domain).active, state_of(picture, domain)),
     "cpu": lambda picture, domain: -picture.load(domain.uuid).cpu,
     "memory": lambda _, domain: -domain.facts.memory,
-    "disk": lambda picture, domain: -disk_rate(picture.load(domain.uuid)),
+    "disk": lambda picture, domain: -(disk_rate(picture.load(domain.uuid)) or 0.0),
     "net": lambda picture, domain: -net_rate(picture.load(domain.uuid)),
     "address": lambda _, domain: _by_address(domain),
     "vlan": lambda _, domain: [(len(vlan), vlan) for vlan in vlans_of(domain)] or [(99, "")],

@@ -34,10 +34,13 @@ def _facts(picture: Picture) -> Iterator[Line]:
 
 def _memory(picture: Picture, capacity: Capacity | None, signs: Signs) -> Iterator[Line]:
     host = picture.observed.host
-    resident = sum(stats.resident for stats in picture.samples[-1].stats.values()) if picture.samples else 0
+    resident = picture.resident()
     memory, cpu = _taken(capacity, "memory"), _taken(capacity, "cpu")
     yield Line("MEMORY AND CPUS", Tone.LIVELY)
-    yield _bar("used", resident, host.memory, signs, "what QEMU holds", memory)
+    if resident is None:
+        yield _fact("used", "not known: QEMU has not said it yet of every guest", Tone.DIM)
+    else:
+        yield _bar("used", resident, host.memory, signs, "what QEMU holds", memory)
     if capacity is not None and memory is not None and cpu is not None:
         yield _bar("promised", memory.part, memory.whole, signs, f"of the {size(memory.whole)} for guests", memory)
         yield _bar("if all run", capacity.all_run, memory.whole, signs, "to all guests", memory)

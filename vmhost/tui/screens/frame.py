@@ -65,6 +65,9 @@ class Frame(Screen[None]):
     def on_mount(self) -> None:
         self.watch(self.app, "picture", self._pictured)
 
+    def on_screen_resume(self) -> None:
+        self.vmhost.see(self.shown_guests(), soon=True)
+
     def _pictured(self, picture: Picture | None) -> None:
         if picture is None:
             return

@@ -67,7 +67,7 @@ class GuestsScreen(Power, Frame):
         return None if self._sort == "disk" else frozenset(self.grid.in_view)
 
     def on_grid_moved(self) -> None:
-        self.vmhost.see(self.shown_guests())
+        self.vmhost.see(self.shown_guests(), soon=True)
 
     def show(self, picture: Picture) -> None:
         if self._domains is not picture.observed.domains:
