@@ -87,7 +87,7 @@ def test_an_image_that_is_not_here(real: Host, tmp_path: Path) -> None:
     site.write_text(site.read_text().replace("tiny", "no-such"))
     done = vmhost("apply", str(site), "--yes")
     assert done.code == diagnostics.NOT_FOUND
-    assert told(done) == "vmhost: web: image no-such is not here\n  try: vmhost image build no-such\n"
+    assert told(done) == "vmhost: web: image no-such is not here\n  try: vmhost image list --available\n"
 
 
 def damage(path: Path, how: str) -> None:
