@@ -67,7 +67,7 @@ async def test_hostile_names_on_every_screen() -> None:
 async def test_a_hostile_console() -> None:
     fake = demo_host(speed=0)
     domain = fake.world.domains[fake.domain("web-01").uuid]
-    lines = fake.world.consoles[next(path for path in fake.world.consoles if "web-01" in path)]
+    lines = fake.world.consoles[next(path for path in fake.world.consoles if domain.uuid in path)]
     lines += [*NASTY, "x" * (10 << 20), "the end"]
     async with on_stage(fake) as stage:
         await stage.goto("web-01")
