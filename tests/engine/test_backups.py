@@ -14,7 +14,7 @@ from tests.engine.scenes import HEAD, UEFI, WEB, site
 from vmhost.engine import backup
 from vmhost.engine.context import Context
 from vmhost.model.backupsteps import BackupStep, BeginBackup, CopyDisks
-from vmhost.model.errors import ApplyError, Cancelled, Conflict, NotFound, PartlyDone, Refused, UsageError
+from vmhost.model.errors import ApplyError, Cancelled, Conflict, DriverError, NotFound, PartlyDone, Refused, UsageError
 from vmhost.model.events import Event, Notice, Progress, StepDone
 from vmhost.model.permit import Permit
 from vmhost.model.points import BackupProgress
@@ -155,6 +155,20 @@ def test_an_increment_is_compressed_within_the_rate(host: Host, monkeypatch: pyt
     for _ in range(2):
         raise_failures(host.backups.run(["web-01"], compression="zstd", rate=2 << 20))
     assert rates == [2 << 20] * 2, "one disk after the other, each with all of it"
+
+
+def test_an_increment_that_cannot_be_compressed_is_kept_as_it_is(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise DriverError("there is no room", hint="df -h")
+
+    raise_failures(host.backups.run(["web-01"], compression="zstd"))
+    monkeypatch.setattr(FakeRepositories, "pack", full)
+    notices: list[str] = []
+    (result,) = host.backups.run(["web-01"], compression="zstd", on_event=lambda event: notices.append(str(event)))
+    assert result.error is None
+    assert result.point is not None
+    assert result.point.kind == "incremental"
+    assert any("vda stays as it is, not compressed: there is no room" in said for said in notices), notices
 
 
 def test_a_point_waits_while_others_copy_what_all_may(host: Host, fake: FakeHost) -> None:
@@ -470,7 +484,7 @@ def test_uefis_variables_are_not_replaced_under_a_guest_that_was_started(
     fake: FakeHost, host: Host, other_variables: str
 ) -> None:
     def start(event: Event) -> None:
-        if isinstance(event, StepDone) and "keep UEFI's variables" in event.why:
+        if isinstance(event, StepDone) and ", kept as" in event.why:
             fake.hypervisor.start(other_variables)
 
     with pytest.raises(ApplyError, match="it was started meanwhile; its UEFI variables were not touched") as caught:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
 import vmhost as library
+from tests.contract.backends import eventually
 from tests.guest.conftest import GUESTS, ROOT, VMHOST, Booted, vmhost
 from tests.labfixture import InLab
 from tests.terminal import on_a_terminal
@@ -160,10 +160,8 @@ def test_a_restart_is_another_boot(booted: Booted) -> None:
     boot_id = ("guest", "exec", "web-01", "--", "cat", "/proc/sys/kernel/random/boot_id")
     before = vmhost(*boot_id).text
     vmhost("guest", "restart", "web-01", timeout=600)
-    deadline = time.monotonic() + 600
-    while (after := vmhost(*boot_id, check=False)).code != 0 and time.monotonic() < deadline:
-        time.sleep(1)
-    assert after.text not in ("", before)
+    assert eventually(lambda: vmhost(*boot_id, check=False).code == 0, seconds=600)
+    assert vmhost(*boot_id).text != before
 
 
 def test_deleting_leaves_nothing_of_ours(booted: Booted, lab: InLab) -> None:

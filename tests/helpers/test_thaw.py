@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 from uuid import uuid4
 
 import pytest
@@ -56,6 +58,21 @@ def test_a_freeze_that_has_ended_is_left_alone(tmp_path: Path) -> None:
     thread.join(30)
     assert (thread.is_alive(), acts) == (False, [])
     assert watch(tmp_path / "web", HOURS, lambda _: False) == 0, "it had ended before the guard was there"
+
+
+def test_nobody_sees_the_file_before_it_is_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guard of an earlier freeze that looked then would take its owner for dead."""
+    seen: list[bool] = []
+    flock = fcntl.flock
+
+    def looked(file: IO[bytes], how: int) -> None:
+        seen.append((tmp_path / "web").exists())
+        flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", looked)
+    guard = ProcessThawGuard(tmp_path / "web")
+    assert (seen, [path.name for path in tmp_path.iterdir()]) == ([False], ["web"])
+    guard.dismiss()
 
 
 def test_a_freeze_that_takes_too_long_is_ended(tmp_path: Path) -> None:

@@ -82,8 +82,14 @@ def look(host: Host) -> Look:
         tuple(sorted(f"{link.name} {link.alias}" for link in observed.links)),
         _names(layout.state / "journal", "*.jsonl"),
         _names(layout.logs, "*.console.log*"),
-        tuple(path.name for path in sorted((layout.runtime / "locks").glob("*.lock")) if _is_held(path)),
+        held_locks(host),
     )
+
+
+def held_locks(host: Host) -> tuple[str, ...]:
+    """Return the locks that somebody holds."""
+    locks = sorted((host.ports.layout.runtime / "locks").glob("*.lock"))
+    return tuple(path.name for path in locks if _is_held(path))
 
 
 def _names(directory: Path, pattern: str) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ command settles what was left; the host equals the state before or after; the sa
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import random
@@ -20,6 +19,7 @@ import pytest
 
 from tests.labfixture import InLab
 from tests.reliability.image import tiny_image
+from tests.reliability.scene import held_locks
 from vmhost.drivers.command import Completed, run
 from vmhost.engine.observe import observe
 from vmhost.model.permit import Permit
@@ -103,17 +103,8 @@ def look(host: Host) -> Snapshot:
         tuple(sorted(path.name for path in (host.ports.layout.state / "journal").glob("[!.]*"))),
         tuple(sorted((one.owner, one.value) for one in observed.reservations if not one.until)),
         len(list(host.ports.layout.logs.glob("*.console.log"))),
-        tuple(path.name for path in sorted(host.ports.layout.runtime.glob("locks/*.lock")) if _is_held(path)),
+        held_locks(host),
     )
-
-
-def _is_held(lock: Path) -> bool:
-    with lock.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
 
 
 def victim(operation: str, site: Path, number: int, how: str) -> Completed:

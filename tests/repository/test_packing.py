@@ -12,7 +12,7 @@ import pytest
 from tests.repository.test_repository import SIZE, Shelf, shelf, silent  # noqa: F401 - a fixture
 from vmhost.drivers.command import run
 from vmhost.drivers.repository import copying, places
-from vmhost.model.errors import DamagedData, NoCapacity
+from vmhost.model.errors import DamagedData, DriverError, NoCapacity
 from vmhost.model.points import PointRef
 
 CLUSTER = 1 << 16
@@ -76,13 +76,14 @@ def test_what_cannot_be_packed_stays_as_it_was_written(packed: Shelf, monkeypatc
     before = file.read_bytes()
 
     def full(*_: object, **__: object) -> None:
-        raise OSError("no room")
+        raise DriverError("no room")
 
     with monkeypatch.context() as patch:
         patch.setattr(copying, "convert", full)
-        with pytest.raises(OSError, match="no room"):
+        with pytest.raises(DriverError, match="no room"):
             packed.port.pack(new.point.ref, file.name, "zstd", silent)
     assert file.read_bytes() == before
+    assert not [path for path in file.parent.iterdir() if path.name.endswith(".packed")], "all that lies here is hashed"
     below = packed.place("three") / "root.qcow2"
     run(["qemu-img", "rebase", "-u", "-b", "../one/root.qcow2", "-F", "qcow2", str(below)], timeout=30)
     with pytest.raises(DamagedData, match="lies on"):

@@ -43,10 +43,12 @@ class ProcessThawGuard:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        unseen = path.with_name(f".{path.name}")
         with os_errors(path, "make"):
-            path.unlink(missing_ok=True)  # of one that was killed, and whose guard is still at work
-            self._file = path.open("xb")
+            self._file = unseen.open("wb")
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Also in place of one of somebody who was killed: a guard of that may look at this name at any moment.
+            unseen.replace(path)
 
     def dismiss(self) -> None:
         if self._file.closed:

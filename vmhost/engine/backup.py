@@ -29,7 +29,7 @@ from vmhost.model.backupsteps import (
     UnswapFile,
 )
 from vmhost.model.errors import Absent, DriverError
-from vmhost.model.events import Progress
+from vmhost.model.events import Notice, Progress
 from vmhost.model.points import NVRAM, SEED, Level
 from vmhost.render.seed import known_seed
 
@@ -122,9 +122,7 @@ def _copy(step: CopyDisks, context: Context) -> None:
     if step.how == "push":
         _await_job(step, context)
         if step.compression != "none":
-            for disk in step.disks:
-                tell = _teller(context, step.name, f"compress {disk.target}")
-                repositories.pack(step.ref, disk.file, step.compression, tell, rate=step.rate)
+            _pack(step, context)
         return
     for disk in step.disks:
         tell = _teller(context, step.name, f"copy {disk.target}")
@@ -132,6 +130,16 @@ def _copy(step: CopyDisks, context: Context) -> None:
     if step.how == "pull":
         with suppress(Absent):
             hypervisor.end_backup(step.ref.guest)
+
+
+def _pack(step: CopyDisks, context: Context) -> None:
+    """Compress what QEMU has written, where that can be done: a point that is larger is worth more than none."""
+    for disk in step.disks:
+        tell = _teller(context, step.name, f"compress {disk.target}")
+        try:
+            context.ports.repositories.pack(step.ref, disk.file, step.compression, tell, rate=step.rate)
+        except DriverError as error:
+            context.on_event(Notice(step.name, f"{disk.target} stays as it is, not compressed: {error.message}"))
 
 
 def _await_job(step: CopyDisks, context: Context) -> None:

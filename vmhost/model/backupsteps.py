@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from vmhost.model.points import Compression, NewPoint, PointRef
+
+
+class _HasRef(Protocol):
+    @property
+    def ref(self) -> PointRef: ...
+
+
+class _OfPoint:
+    """A step at a point, ``ref``."""
+
+    __slots__ = ()
+
+    @property
+    def uuid(self: _HasRef) -> str:
+        """The guest, whose lock is held meanwhile."""
+        return self.ref.guest
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +95,7 @@ class DiskCopy:
 
 
 @dataclass(frozen=True, slots=True)
-class CopyDisks:
+class CopyDisks(_OfPoint):
     """Bring the content of a guest's disks into the point.
 
     ``how``: ``pull`` reads what the backup job exports, ``push`` waits for QEMU, which writes by itself, ``offline``
@@ -101,51 +117,31 @@ class CopyDisks:
     hostname: str = ""
     kind: Literal["copy-disks"] = "copy-disks"
 
-    @property
-    def uuid(self) -> str:
-        """The guest, whose lock is held meanwhile."""
-        return self.ref.guest
-
 
 @dataclass(frozen=True, slots=True)
-class PublishPoint:
+class PublishPoint(_OfPoint):
     """Hash a point's files, bring them to the disk, and make the point one that others see."""
 
     ref: PointRef
     checkpoint: str = ""
     kind: Literal["publish-point"] = "publish-point"
 
-    @property
-    def uuid(self) -> str:
-        """The guest, whose lock is held meanwhile."""
-        return self.ref.guest
-
 
 @dataclass(frozen=True, slots=True)
-class DeletePoint:
+class DeletePoint(_OfPoint):
     """Delete a published point."""
 
     ref: PointRef
     kind: Literal["delete-point"] = "delete-point"
 
-    @property
-    def uuid(self) -> str:
-        """The guest, whose lock is held meanwhile."""
-        return self.ref.guest
-
 
 @dataclass(frozen=True, slots=True)
-class PinPoint:
+class PinPoint(_OfPoint):
     """Pin a point, so that it never goes, or no longer."""
 
     ref: PointRef
     on: bool
     kind: Literal["pin-point"] = "pin-point"
-
-    @property
-    def uuid(self) -> str:
-        """The guest, whose lock is held meanwhile."""
-        return self.ref.guest
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +167,7 @@ class DropBitmap:
 
 
 @dataclass(frozen=True, slots=True)
-class RestoreDisk:
+class RestoreDisk(_OfPoint):
     """Verify a disk of a point with all that it lies on, and write its content into a new file beside ``like``."""
 
     ref: PointRef
@@ -180,24 +176,14 @@ class RestoreDisk:
     like: str
     kind: Literal["restore-disk"] = "restore-disk"
 
-    @property
-    def uuid(self) -> str:
-        """The guest, whose lock is held meanwhile."""
-        return self.ref.guest
-
 
 @dataclass(frozen=True, slots=True)
-class BringNvram:
+class BringNvram(_OfPoint):
     """Copy the variables of UEFI that a point holds to a new file."""
 
     ref: PointRef
     target: str
     kind: Literal["bring-nvram"] = "bring-nvram"
-
-    @property
-    def uuid(self) -> str:
-        """The guest, whose lock is held meanwhile."""
-        return self.ref.guest
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,10 +50,11 @@ def plan_in_place(request: RestoreRequest) -> Plan:
     domain = guest_for_backup(request.name, request.observed)
     _check(domain, request)
     pairs = _pairs(domain, request.point)
-    bring, put, forget = _variables(domain, request.point, pairs[0][1].source)
+    bring, keep, put, forget = _variables(domain, request.point, pairs[0][1].source)
     steps = [_restore(domain, request.point, then, now.source) for then, now in pairs]
     steps += bring
     steps += _stop(domain, request)
+    steps += keep
     steps += _forget_below(domain, [now for _, now in pairs])
     steps += [_swap(domain, request.point, now.source) for _, now in pairs]
     steps += put
@@ -190,13 +191,14 @@ def _swap(domain: ObservedDomain, point: Point, path: str) -> Planned:
     return _planned(domain, step, undo, Change.REPLACE, f"replace {path}, kept as {kept}")
 
 
-def _variables(domain: ObservedDomain, point: Point, path: str) -> tuple[list[Planned], list[Planned], list[Planned]]:
-    """Return the steps that bring UEFI's variables back: at any time, when the guest is stopped, and at the end.
+def _variables(domain: ObservedDomain, point: Point, path: str) -> tuple[list[Planned], ...]:
+    """Return the steps that bring UEFI's variables back: at any time, before the disks are swapped, after, at the end.
 
-    What they were is kept beside the first disk, whose ``path`` it is, and is given up with what that was.
+    What they were is kept beside the first disk, whose ``path`` it is, and is given up with what that was. It is kept
+    before any disk is another one: a guest that somebody starts in between writes new ones.
     """
     if not point.nvram or parse_domain(domain.raw.xml).firmware != "uefi":
-        return [], [], []
+        return [], [], [], []
     new, kept = f"{_new(path, point)}.nvram", f"{path}{KEPT}{point.id}.nvram"
     uuid, name = domain.uuid, domain.name
     bring, keep, put = BringNvram(point.ref, new), KeepNvram(uuid, name, kept), PutNvram(uuid, name, new)
@@ -206,10 +208,8 @@ def _variables(domain: ObservedDomain, point: Point, path: str) -> tuple[list[Pl
                 domain, bring, RemoveFile(new), Change.LIVE, f"verify UEFI's variables of {point.id}, and copy them"
             )
         ],
-        [
-            _planned(domain, keep, RemoveFile(kept), Change.LIVE, f"keep UEFI's variables as {kept}"),
-            _planned(domain, put, PutNvram(uuid, name, kept), Change.REPLACE, "replace UEFI's variables"),
-        ],
+        [_planned(domain, keep, RemoveFile(kept), Change.LIVE, f"keep UEFI's variables as {kept}")],
+        [_planned(domain, put, PutNvram(uuid, name, kept), Change.REPLACE, "replace UEFI's variables")],
         [_planned(domain, RemoveFile(new), None, Change.LIVE, "delete the copy of UEFI's variables")],
     )
 

@@ -18,7 +18,8 @@ _NEW: Final = ".packed"
 def pack(point: Point, file: str, compression: Compression, tell: Tell, rate: int = 0) -> None:
     """Write an increment of a point that was begun anew, compressed, and put that in its place.
 
-    :raises DamagedData: it did not arrive whole, or does not lie on what its point says.
+    :raises DamagedData: it did not arrive whole, or does not lie on what its point says. :raises DriverError: it could
+        not be compressed, and is as QEMU has written it.
     """
     disk = next(disk for disk in point.disks if disk.file == file)
     directory = places.begun(point.ref)
@@ -28,14 +29,17 @@ def pack(point: Point, file: str, compression: Compression, tell: Tell, rate: in
     below = checking.tree(replace(point.ref, id=point.parent), file)
     itself = json.dumps({"driver": "file", "filename": f"{directory.name}/{file}"})
     source = f'json:{{"driver": "qcow2", "file": {itself}, "backing": {below}}}'
-    copying.make(new)
-    copying.convert(
-        *(source, "qcow2", new.absolute(), lambda share: tell(int(share * disk.capacity), disk.capacity)),
-        cwd=places.points(point.ref),
-        rate=rate,
-        timeout=copying.patience(disk.capacity, rate),
-        compression=compression,
-        backing=disk.backing,
-    )
-    with os_errors(path, "compress"):
-        new.replace(path)
+    try:
+        copying.make(new)
+        copying.convert(
+            *(source, "qcow2", new.absolute(), lambda share: tell(int(share * disk.capacity), disk.capacity)),
+            cwd=places.points(point.ref),
+            rate=rate,
+            timeout=copying.patience(disk.capacity, rate),
+            compression=compression,
+            backing=disk.backing,
+        )
+        with os_errors(path, "compress"):
+            new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
