@@ -1,9 +1,13 @@
-"""Whether a file system takes O_DIRECT is found out without leaving anything."""
+"""Whether a file system takes O_DIRECT is found out without leaving anything; files are read past the cache."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import random
 import re
+import threading
+from io import FileIO
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,7 @@ from tests.labfixture import InLab
 from tests.reliability.image import tiny_image
 from tests.reliability.scene import apply, remove, site_file
 from vmhost.drivers import directio
-from vmhost.drivers.directio import takes_direct
+from vmhost.drivers.directio import PIECE, pieces, takes_direct
 from vmhost.ops.host import Host
 
 
@@ -49,6 +53,35 @@ def test_a_file_system_that_refuses_is_heard(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(directio.os, "open", refuse)
     assert takes_direct(tmp_path) is False
+
+
+@pytest.mark.parametrize("direct", [True, False])
+@pytest.mark.parametrize("size", [0, 1, 4096, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 513])
+def test_pieces_are_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, direct: bool) -> None:
+    if not direct:
+        monkeypatch.setattr(directio, "_pass_the_cache", lambda _file: None)
+    path, data = tmp_path / "file", random.Random(size).randbytes(size)
+    path.write_bytes(data)
+    with FileIO(path) as file:
+        assert b"".join(bytes(piece) for piece in pieces(file)) == data
+        passes = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_DIRECT
+    assert bool(passes) is (direct and takes_direct(tmp_path))
+
+
+def test_a_file_that_ends_early_or_is_left_ends_the_reading(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(4 * PIECE))
+    threads = threading.active_count()
+    with FileIO(path) as file:
+        reading = pieces(file)
+        next(reading)
+        os.truncate(path, 3 * PIECE)
+        assert sum(map(len, reading)) == 2 * PIECE
+        file.seek(0)
+        left = pieces(file)
+        next(left)
+        left.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == threads
 
 
 @pytest.mark.lab

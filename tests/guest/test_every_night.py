@@ -121,6 +121,6 @@ def test_three_nights(hands: Hands, tmp_path: Path, lab: InLab) -> None:
     status = {row["name"]: row for row in rows("nightly", "status", *where)}
     assert [name for name, row in status.items() if row["problem"]] == ["lost-01", "web-01"]
     assert "drill" in str(status["web-01"]["problem"])
-    jobs = [row for row in rows("job", "list") if row["kind"] == "nightly"]
+    jobs = [row for row in rows("job", "list", "--limit", "1000") if row["kind"] == "nightly"]
     assert len(jobs) >= 3
     vmhost("guest", "exec", "web-01", "--", "true")

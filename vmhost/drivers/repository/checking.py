@@ -110,7 +110,7 @@ def point_damages(point: Point, meter: copying.Meter) -> Iterator[Damage]:
     directory = places.published(point.ref)
     yield from _strangers(point, directory)
     with ThreadPoolExecutor(2, thread_name_prefix="verify") as pool:
-        for found in pool.map(lambda file: file_damage(point, file, meter), point.files):
+        for found in pool.map(lambda file: file_damage(point, file, meter, direct=True), point.files):
             if found is not None:
                 yield found
 
@@ -132,14 +132,14 @@ def _strangers(point: Point, directory: Path) -> Iterator[Damage]:
             yield Damage(point.id, ascii(entry.name)[1:-1], "does not belong to this point")
 
 
-def file_damage(point: Point, file: PointFile, meter: copying.Meter) -> Damage | None:
-    """Return what is wrong with one file of a point, or None.
+def file_damage(point: Point, file: PointFile, meter: copying.Meter, *, direct: bool = False) -> Damage | None:
+    """Return what is wrong with one file of a point, or None; ``direct`` as for :func:`copying.hash_file`.
 
     :raises DriverError: it cannot be read now, which says nothing about what it holds.
     """
     path = places.published(point.ref) / file.name
     try:
-        size, digest = copying.hash_file(path, meter.add)
+        size, digest = copying.hash_file(path, meter.add, direct=direct)
     except Absent:
         return Damage(point.id, file.name, "is missing")
     except DamagedData as error:

@@ -7,7 +7,8 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from io import FileIO
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Final
@@ -15,6 +16,7 @@ from urllib.parse import quote
 
 from vmhost.backupports import Tell
 from vmhost.drivers.command import find, run
+from vmhost.drivers.directio import pieces, takes_direct
 from vmhost.drivers.files import os_errors
 from vmhost.drivers.repository import places
 from vmhost.model.errors import Cancelled, DamagedData
@@ -26,7 +28,7 @@ HOURS: Final = 24 * 3600.0
 CLOSING: Final = 60.0
 """Seconds that QEMU may take to close a file: a busy disk lets it wait when it brings its last tables there."""
 
-_CHUNK: Final = 1 << 22
+_CHUNK: Final = 1 << 20
 _LOOK_AGAIN: Final = 0.05
 _OPEN: Final = re.compile(rb'Failed to get (shared )?"[a-z ]+" lock')
 _PERCENT: Final = re.compile(r"\((\d+(?:\.\d+)?)/100%\)")
@@ -76,11 +78,13 @@ def convert(
     timeout: float = HOURS,
     compression: Compression = "none",
     backing: str = "",
+    direct: bool = False,
 ) -> None:
     """Write the whole content of a disk, as qcow2, into a file that :func:`make` made; zeros take no space.
 
     :param cwd: where relative names in the source begin.
     :param backing: what the file is to lie on, by a name relative to it: only what the source itself holds is written.
+    :param direct: write past the host's cache where that can be done: for what nobody reads again soon.
     :param rate: bytes a second at most; 0: no limit. :param timeout: seconds that it may take.
     :param tell: called with the share that is done, 0 to 1, also while nothing moves; what it raises ends the copying.
     """
@@ -96,7 +100,9 @@ def convert(
     # QEMU packs a disk's clusters in order only
     packing = ["-W"] if compression == "none" else ["-c", "-o", f"compression_type={compression}"]
     below = ["-B", backing, "-F", "qcow2"] if backing else []
-    words = ["convert", "-p", *packing, "-m", _AT_ONCE, *limit, *below, "-f", form, "-O", "qcow2", source, str(target)]
+    cache = ["-t", "none"] if direct and takes_direct(target.parent) else []
+    how = [*packing, *cache, *limit, *below, "-m", _AT_ONCE]
+    words = ["convert", "-p", *how, "-f", form, "-O", "qcow2", source, str(target)]
     run(
         [*_WITH_US, find("qemu-img"), *words],
         timeout=timeout,
@@ -147,18 +153,27 @@ def _json(text: str, subject: str) -> Any:
         raise DamagedData("qemu-img gives no answer that can be read", subject=subject) from error
 
 
-def hash_file(path: Path, tell: Callable[[int], None]) -> tuple[int, str]:
+def hash_file(path: Path, tell: Callable[[int], None], *, direct: bool = False) -> tuple[int, str]:
     """Return a regular file's size and SHA-256; ``tell`` is called with every number of bytes read.
 
+    :param direct: read what is on the disk, where that can be told, and leave the kernel's cache to others; else what
+        is read stays there for whoever reads it next.
     :raises DamagedData: it is a symbolic link or no file; :raises DriverError: it cannot be read now.
     """
-    digest, size, buffer = hashlib.sha256(), 0, bytearray(_CHUNK)
+    digest, size = hashlib.sha256(), 0
     with os_errors(path, "read"), places.opened(path) as file:
-        while count := file.readinto(buffer):
-            digest.update(memoryview(buffer)[:count])
-            size += count
-            tell(count)
+        for piece in pieces(file) if direct else _cached(file):
+            digest.update(piece)
+            size += len(piece)
+            tell(len(piece))
     return size, digest.hexdigest()
+
+
+def _cached(file: FileIO) -> Iterator[memoryview]:
+    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_SEQUENTIAL)
+    buffer = bytearray(_CHUNK)
+    while count := file.readinto(buffer):
+        yield memoryview(buffer)[:count]
 
 
 def sync_file(path: Path, mode: int | None = None) -> None:

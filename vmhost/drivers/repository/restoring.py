@@ -52,7 +52,8 @@ def _write(
         checks = [pool.submit(checking.file_damage, point, entry, meter) for point, entry in entries]
         try:
             try:
-                copying.convert(source, "qcow2", target.absolute(), told, cwd=places.points(entries[0][0].ref))
+                cwd = places.points(entries[0][0].ref)
+                copying.convert(source, "qcow2", target.absolute(), told, cwd=cwd, direct=True)
             except CommandFailed:
                 os.truncate(target, 0)  # if it filled the disk, guests wait for room while the rest is read
                 _refuse(checks)  # damage may be why it could not be read
