@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -106,9 +106,10 @@ class Repositories(Protocol):
     def delete(self, ref: PointRef) -> None:
         """Delete a published point; Absent when there is none."""
 
-    def verify(self, ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
+    def verify(self, ref: PointRef, tell: Tell, known: Collection[str] = ()) -> tuple[Damage, ...]:
         """Read every byte of a point and of those that it lies on; return all that is not as it was.
 
+        :param known: those among them (ids) that were read lately: of these it is seen only that all is there.
         :raises DriverError: something cannot be read now, which is no damage.
         """
 

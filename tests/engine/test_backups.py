@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import datetime
@@ -11,13 +12,14 @@ from typing import Any
 import pytest
 
 from tests.engine.scenes import HEAD, UEFI, WEB, site
+from vmhost.backupports import Tell
 from vmhost.engine import backup
 from vmhost.engine.context import Context
 from vmhost.model.backupsteps import BackupStep, BeginBackup, CopyDisks
 from vmhost.model.errors import ApplyError, Cancelled, Conflict, DriverError, NotFound, PartlyDone, Refused, UsageError
 from vmhost.model.events import Event, Notice, Progress, StepDone
 from vmhost.model.permit import Permit
-from vmhost.model.points import BackupProgress
+from vmhost.model.points import BackupProgress, Damage, PointRef, beneath
 from vmhost.model.retention import Keep
 from vmhost.model.spec import HostSpec
 from vmhost.ops.backups import raise_failures
@@ -513,6 +515,59 @@ def test_a_point_holds_a_seed_that_says_who_the_guest_is_and_nothing_else(host: 
     said = {"instance-id": known.identity.instance_id, "local-hostname": "web-01"}
     assert json.loads(files["meta-data"]) == said
     assert files["user-data"].split() == [b"#cloud-config", b"{}"]
+
+
+class Reader:
+    """Hears which points are read, one list for each verification."""
+
+    def __init__(self, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.read: list[list[str]] = []
+        repositories = host.ports.repositories
+        verify = repositories.verify
+
+        def heard(ref: PointRef, tell: Tell, known: Collection[str]) -> tuple[Damage, ...]:
+            points = {one.ref: one for one in repositories.points(ref.repository, ref.guest)}
+            links = (points[ref], *beneath(points[ref], points))
+            self.read.append([link.id for link in links if link.id not in known])
+            return verify(ref, tell, known)
+
+        monkeypatch.setattr(repositories, "verify", heard)
+
+
+def test_points_are_read_once_however_many_lie_on_them(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = [result.point for _ in range(4) for result in host.backups.run(["web-01"]) if result.point]
+    assert [point.kind for point in points] == ["full", *["incremental"] * 3]
+    reader = Reader(host, monkeypatch)
+    assert [found.damages for found in host.backups.verify("web-01")] == [()] * 4
+    assert reader.read == [[point.id] for point in points]
+    reader.read.clear()
+    assert host.backups.verify("web-01", point=points[-1].id)[0].damages == ()
+    assert reader.read == [[point.id for point in reversed(points)]], "who asks for it has all of it read"
+
+
+def test_of_what_a_new_point_lies_on_only_that_is_read_which_was_not_lately(
+    host: Host, fake: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = Reader(host, monkeypatch)
+    for days in (0, 1, 5, 2):
+        fake.advance(days * 86400)
+        night = host.backups.nightly.run(["web-01"])
+        assert night.failures == ()
+    first, second, third, fourth = (point.id for point in host.backups.list("web-01"))
+    assert reader.read == [[first], [second], [third], [fourth, second, first]]
+    seen = {point.id: point.verified for point in host.backups.list("web-01")}
+    assert seen[first] == seen[second] == seen[fourth] > seen[third]
+
+
+def test_what_is_damaged_below_a_point_is_noted_where_it_is(host: Host, fake: FakeHost) -> None:
+    points = [result.point for _ in range(3) for result in host.backups.run(["web-01"]) if result.point]
+    stored = fake.world.repositories[points[1].ref.repository].points[f"{points[1].ref.guest}/{points[1].id}"]
+    stored.files[points[1].disks[0].file] = "another text"
+    (found,) = host.backups.verify("web-01", point=points[2].id)
+    assert [damage.point for damage in found.damages] == [points[1].id]
+    noted = {point.id: (bool(point.verified), point.damaged) for point in host.backups.list("web-01")}
+    assert [noted[point.id] for point in points] == [(True, False), (False, True), (False, True)]
+    assert [bool(found.damages) for found in host.backups.verify("web-01")] == [False, True, True]
 
 
 def test_what_cannot_be_noted_is_said_and_verified_all_the_same(host: Host, fake: FakeHost) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 from copy import deepcopy
 
@@ -176,9 +177,9 @@ def test_the_budget_foresees_the_reading_back_and_what_a_failed_drill_took(
 ) -> None:
     verify = FakeRepositories.verify
 
-    def slowly(repositories: FakeRepositories, ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
+    def slowly(repositories: FakeRepositories, ref: PointRef, tell: Tell, known: Collection[str]) -> tuple[Damage, ...]:
         fake.advance(1000)
-        return verify(repositories, ref, tell)
+        return verify(repositories, ref, tell, known)
 
     monkeypatch.setattr(FakeRepositories, "verify", slowly)
     (result,) = host.backups.drills.run(["web-01"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,9 +120,9 @@ def test_a_night_that_is_cancelled_reports_what_was_done(
     host, told = Host(ports=fake.ports), list[str]()
     verify = host.ports.repositories.verify
 
-    def verifying(ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
+    def verifying(ref: PointRef, tell: Tell, known: Collection[str]) -> tuple[Damage, ...]:
         told.append(f"verify {next(row.name for row in host.guests() if row.uuid == ref.guest)}")
-        return verify(ref, tell)
+        return verify(ref, tell, known)
 
     monkeypatch.setattr(host.ports.repositories, "verify", verifying)
 

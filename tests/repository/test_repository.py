@@ -190,6 +190,32 @@ def test_a_deleted_point_is_gone_and_what_lay_on_it_says_so(chain: Shelf) -> Non
     assert "lies on one, which is not there" in str(damage)
 
 
+def test_what_was_read_lately_is_only_seen_to_be_there(chain: Shelf) -> None:
+    """A changed byte needs reading, a file that is gone, cut or no file does not."""
+    read: list[int] = []
+
+    def told(done: int, total: int) -> None:
+        assert total == chain.port.points(chain.path)[-1].size
+        read.append(done)
+
+    file = chain.place("one") / "root.qcow2"
+    data = file.read_bytes()
+    _flip(file, random.Random(1))
+    assert chain.port.verify(chain.ref("three"), told, {"one", "two"}) == ()
+    assert read
+    assert len(chain.port.verify(chain.ref("three"), silent, {"two"})) == 1
+    for harm, said in ((data[:-1], "has"), (b"", "has"), (None, "missing"), ("link", "symbolic link")):
+        if isinstance(harm, bytes):
+            file.write_bytes(harm)
+        elif harm is None:
+            file.unlink()
+        else:
+            file.symlink_to("../two/root.qcow2")
+        (damage,) = chain.port.verify(chain.ref("three"), told, {"one", "two"})
+        assert damage.point == "one"
+        assert said in damage.text
+
+
 HARM: dict[str, Callable[[Path, random.Random], None]] = {
     "flip": lambda path, chance: _flip(path, chance),
     "cut": lambda path, chance: os.truncate(path, chance.randrange(path.stat().st_size)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -107,6 +108,19 @@ class Point:
     def size(self) -> int:
         """Bytes of all its files."""
         return sum(file.size for file in self.files)
+
+
+def beneath(point: Point, known: Mapping[PointRef, Point]) -> tuple[Point, ...]:
+    """Return those that a point lies on, the nearest first, as far as they are known."""
+    found: list[Point] = []
+    place = point.ref
+    while point.parent and len(found) < len(known):  # more is a circle
+        below = known.get(PointRef(place.repository, place.host, place.guest, point.parent))
+        if below is None:
+            break
+        found.append(below)
+        point = below
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

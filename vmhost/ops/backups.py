@@ -265,18 +265,7 @@ class Backups:
         """
         points = self.list(name, repository=repository)
         chosen = (self.choose(points, point, name, repository),) if point else self.its(points, name)
-        return self.verify_points(chosen, name or "all", on_event=on_event, cancelled=cancelled)
-
-    def verify_points(
-        self,
-        points: Sequence[Point],
-        subject: str,
-        *,
-        on_event: Listener | None = None,
-        cancelled: Callable[[], bool] | None = None,
-    ) -> tuple[Verified, ...]:
-        """Do for points that the caller has what :meth:`verify` does; ``subject`` is what the job is about."""
-        return verify_points(self._ports, points, subject, on_event, cancelled)
+        return verify_points(self._ports, chosen, name or "all", on_event, cancelled)
 
     def plan_restore(
         self,

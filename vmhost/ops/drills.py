@@ -18,6 +18,7 @@ from vmhost.ops.apply import apply_proposal
 from vmhost.ops.backups import QEMU_SOCKETS, observe_privileged
 from vmhost.ops.hostfile import host_spec
 from vmhost.ops.proposals import Proposal
+from vmhost.ops.verifying import LATELY, verify_points
 from vmhost.plan.choose import Pick, pick_point
 from vmhost.plan.drill import DrillRequest, plan_drill, user_macs
 from vmhost.plan.turnofdrills import Turn, turns
@@ -139,7 +140,7 @@ class Drills:
         ports = self._ports
         watch = _Watch(ports, on_event)
         try:
-            (found,) = self._host.backups.verify_points((point,), point.name, on_event=on_event, cancelled=cancelled)
+            (found,) = verify_points(ports, (point,), point.name, on_event, cancelled, lately=LATELY)
             if found.damages:
                 raise DrillFailed(f"the point is damaged: {found.damages[0]}")
             proposal = self._propose(point)

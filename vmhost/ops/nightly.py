@@ -18,6 +18,7 @@ from vmhost.model.events import Event, Notice
 from vmhost.model.nightly import GuestNight, Night, Protection
 from vmhost.model.reservations import iso
 from vmhost.ops.jobs import Job
+from vmhost.ops.verifying import LATELY, verify_points
 from vmhost.plan.applied import backup_wish
 from vmhost.plan.due import Due, due
 from vmhost.plan.protection import Ward, protection
@@ -178,7 +179,9 @@ class _Turn:
 
     def verify(self) -> None:
         assert self.point is not None
-        (found,) = self.host.backups.verify_points((self.point,), self.done.name, cancelled=self.job.cancelled)
+        (found,) = verify_points(
+            self.host.ports, (self.point,), self.done.name, None, self.job.cancelled, lately=LATELY
+        )
         if found.damages:
             raise VmhostError(f"the new point is damaged: {found.damages[0]}")
         self.done = replace(self.done, verified=True)

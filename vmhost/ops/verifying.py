@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from datetime import datetime
+from math import inf
+from typing import TYPE_CHECKING, Final
 
 from vmhost.model.errors import Cancelled, Conflict, DamagedData, DriverError
 from vmhost.model.events import Event, Notice, Progress
-from vmhost.model.points import Damage, Point
+from vmhost.model.points import Damage, Point, PointRef, beneath
 from vmhost.model.reservations import iso
 from vmhost.ops.jobs import Job
 
 if TYPE_CHECKING:
+    from vmhost.backupports import Tell
     from vmhost.ports import Ports
+
+LATELY: Final = 7 * 86400.0
+"""Seconds for which what a new point lies on need not be read again: else each hour's point would cost a whole disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +36,22 @@ def verify_points(
     subject: str,
     on_event: Callable[[Event], None] | None,
     cancelled: Callable[[], bool] | None,
+    *,
+    lately: float = 0.0,
 ) -> tuple[Verified, ...]:
-    """Read every byte of points and of what they lie on, and note what came of it beside them.
+    """Read every byte of points and of what they lie on, each once, and note what came of it beside them.
 
-    :param subject: what the job is about. :raises Cancelled: it was asked to end; what was damaged by then is said.
+    :param subject: what the job is about.
+    :param lately: seconds; what the points lie on is not read again if it was found whole no longer ago than that.
+    :raises Cancelled: it was asked to end; what was damaged by then is said.
     """
     found: list[Verified] = []
     with Job(ports, "backup verify", subject, on_event, cancelled) as job:
+        reading = _Reading(ports, job, lately)
         try:
             for number, point in enumerate(points, 1):
                 which = f"{number} of {len(points)}, " if len(points) > 1 else ""
-                found.append(_verify(ports, point, job, which))
+                found.append(Verified(point, reading.verify(point, which)))
         except Cancelled as error:
             if (damages := damages_in(found)) is None:
                 raise
@@ -50,27 +61,71 @@ def verify_points(
     return tuple(found)
 
 
-def _verify(ports: Ports, point: Point, job: Job, which: str) -> Verified:
-    clock = ports.clock
-    began = clock.monotonic()
+class _Reading:
+    """What one job reads: no point twice, however many lie on it."""
 
-    def tell(done: int, total: int) -> None:
-        seconds = clock.monotonic() - began
-        rate = done / seconds if seconds > 0 else 0.0
-        job.tell(Progress(point.name, f"verify {which}{point.id}", done, total, rate))
-        if job.cancelled():
-            raise Cancelled("cancelled", hint="vmhost job list")
+    def __init__(self, ports: Ports, job: Job, lately: float) -> None:
+        self._ports = ports
+        self._job = job
+        self._lately = lately
+        self._read: dict[PointRef, tuple[Damage, ...]] = {}
 
-    damages = ports.repositories.verify(point.ref, tell)
-    for damage in damages:
-        job.tell(Notice(point.name, f"{point.id}: DAMAGED: {damage}"))
-    found = "" if damages else iso(clock.now())
-    try:
-        ports.repositories.note(point.ref, verified=found, damaged=bool(damages))
-    except (DriverError, DamagedData, Conflict) as error:
-        # a repository that cannot be written to can be verified all the same
-        job.tell(Notice(point.name, f"{point.id}: the outcome could not be noted: {error}"))
-    return Verified(point, damages)
+    def verify(self, point: Point, which: str) -> tuple[Damage, ...]:
+        """Return what is wrong with a point and what it lies on, and note it; ``which`` of how many it is."""
+        repositories = self._ports.repositories
+        links = _links(point, repositories.points(point.ref.repository, point.ref.guest))
+        lately = {one.ref for one in links[1:] if self._was_read_lately(one)}
+        known = lately.union(one.ref for one in links if one.ref in self._read)
+        found = repositories.verify(point.ref, self._teller(point, which), {ref.id for ref in known})
+        before = (damage for one in links for damage in self._read.get(one.ref, ()))
+        damages = tuple(dict.fromkeys((*found, *before)))
+        for damage in damages:
+            self._job.tell(Notice(point.name, f"{point.id}: DAMAGED: {damage}"))
+        bad = False
+        for one in reversed(links):
+            its = tuple(damage for damage in damages if damage.point == one.id)
+            bad = bad or bool(its)
+            if one.ref not in known:
+                self._read[one.ref] = its
+            if one.ref not in known or one is point:
+                self._note(one, bad=bad)
+        return damages
+
+    def _was_read_lately(self, point: Point) -> bool:
+        return bool(point.verified) and not point.damaged and self._age(point.verified) < self._lately
+
+    def _age(self, time: str) -> float:
+        """Return how many seconds ago a time was; one that is yet to come, when the clock was wrong, is long ago."""
+        age = self._ports.clock.now() - datetime.fromisoformat(time).timestamp()
+        return age if age >= 0 else inf
+
+    def _teller(self, point: Point, which: str) -> Tell:
+        clock = self._ports.clock
+        began = clock.monotonic()
+
+        def tell(done: int, total: int) -> None:
+            seconds = clock.monotonic() - began
+            rate = done / seconds if seconds > 0 else 0.0
+            self._job.tell(Progress(point.name, f"verify {which}{point.id}", done, total, rate))
+            if self._job.cancelled():
+                raise Cancelled("cancelled", hint="vmhost job list")
+
+        return tell
+
+    def _note(self, point: Point, *, bad: bool) -> None:
+        """Note beside a point whether it is whole with all that it lies on."""
+        verified = "" if bad else iso(self._ports.clock.now())
+        try:
+            self._ports.repositories.note(point.ref, verified=verified, damaged=bad)
+        except (DriverError, DamagedData, Conflict) as error:
+            # a repository that cannot be written to can be verified all the same
+            self._job.tell(Notice(point.name, f"{point.id}: the outcome could not be noted: {error}"))
+
+
+def _links(point: Point, there: Iterable[Point]) -> tuple[Point, ...]:
+    """Return a point and all that it lies on; itself alone if not all of that is there, since then nobody reads it."""
+    links = (point, *beneath(point, {one.ref: one for one in there}))
+    return (point,) if links[-1].parent else links
 
 
 def raise_damages(found: Sequence[Verified], more: Sequence[Damage]) -> None:

@@ -11,7 +11,7 @@ from typing import Literal
 from uuid import UUID
 
 from vmhost.model.errors import NotFound, Refused
-from vmhost.model.points import Point
+from vmhost.model.points import Point, beneath
 
 
 def find_point(points: Sequence[Point], wanted: str, name: str, *, host: str, guest: str = "") -> Point:
@@ -78,19 +78,12 @@ def newest(points: Iterable[Point], host: str) -> Point | None:
 
 def whole(points: Iterable[Point]) -> list[Point]:
     """Return those points that, as far as is noted, are whole with all that they lie on."""
-    known = {(point.ref.host, point.ref.guest, point.id): point for point in points}
-    return [point for point in known.values() if _rests_well(point, known)]
+    known = {point.ref: point for point in points}
+    return [point for point in known.values() if _rests_well((point, *beneath(point, known)))]
 
 
-def _rests_well(point: Point, known: dict[tuple[str, str, str], Point]) -> bool:
-    below: Point | None = point
-    for _ in known:
-        if below is None or below.damaged:
-            return False
-        if not below.parent:
-            return True
-        below = known.get((below.ref.host, below.ref.guest, below.parent))
-    return False
+def _rests_well(links: Sequence[Point]) -> bool:
+    return not links[-1].parent and not any(point.damaged for point in links)
 
 
 def _only(guests: Iterable[str], name: str) -> str:

@@ -9,6 +9,7 @@ from vmhost.model.backupsteps import DeletePoint
 from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.points import Damage, Point
 from vmhost.model.retention import Held, Keep, Verdict
+from vmhost.plan.choose import whole
 from vmhost.plan.retention import retain
 
 
@@ -32,11 +33,12 @@ def plan_prune(
         names = dict.fromkeys(label or point.name for point in points)
         return Plan("", notes=tuple(Note(name, f"all its points stay: {unread}") for name in names))
     mine = [point for point in points if point.ref.host == host]
+    good = {point.ref for point in whole(mine)}
     after: list[Planned] = []
     notes: list[Note] = []
     for guest in dict.fromkeys(point.ref.guest for point in mine):
         its = {point.id: point for point in mine if point.ref.guest == guest}
-        for verdict in retain([held(point) for point in its.values()], keep, zone):
+        for verdict in retain([_held(point, point.ref in good) for point in its.values()], keep, zone):
             point = its[verdict.point.id]
             if verdict.keep:
                 notes.append(Note(label or point.name, f"{point.id} stays: {', '.join(verdict.reasons)}"))
@@ -45,10 +47,9 @@ def plan_prune(
     return Plan("", after=tuple(after), notes=tuple(notes))
 
 
-def held(point: Point) -> Held:
-    """Return a point as retention sees it."""
+def _held(point: Point, is_whole: bool) -> Held:
     taken = datetime.fromisoformat(point.taken).timestamp()
-    noted = {"pinned": point.pinned, "verified": bool(point.verified), "whole": not point.damaged}
+    noted = {"pinned": point.pinned, "verified": bool(point.verified), "whole": is_whole}
     return Held(point.id, point.generation, taken, needs=point.parent, **noted)
 
 

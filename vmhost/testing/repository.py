@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from copy import deepcopy
 from dataclasses import asdict, replace
 from hashlib import sha256
@@ -27,6 +27,7 @@ from vmhost.model.points import (
     PointRef,
     RepositoryId,
     Tracking,
+    beneath,
 )
 from vmhost.testing import guests
 from vmhost.testing.exposed import FakeExposed
@@ -194,13 +195,20 @@ class FakeRepositories(FakeExposed):
             _stored(world, ref, published=True)
             del world.repositories[ref.repository].points[_key(ref)]
 
-    def verify(self, ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
+    def verify(self, ref: PointRef, tell: Tell, known: Collection[str] = ()) -> tuple[Damage, ...]:
+        found: list[Damage] = []
         with self._machine.at_work() as world:
-            stored = _stored(world, ref, published=True)
+            point = point_from(_stored(world, ref, published=True).text, ref.repository)
             tell(1, 1)
-            point = point_from(stored.text, ref.repository)
-            wrong = [file for file in point.files if _hash(stored.files.get(file.name, "")) != file.sha256]
-            return tuple(Damage(ref.id, file.name, "its hash is another one: it was changed") for file in wrong)
+            links = (point, *beneath(point, {one.ref: one for one in self.points(ref.repository, ref.guest)}))
+            if gone := links[-1].parent:
+                return (Damage(ref.id, "", f"lies on {gone}, which is not there"),)
+            for link in links:
+                files = _stored(world, link.ref, published=True).files
+                wrong = [file for file in link.files if _hash(files.get(file.name, "")) != file.sha256]
+                text = "its hash is another one: it was changed"
+                found += [Damage(link.id, file.name, text) for file in wrong if link.id not in known]
+        return tuple(found)
 
     def note(self, ref: PointRef, **values: bool | str) -> None:
         with self._machine.at_work(changing=True) as world:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -92,17 +93,25 @@ def _unfit(path: Path, disk: PointDisk) -> str:
         return "is missing"
 
 
-def verify(ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
+def verify(ref: PointRef, tell: Tell, known: Collection[str] = ()) -> tuple[Damage, ...]:
     """Return everything that is not as it was, of a point and of what it lies on.
 
+    :param known: ids of points among them of which it is only seen that all is there.
     :raises DriverError: something of it cannot be read now, so nobody knows.
     """
     try:
         links = chain(ref)
     except DamagedData as error:
         return (Damage(ref.id, _where(error, ref), error.message),)
-    meter = copying.Meter(sum(point.size for point in links), tell)
-    return tuple(damage for point in links for damage in point_damages(point, meter))
+    meter = copying.Meter(sum(point.size for point in links if point.id not in known), tell)
+    found: list[Damage] = []
+    for point in links:
+        found += _missing(point) if point.id in known else point_damages(point, meter)
+    return tuple(found)
+
+
+def _missing(point: Point) -> Iterator[Damage]:
+    return (damage for file in point.files if (damage := file_damage(point, file, None)) is not None)
 
 
 def point_damages(point: Point, meter: copying.Meter) -> Iterator[Damage]:
@@ -132,14 +141,16 @@ def _strangers(point: Point, directory: Path) -> Iterator[Damage]:
             yield Damage(point.id, ascii(entry.name)[1:-1], "does not belong to this point")
 
 
-def file_damage(point: Point, file: PointFile, meter: copying.Meter, *, direct: bool = False) -> Damage | None:
-    """Return what is wrong with one file of a point, or None; ``direct`` as for :func:`copying.hash_file`.
+def file_damage(point: Point, file: PointFile, meter: copying.Meter | None, *, direct: bool = False) -> Damage | None:
+    """Return what is wrong with one file of a point, or None.
 
+    :param meter: counts what is read; None: it is only seen that the file is there and how large it is.
+    :param direct: as for :func:`copying.hash_file`.
     :raises DriverError: it cannot be read now, which says nothing about what it holds.
     """
     path = places.published(point.ref) / file.name
     try:
-        size, digest = copying.hash_file(path, meter.add, direct=direct)
+        size, digest = copying.hash_file(path, meter.add, direct=direct) if meter else (_size(path), file.sha256)
     except Absent:
         return Damage(point.id, file.name, "is missing")
     except DamagedData as error:
@@ -149,8 +160,13 @@ def file_damage(point: Point, file: PointFile, meter: copying.Meter, *, direct: 
     if digest != file.sha256:
         return Damage(point.id, file.name, "its hash is another one: it was changed")
     disk = next((disk for disk in point.disks if disk.file == file.name), None)
-    text = disk_damage(path, disk) if disk else ""
+    text = disk_damage(path, disk) if disk and meter else ""
     return Damage(point.id, file.name, text) if text else None
+
+
+def _size(path: Path) -> int:
+    with os_errors(path, "read"), places.opened(path) as file:
+        return os.fstat(file.fileno()).st_size
 
 
 def disk_damage(path: Path, disk: PointDisk) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -160,8 +160,8 @@ class FileRepositories:
                 raise Absent("there is no such point", subject=ref.id, hint="vmhost backup list")
             shutil.rmtree(dying)
 
-    def verify(self, ref: PointRef, tell: Tell) -> tuple[Damage, ...]:
-        return checking.verify(ref, tell)
+    def verify(self, ref: PointRef, tell: Tell, known: Collection[str] = ()) -> tuple[Damage, ...]:
+        return checking.verify(ref, tell, known)
 
     def note(self, ref: PointRef, **values: bool | str) -> None:
         notes.note(ref, **values)
