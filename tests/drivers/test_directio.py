@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import random
@@ -9,6 +10,7 @@ import re
 import threading
 from io import FileIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,11 +57,32 @@ def test_a_file_system_that_refuses_is_heard(tmp_path: Path, monkeypatch: pytest
     assert takes_direct(tmp_path) is False
 
 
+def refuse(*_: object, **__: object) -> None:
+    """What a file system without O_DIRECT does."""
+    raise OSError(errno.EINVAL, "Invalid argument")
+
+
+class Choosy(FileIO):
+    """A file on a file system that takes the flag, and then refuses to read."""
+
+    def readinto(self, buffer: Any) -> int | None:  # type: ignore[override]
+        if fcntl.fcntl(self, fcntl.F_GETFL) & os.O_DIRECT:
+            refuse()
+        return super().readinto(buffer)
+
+
+def test_where_nothing_can_be_read_directly_it_is_read_as_ever(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc" * PIECE)
+    with Choosy(path) as file:
+        assert b"".join(bytes(piece) for piece in pieces(file)) == b"abc" * PIECE
+
+
 @pytest.mark.parametrize("direct", [True, False])
 @pytest.mark.parametrize("size", [0, 1, 4096, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE + 513])
 def test_pieces_are_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, direct: bool) -> None:
     if not direct:
-        monkeypatch.setattr(directio, "_pass_the_cache", lambda _file: None)
+        monkeypatch.setattr(directio, "_pass_the_cache", refuse)
     path, data = tmp_path / "file", random.Random(size).randbytes(size)
     path.write_bytes(data)
     with FileIO(path) as file:

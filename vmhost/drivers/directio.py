@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -38,7 +39,8 @@ def pieces(file: FileIO) -> Iterator[memoryview]:
     A piece is good until the next one is asked for. :raises OSError: it cannot be read.
     """
     left = os.fstat(file.fileno()).st_size
-    _pass_the_cache(file)
+    with suppress(OSError):
+        _pass_the_cache(file)
     buffers = cycle((mmap.mmap(-1, PIECE), mmap.mmap(-1, PIECE)))
     with ThreadPoolExecutor(1, thread_name_prefix="read") as reader:
         ahead = reader.submit(_filled, file, next(buffers))
@@ -49,12 +51,18 @@ def pieces(file: FileIO) -> Iterator[memoryview]:
             yield piece
 
 
-def _pass_the_cache(file: FileIO) -> None:
-    """Read a file directly from now on, if its file system can do that."""
-    flags = fcntl.fcntl(file, fcntl.F_GETFL)
-    with suppress(OSError):
-        fcntl.fcntl(file, fcntl.F_SETFL, flags | os.O_DIRECT)
+def _pass_the_cache(file: FileIO, *, on: bool = True) -> None:
+    """Read a file directly from now on, or no longer. :raises OSError: its file system cannot do that."""
+    flags = fcntl.fcntl(file, fcntl.F_GETFL) & ~os.O_DIRECT
+    fcntl.fcntl(file, fcntl.F_SETFL, flags | os.O_DIRECT if on else flags)
 
 
 def _filled(file: FileIO, buffer: mmap.mmap) -> memoryview:
-    return memoryview(buffer)[: file.readinto(buffer) or 0]
+    try:
+        count = file.readinto(buffer)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        _pass_the_cache(file, on=False)  # a file system that takes the flag, and then wants other pieces
+        count = file.readinto(buffer)
+    return memoryview(buffer)[: count or 0]
