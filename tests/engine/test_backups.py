@@ -13,10 +13,21 @@ import pytest
 
 from tests.engine.scenes import HEAD, UEFI, WEB, site
 from vmhost.backupports import Tell
+from vmhost.cli import main
 from vmhost.engine import backup
 from vmhost.engine.context import Context
 from vmhost.model.backupsteps import BackupStep, BeginBackup, CopyDisks
-from vmhost.model.errors import ApplyError, Cancelled, Conflict, DriverError, NotFound, PartlyDone, Refused, UsageError
+from vmhost.model.errors import (
+    ApplyError,
+    Cancelled,
+    Conflict,
+    DriverError,
+    NotFound,
+    PartlyDone,
+    Protected,
+    Refused,
+    UsageError,
+)
 from vmhost.model.events import Event, Notice, Progress, StepDone
 from vmhost.model.permit import Permit
 from vmhost.model.points import BackupProgress, Damage, PointRef, beneath
@@ -568,6 +579,32 @@ def test_what_is_damaged_below_a_point_is_noted_where_it_is(host: Host, fake: Fa
     noted = {point.id: (bool(point.verified), point.damaged) for point in host.backups.list("web-01")}
     assert [noted[point.id] for point in points] == [(True, False), (False, True), (False, True)]
     assert [bool(found.damages) for found in host.backups.verify("web-01")] == [False, True, True]
+
+
+def test_a_protected_guest_keeps_its_disks_whatever_the_flags(host: Host) -> None:
+    host.apply(host.plan(site(f"{TWO}    protect: true\n")))
+    host.backups.run(["db-01"])
+    for may in ({}, {"stop": True}, {"power_off": True}):
+        with pytest.raises(Protected, match="it is protected"):
+            host.backups.plan_restore("db-01", **may)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("run web-01 --rate=", "--rate"),
+        ("verify --all --point latest", "--point is for one guest"),
+        ("verify web-01 --point=", "names no point"),
+        ("restore web-01 --in-place --point=", "names no point"),
+        ("restore web-01 --in-place --site x.yaml", "--site is for a new guest"),
+        ("pin web-01 --point=", "names no point"),
+        ("drill web-01 --point=", "names no point"),
+        ("drill web-01 --budget 2h", "--budget is for all guests"),
+    ],
+)
+def test_words_that_would_be_passed_over_are_refused(capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
+    assert main.run(["-c", "fake:demo", "backup", *words.split()]) == 2
+    assert said in capsys.readouterr().err
 
 
 def test_what_cannot_be_noted_is_said_and_verified_all_the_same(host: Host, fake: FakeHost) -> None:

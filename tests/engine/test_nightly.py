@@ -225,9 +225,9 @@ def test_cron_has_a_line_of_its_own() -> None:
 
 def test_units_say_what_is_kept_only_if_they_are_told_to(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run(["nightly", "units", "--cron"]) == 0
-    assert capsys.readouterr().out.endswith("nightly run\n\n")
+    assert capsys.readouterr().out.endswith("nightly run --at 22:00\n\n")
     assert main.run(["nightly", "units", "--cron", "--keep", "last=3"]) == 0
-    assert capsys.readouterr().out.endswith("nightly run --keep last=3\n\n")
+    assert capsys.readouterr().out.endswith("nightly run --at 22:00 --keep last=3\n\n")
 
 
 def test_the_night_does_what_is_due_and_drills() -> None:
@@ -439,10 +439,14 @@ def test_the_units_name_the_repository_and_the_hypervisor_wherever_they_are_star
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main.run(["-c", "test:///x", "nightly", "units", "--cron", "--repository", "points"]) == 0
-    assert capsys.readouterr().out.endswith(f" -c test:///x nightly run --repository {tmp_path}/points\n\n")
+    assert capsys.readouterr().out.endswith(f" -c test:///x nightly run --at 22:00 --repository {tmp_path}/points\n\n")
     monkeypatch.setenv("LIBVIRT_DEFAULT_URI", "test:///y")
     assert main.run(["nightly", "units"]) == 0
     assert '" "-c" "test:///y" "nightly" "run"' in capsys.readouterr().out
+    monkeypatch.setenv("VMHOST_BACKUPS_DIR", "/srv/points")
+    monkeypatch.setenv("VMHOST_STATE_DIR", "")
+    assert main.run(["nightly", "units"]) == 0
+    assert '"/usr/bin/env" "VMHOST_BACKUPS_DIR=/srv/points" "/' in capsys.readouterr().out
 
 
 def test_a_user_s_own_hypervisor_has_nothing_to_install_or_remove(

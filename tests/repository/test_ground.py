@@ -124,6 +124,27 @@ def test_a_link_above_points_is_not_followed(shelf: Shelf, level: int) -> None:
         assert caught.value.subject == str(path)
     assert sorted(elsewhere.rglob("*")) == before
     assert shelf.port.points(shelf.path) == ()
+    found = shelf.port.damaged(shelf.path)
+    assert any("is a link" in damage.text for damage in found), "points that nobody sees any more are missed"
+    with pytest.raises(Absent):
+        FileRepositories(layout_in(shelf.directory)).discard(shelf.ref("never"))
+
+
+@pytest.mark.parametrize("what", ["link", "file"])
+def test_what_lies_in_the_place_of_a_point_is_damage_of_its_guest(shelf: Shelf, what: str) -> None:
+    shelf.take("one", 1)
+    shelf.take("two", 2)
+    place, elsewhere = shelf.place("two"), shelf.directory / "elsewhere"
+    place.rename(elsewhere)
+    if what == "link":
+        place.symlink_to(elsewhere)
+    else:
+        place.touch()
+    for guest in ("", GUEST):
+        (damage,) = shelf.port.damaged(shelf.path, guest)
+        assert (damage.point, damage.guest) == ("two", GUEST)
+    assert shelf.port.damaged(shelf.path, "another") == ()
+    assert [point.id for point in shelf.port.points(shelf.path)] == ["one"]
 
 
 def test_what_a_killed_prune_left_goes_when_it_is_settled(shelf: Shelf) -> None:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import socket
 import subprocess
 import time
@@ -402,7 +403,7 @@ def test_a_newer_format_and_a_stranger_are_not_touched(shelf: Shelf, tmp_path: P
     path = Path(shelf.path, places.FORMAT)
     data = json.loads(path.read_text())["data"]
     path.write_text(json.dumps({"version": 2, "sha256": checksum([2, data]), "data": data}))
-    with pytest.raises(DamagedData, match="newer vmhost"):
+    with pytest.raises(Refused, match="newer vmhost"):
         shelf.port.look(shelf.path, new_id=ID)
     other = tmp_path / "photos"
     other.mkdir()
@@ -427,6 +428,9 @@ def test_nothing_is_written_below_a_mount_point(shelf: Shelf, tmp_path: Path, mo
     with pytest.raises(Refused, match="is not mounted"):
         shelf.port.look(str(point / "repository"), new_id=ID)
     assert list(point.iterdir()) == []
+    shutil.copytree(tmp_path / "elsewhere", point / "repository")
+    with pytest.raises(Refused, match="is not mounted"):
+        shelf.port.look(str(point / "repository"), new_id=ID)
 
 
 def test_a_swap_never_leaves_nothing_and_is_put_back(shelf: Shelf, tmp_path: Path) -> None:

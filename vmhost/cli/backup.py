@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from vmhost.cli import diagnostics
-from vmhost.cli.common import dry_run_option, interruptible, open_host, settle, tell, yes_option
+from vmhost.cli.common import dry_run_option, interruptible, named_point, open_host, settle, tell, yes_option
 from vmhost.cli.drill import drill
 from vmhost.cli.output import DOCUMENTS, emit, format_option, names, show, table
 from vmhost.cli.prune import prune
@@ -68,7 +68,7 @@ def run(
     """Take one point of each GUEST, or of all guests of vmhost; they run on meanwhile."""
     from vmhost.ops.backups import raise_failures
 
-    limit = _rate(rate) if rate else None
+    limit = None if rate is None else _rate(rate)
     with open_host(ctx) as host:
         if dry_run:
             chosen = guests or [row.name for row in host.guests() if row.site]
@@ -159,7 +159,9 @@ def _cells(point: Point, drilled: Mapping[tuple[str, str], DrillRecord]) -> tupl
 
 @backup.command()
 @click.argument("guest", required=False, default="")
-@click.option("--point", default="", metavar="POINT", help="One point: its id or time, or how these begin; latest.")
+@click.option(
+    "--point", callback=named_point, metavar="POINT", help="One point: its id or time, or how these begin; latest."
+)
 @click.option("--all", "everything", is_flag=True, help="All points of all guests.")
 @repository_option
 @format_option
@@ -170,9 +172,11 @@ def verify(ctx: click.Context, guest: str, point: str, everything: bool, reposit
 
     if everything == bool(guest):
         raise UsageError("name a guest, or all of them", hint="vmhost backup verify --all")
+    if everything and point:
+        raise UsageError("--point is for one guest", hint="vmhost backup verify GUEST --point POINT")
     with open_host(ctx) as host, interruptible() as cancelled:
         found = host.backups.verify(guest, point=point, repository=repository, on_event=tell, cancelled=cancelled)
-        damaged = host.backups.damaged(repository=repository)
+        damaged = host.backups.damaged(found[0].point.ref.guest if guest and found else guest, repository=repository)
     if output in DOCUMENTS:
         emit(output, "VerifiedList", {"points": found, "damaged": damaged})
     elif output == "name":
@@ -193,7 +197,12 @@ def _verdict(item: Verified) -> list[tuple[str, ...]]:
 @backup.command()
 @click.argument("guest")
 @click.option(
-    "--point", default="latest", show_default=True, metavar="POINT", help="Its id or time, or their beginning."
+    "--point",
+    default="latest",
+    show_default=True,
+    callback=named_point,
+    metavar="POINT",
+    help="Its id or time, or their beginning.",
 )
 @click.option("--in-place", is_flag=True, help="Replace the disks of the guest itself.")
 @click.option("--as", "new_name", metavar="NAME", help="Make a new guest of that name; GUEST may be gone.")
@@ -224,6 +233,8 @@ def restore(
 
     if in_place == bool(new_name):
         raise UsageError("say where to: in the guest's own place, or as a new guest", hint="add --in-place")
+    if in_place and site:
+        raise UsageError("--site is for a new guest", hint="add --as NAME")
     with open_host(ctx) as host:
         if not dry_run:
             settle(host)
@@ -253,7 +264,9 @@ def confirm(ctx: click.Context, guest: str, yes: bool, dry_run: bool, output: st
 
 @backup.command()
 @click.argument("guest")
-@click.option("--point", required=True, metavar="POINT", help="Its id or time, or how these begin; latest.")
+@click.option(
+    "--point", required=True, callback=named_point, metavar="POINT", help="Its id or time, or how these begin; latest."
+)
 @click.option("--off", is_flag=True, help="Unpin it.")
 @dry_run_option
 @yes_option

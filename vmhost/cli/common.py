@@ -45,6 +45,16 @@ def dry_run_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--dry-run", is_flag=True, help="Show the plan and end.")(function)
 
 
+def named_point(_ctx: click.Context, _option: click.Parameter, value: str | None) -> str:
+    """Return the point that an option names, empty without the option.
+
+    :raises UsageError: it names none, as a variable of a script that is empty does.
+    """
+    if value is not None and not value.strip():
+        raise UsageError("names no point", subject="--point", hint="--point latest")
+    return value or ""
+
+
 def consent(yes: bool, question: str) -> bool:
     """Return whether the person agrees.
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from vmhost.cli.common import interruptible, open_host, settle, tell
+from vmhost.cli.common import interruptible, named_point, open_host, settle, tell
 from vmhost.cli.output import DOCUMENTS, emit, format_option, names
 from vmhost.cli.site import show_plan
 from vmhost.model.errors import UsageError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("guest", required=False, default="")
-@click.option("--point", default="", metavar="POINT", help="One point: its id or time, or how these begin.")
+@click.option("--point", callback=named_point, metavar="POINT", help="One point: its id or time, or how these begin.")
 @click.option("--newest", "pick", flag_value="newest", default=True, help="The newest whole point; the default.")
 @click.option("--oldest", "pick", flag_value="oldest", help="The oldest whole point.")
 @click.option("--random", "pick", flag_value="random", help="One of the whole points by chance.")
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--budget",
     metavar="DURATION",
-    help="With --oldest-first: no drill begins afterwards, or whose last RTO does not fit.",
+    help="With --oldest-first: no drill begins afterwards, or whose last one took longer than what is left.",
 )
 @click.option("--dry-run", is_flag=True, help="Show the plan and end.")
 @click.option("--repository", type=click.Path(), metavar="PATH", help="Directory of the repository.")
@@ -55,6 +55,8 @@ def drill(
         raise UsageError("name a guest, or drill all of them", hint="vmhost backup drill --oldest-first --budget 2h")
     if oldest_first and (point or dry_run):
         raise UsageError("--point and --dry-run are for one guest", hint="vmhost backup drill GUEST --dry-run")
+    if guest and budget is not None:
+        raise UsageError("--budget is for all guests", hint="vmhost backup drill --oldest-first --budget 2h")
     seconds = _seconds(budget)
     with open_host(ctx) as host:
         drills = host.backups.drills

@@ -13,6 +13,7 @@ from vmhost.cli import diagnostics
 from vmhost.cli.common import dry_run_option, interruptible, open_host, settle, tell, yes_option
 from vmhost.cli.output import DOCUMENTS, emit, format_option, names, show
 from vmhost.cli.site import carry_out
+from vmhost.model.layout import MOVED_BY
 from vmhost.model.text import sanitize
 
 if TYPE_CHECKING:
@@ -169,15 +170,17 @@ def units(ctx: click.Context, at: str, on_failure: str, cron: bool, rules: str |
     """Print what starts the night's work by itself: units for systemd, each after its name, or a line for cron."""
     from vmhost.ops.nightwakes import timer_texts
 
-    argv = [*_program(ctx), "nightly", "run", *_options(rules, repository)]
+    argv = [*_program(ctx), "nightly", "run", "--at", at, *_options(rules, repository)]
     for name, text in timer_texts(argv, [at], on_failure, cron=cron).items():
         sys.stdout.write(f"# {name}\n{text}\n")
 
 
 def _program(ctx: click.Context) -> list[str]:
-    """Return the words that start vmhost, on the hypervisor that this command is about, wherever they are started."""
+    """Return the words that start vmhost, on this command's hypervisor and in its places, wherever they are started."""
     uri = ctx.find_root().obj or os.environ.get("LIBVIRT_DEFAULT_URI")
-    return [str(Path(sys.argv[0]).resolve()), *(["-c", uri] if uri else [])]
+    moved = [f"{name}={os.environ[name]}" for name in MOVED_BY if os.environ.get(name)]
+    places = ["/usr/bin/env", *moved] if moved else []
+    return [*places, str(Path(sys.argv[0]).resolve()), *(["-c", uri] if uri else [])]
 
 
 def _options(rules: str | None, repository: str | None) -> list[str]:

@@ -17,6 +17,7 @@ from vmhost.lab import cgroups, store
 from vmhost.lab.store import Kernel, Lab, Status
 from vmhost.lab.uml.client import call
 from vmhost.model.errors import Conflict, PermissionDenied, VmhostError
+from vmhost.model.layout import MOVED_BY
 
 MARK = Path("/run/vmhost-lab")
 """Exists in labs only and holds the name; /run is private there."""
@@ -32,7 +33,8 @@ _DROPPED = (
     "NOTIFY_SOCKET",
     "VIRSH_DEFAULT_CONNECT_URI",
     "XDG_RUNTIME_DIR",
-    *(f"VMHOST_{part}_DIR" for part in ("CONFIG", "DISKS", "IMAGES", "LAB", "LOG", "RUNTIME", "STATE")),
+    "VMHOST_LAB_DIR",
+    *MOVED_BY,
 )
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

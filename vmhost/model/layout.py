@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+MOVED_BY: Final = tuple(
+    f"VMHOST_{part}_DIR" for part in ("STATE", "RUNTIME", "CONFIG", "IMAGES", "DISKS", "LOG", "BACKUPS")
+)
+"""The environment's variables that move what the layout names."""
 
 
 @dataclass(frozen=True, slots=True)

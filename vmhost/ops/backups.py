@@ -245,10 +245,9 @@ class Backups:
         return chosen
 
     def damaged(self, guest: str = "", *, repository: str | None = None) -> tuple[Damage, ...]:
-        """Return what is damaged so that it is not listed, of a guest by its UUID, or of all; for the rest see
-        :meth:`verify`.
-        """
-        return self._ports.repositories.damaged(self._path(repository), guest)
+        """Return what is damaged so that it is not listed, of a guest (name, UUID) or of all; see :meth:`verify`."""
+        uuid = (self._living(guest) or guest) if guest else ""
+        return self._ports.repositories.damaged(self._path(repository), uuid)
 
     def verify(
         self,

@@ -11,6 +11,7 @@ from vmhost.model.domains import meant
 from vmhost.model.errors import UsageError
 from vmhost.model.plan import Plan
 from vmhost.model.retention import Keep
+from vmhost.model.units import parse_age
 from vmhost.ops.proposals import Proposal
 from vmhost.plan.applied import applied_spec
 from vmhost.plan.choose import guest_called
@@ -33,7 +34,7 @@ def parse_keep(text: str) -> Keep:
         try:
             if rule in found or rule not in (*COUNTED, "within"):
                 raise ValueError(f"{part.strip()!r} is no rule: {', '.join(COUNTED)} or within, each once")
-            found[rule] = _span(value) if rule == "within" else _count(value)
+            found[rule] = parse_age(value) if rule == "within" else _count(value)
         except ValueError as error:
             raise UsageError(str(error), subject="--keep", hint=f"--keep {EXAMPLE}") from error
     within = found.pop("within", 0.0)
@@ -41,13 +42,6 @@ def parse_keep(text: str) -> Keep:
     if not keep.rules:
         raise UsageError("nothing would be kept for its own sake", subject="--keep", hint=f"--keep {EXAMPLE}")
     return keep
-
-
-def _span(text: str) -> float:
-    unit = {"h": 3600.0, "d": 86_400.0}.get(text[-1:])
-    if unit is None:
-        raise ValueError(f"{text!r} is no time: write hours or days, as 48h or 14d")
-    return _count(text[:-1]) * unit
 
 
 def _count(text: str) -> int:

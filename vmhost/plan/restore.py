@@ -118,6 +118,9 @@ def refuse_kept(name: str, kept: Mapping[str, Sequence[str]]) -> None:
 
 def _check(domain: ObservedDomain, request: RestoreRequest) -> None:
     name = domain.name
+    if domain.metadata and domain.metadata.protect:
+        hint = "take 'protect: true' out of its site, then vmhost apply SITE"
+        raise Protected("it is protected", subject=name, hint=hint)
     refuse_kept(name, request.kept)
     if domain.raw.managed_save:
         text = "its memory is saved, and would not fit to other disks"
@@ -132,9 +135,6 @@ def _check(domain: ObservedDomain, request: RestoreRequest) -> None:
         return
     if not (request.stop or request.power_off):
         raise Refused("it runs, and its disks would be replaced", subject=name, hint="add --allow-stop")
-    if request.power_off and domain.metadata and domain.metadata.protect:
-        hint = "take 'protect: true' out of its site, then vmhost apply SITE"
-        raise Protected("it is protected", subject=name, hint=hint)
 
 
 def _pairs(domain: ObservedDomain, point: Point) -> list[tuple[PointDisk, DiskFacts]]:

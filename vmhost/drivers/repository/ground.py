@@ -41,6 +41,7 @@ class Ground:
         place = Path(path)
         known = id_at(place)
         if known:
+            _refuse_unmounted(place)  # what lies below a mount point is another repository than the one meant
             self._note(path, known)
             return RepositoryId(path, known, self.host(), free=_free(place), writable=os.access(place, os.W_OK))
         self._refuse_ground(place)
@@ -98,10 +99,7 @@ class Ground:
         if str(place) in self._seen():
             text = "the repository that was here is gone: its file system is not mounted, or it was moved"
             raise Refused(text, subject=str(place), hint=f"findmnt --target {quoted}")
-        unmounted = _unmounted(place)
-        if unmounted:
-            text = f"{unmounted} is not mounted; nothing is written below a mount point"
-            raise Refused(text, subject=str(place), hint=f"mount {shlex.quote(unmounted)}")
+        _refuse_unmounted(place)
         with os_errors(place, "look into"):
             strange = place.exists() and (not place.is_dir() or not all(map(_begun, place.iterdir())))
             if strange and not id_at(place):  # another host may have made it since we looked
@@ -112,7 +110,7 @@ class Ground:
 def id_at(place: Path) -> str:
     """Return the id of the repository at a place, or empty when there is none.
 
-    :raises DamagedData: what says so is damaged, or the repository is a newer vmhost's.
+    :raises DamagedData: what says so is damaged; :raises Refused: the repository is a newer vmhost's.
     """
     try:
         found = str(_format(place).get("id", ""))
@@ -134,7 +132,10 @@ def readme_is_ours(place: Path) -> bool:
 
 def _format(place: Path) -> dict[str, Any]:
     path = place / places.FORMAT
-    return manifest.data_in(path, manifest.read_text(path), newest=MAJOR)
+    try:
+        return manifest.data_in(path, manifest.read_text(path), newest=MAJOR)
+    except manifest.Newer as error:
+        raise Refused(error.message, subject=error.subject, hint=error.hint) from error
 
 
 def _begun(entry: Path) -> bool:
@@ -147,6 +148,12 @@ def _begun(entry: Path) -> bool:
         return manifest.read_text(entry) == readme.TEXT
     except DamagedData:
         return False
+
+
+def _refuse_unmounted(place: Path) -> None:
+    if unmounted := _unmounted(place):
+        text = f"{unmounted} is not mounted; nothing is written below a mount point"
+        raise Refused(text, subject=str(place), hint=f"mount {shlex.quote(unmounted)}")
 
 
 def _unmounted(place: Path) -> str:

@@ -27,6 +27,10 @@ _KINDS: Final = ("full", "incremental")
 _LEVELS: Final = ("application", "filesystem", "crash")
 
 
+class Newer(DamagedData):
+    """A file is a newer vmhost's."""
+
+
 def text_of(point: Point) -> str:
     """Return the manifest of a point; its own place is not in it, so it may move."""
     data = {key: value for key, value in asdict(point).items() if key not in _BESIDE}
@@ -63,7 +67,7 @@ def read(directory: Path, repository: str) -> Point:
 def data_in(path: Path, text: str, *, newest: int) -> dict[str, Any]:
     """Return the data of a JSON text that carries its version and its checksum; ``path`` is where it came from.
 
-    :raises DamagedData: it does not hold, or is a newer vmhost's.
+    :raises DamagedData: it does not hold; :raises Newer: it is a newer vmhost's.
     """
     try:
         document = json.loads(text)
@@ -75,7 +79,7 @@ def data_in(path: Path, text: str, *, newest: int) -> dict[str, Any]:
         raise _damaged(path, "is no file of vmhost")
     if version > newest:
         text = f"was written by a newer vmhost (format {version})"
-        raise DamagedData(text, subject=str(path), hint="vmhost --version")
+        raise Newer(text, subject=str(path), hint="vmhost --version")
     if found != wanted:
         raise _damaged(path, "its checksum does not hold")
     return data

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from itertools import filterfalse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 _MODE: Final = 0o711
 _LOCK: Final = ".lock"
+_NO_DIRECTORY: Final = "is a link, or something else that is no directory"
 
 
 class FileRepositories:
@@ -50,7 +52,8 @@ class FileRepositories:
         return tuple(sorted(found, key=lambda point: (point.name, point.ref.guest, point.generation, point.taken)))
 
     def damaged(self, path: str, guest: str = "") -> tuple[Damage, ...]:
-        found = [damage for above in _shelves(path, guest) for damage in _not_understood(above, path)]
+        found = [*_blocked(path, guest)]
+        found += [damage for above in _shelves(path, guest) for damage in _not_understood(above, path)]
         if id_at(Path(path)) and not readme_is_ours(Path(path)):
             found.append(Damage("", places.README, "is not what it was"))
         return tuple(found)
@@ -136,7 +139,12 @@ class FileRepositories:
 
     def discard(self, ref: PointRef) -> None:
         directory = places.begun(ref)
-        places.check_levels(ref)
+        try:
+            places.check_levels(ref)
+        except DamagedData as error:
+            if ref in self._begun:
+                raise
+            raise Absent("no such point was begun", subject=ref.id) from error
         with os_errors(directory, "discard a point"):
             if ref in self._begun:
                 _, lock = self._begun.pop(ref)
@@ -219,6 +227,7 @@ def _shelves(path: str, guest: str) -> Iterator[Path]:
 def _not_understood(above: Path, path: str) -> Iterator[Damage]:
     """Yield the points in a directory whose manifests cannot be understood, and their notes."""
     guest = above.parent.name
+    yield from (Damage(entry.name, "", _NO_DIRECTORY, guest) for entry in _others_below(above))
     for directory in _plain_below(above):
         try:
             manifest.read(directory, path)
@@ -230,11 +239,39 @@ def _not_understood(above: Path, path: str) -> Iterator[Damage]:
         yield Damage(guest, notes.FILE, error.message)
 
 
+def _blocked(path: str, guest: str) -> Iterator[Damage]:
+    """Yield what lies where directories of hosts and guests, and of their points, should be."""
+    root = Path(path)
+    hosts = root / places.HOSTS
+    if not id_at(root) or not os.path.lexists(hosts):
+        return
+    if not places.plain_directory(hosts):
+        yield Damage(places.HOSTS, "", _NO_DIRECTORY)
+    yield from (Damage(entry.name, "", _NO_DIRECTORY) for entry in _others_below(hosts))
+    for host in _plain_below(hosts):
+        guests = host / "guests"
+        if os.path.lexists(guests) and not places.plain_directory(guests):
+            yield Damage(host.name, "guests", _NO_DIRECTORY)
+        its = [*_others_below(guests), *(one / "points" for one in _plain_below(guests))]
+        for entry in its:
+            uuid = entry.parent.name if entry.name == "points" else entry.name
+            if guest in ("", uuid) and os.path.lexists(entry) and not places.plain_directory(entry):
+                yield Damage(uuid, "", _NO_DIRECTORY, uuid)
+
+
 def _plain_below(directory: Path) -> Iterator[Path]:
-    if places.plain_directory(directory):
-        with os_errors(directory, "look into"):
-            names = sorted(directory.iterdir())
-        yield from (path for path in names if not path.name.startswith(".") and places.plain_directory(path))
+    return filter(places.plain_directory, _entries(directory))
+
+
+def _others_below(directory: Path) -> Iterator[Path]:
+    return filterfalse(places.plain_directory, _entries(directory))
+
+
+def _entries(directory: Path) -> list[Path]:
+    if not places.plain_directory(directory):
+        return []
+    with os_errors(directory, "look into"):
+        return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
 
 
 def _lock(above: Path, ref: PointRef) -> FileLock:
