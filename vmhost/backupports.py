@@ -122,6 +122,12 @@ class Repositories(Protocol):
     def read(self, ref: PointRef, name: str) -> str:
         """A small text of a published point, whose hash holds; Absent, or DamagedData."""
 
+    def need(self, ref: PointRef, file: str) -> int:
+        """Bytes that a disk of a published point takes at most where it is restored to; 0 when it is damaged."""
+
+    def room(self, directory: str) -> int:
+        """Bytes that are free for files in a directory, or in the nearest one above it that is there."""
+
     def restore(self, ref: PointRef, file: str, target: str, like: str, tell: Tell) -> None:
         """Verify a disk with all that it lies on and write it whole into a new file, owned as ``like`` is, if any.
 

@@ -22,6 +22,7 @@ from vmhost.model.errors import (
     Cancelled,
     Conflict,
     DriverError,
+    NoCapacity,
     NotFound,
     PartlyDone,
     Protected,
@@ -605,6 +606,26 @@ def test_a_protected_guest_keeps_its_disks_whatever_the_flags(host: Host) -> Non
 def test_words_that_would_be_passed_over_are_refused(capsys: pytest.CaptureFixture[str], words: str, said: str) -> None:
     assert main.run(["-c", "fake:demo", "backup", *words.split()]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_what_has_no_room_is_refused_before_anything_is_begun(
+    host: Host, fake: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.backups.run(["web-01"])
+    fake.hypervisor.power_off(fake.domain("web-01").uuid)
+    before, (point,) = fake.state(), host.backups.list("web-01")
+    needs = sum(disk.capacity for disk in point.disks)
+    monkeypatch.setattr(FakeRepositories, "room", lambda *_: needs - 1)
+    for plan in (
+        lambda: host.backups.plan_restore("web-01"),
+        lambda: host.backups.plan_restore_as("web-01", "copy", site=site(TWO)),
+    ):
+        with pytest.raises(NoCapacity, match="its disks need 5G") as caught:
+            plan()
+        assert caught.value.hint.startswith("df -h ")
+    assert fake.state() == before
+    monkeypatch.setattr(FakeRepositories, "room", lambda *_: needs)
+    assert not host.backups.plan_restore("web-01").empty
 
 
 def test_what_cannot_be_noted_is_said_and_verified_all_the_same(host: Host, fake: FakeHost) -> None:

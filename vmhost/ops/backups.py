@@ -23,6 +23,7 @@ from vmhost.model.retention import Keep
 from vmhost.ops import outcomes
 from vmhost.ops.apply import apply_proposal
 from vmhost.ops.proposals import Proposal
+from vmhost.ops.room import refuse_too_large
 from vmhost.ops.verifying import Verified, verify_points
 from vmhost.plan.backup import BackupRequest, guest_for_backup, plan_backup
 from vmhost.plan.choose import find_point
@@ -290,7 +291,9 @@ class Backups:
             tracking = ports.hypervisor.tracking(domain.uuid)
             return plan_in_place(RestoreRequest(name, chosen, observed, tracking, kept, stop, power_off))
 
-        return Proposal(f"restore {name}", again(observe(ports)), again, locks_host=False)
+        proposal = Proposal(f"restore {name}", again(observe(ports)), again, locks_host=False)
+        refuse_too_large(ports, proposal.plan)
+        return proposal
 
     def plan_restore_as(
         self,

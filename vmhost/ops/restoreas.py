@@ -18,6 +18,7 @@ from vmhost.model.spec.network import NetworkSpec
 from vmhost.model.steps import CreateVolume, DefineDomain
 from vmhost.model.units import check_name
 from vmhost.ops.proposals import Proposal, propose_site
+from vmhost.ops.room import refuse_too_large
 from vmhost.render.parse.domain import DISK_ALIAS, parse_domain
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def propose_as(ports: Ports, point: Point, name: str, site: Site | None) -> Prop
     if proposal.seen is not None:
         _refuse_taken(name, proposal.seen)
     plan = _with_disks(proposal.plan, point)
+    refuse_too_large(ports, plan)
     return replace(proposal, operation=f"restore {point.name} as {name}", plan=plan, again=again)
 
 

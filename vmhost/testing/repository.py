@@ -222,6 +222,15 @@ class FakeRepositories(FakeExposed):
                 raise Absent(f"holds no {name}", subject=ref.id)
             return files[name]
 
+    def need(self, ref: PointRef, file: str) -> int:
+        with self._machine.at_work() as world:
+            point = point_from(_stored(world, ref, published=True).text, ref.repository)
+            return sum(disk.capacity for disk in point.disks if disk.file == file)
+
+    def room(self, directory: str) -> int:
+        del directory
+        return FREE
+
     def restore(self, ref: PointRef, file: str, target: str, like: str, tell: Tell) -> None:
         if damages := self.verify(ref, tell):
             raise DamagedData(f"is not restorable: {damages[0]}", subject=ref.id)

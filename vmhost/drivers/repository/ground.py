@@ -43,9 +43,9 @@ class Ground:
         if known:
             _refuse_unmounted(place)  # what lies below a mount point is another repository than the one meant
             self._note(path, known)
-            return RepositoryId(path, known, self.host(), free=_free(place), writable=os.access(place, os.W_OK))
+            return RepositoryId(path, known, self.host(), free=free_at(place), writable=os.access(place, os.W_OK))
         self._refuse_ground(place)
-        return RepositoryId(path, new_id, self.host(), known=False, free=_free(place), writable=_writable(place))
+        return RepositoryId(path, new_id, self.host(), known=False, free=free_at(place), writable=_writable(place))
 
     def make(self, path: str, new_id: str) -> None:
         """Make a repository: what it is, and how to use it without us. Of several hosts that do so one makes it."""
@@ -169,7 +169,8 @@ def _unmounted(place: Path) -> str:
     return ""
 
 
-def _free(place: Path) -> int:
+def free_at(place: Path) -> int:
+    """Return how many bytes are free at a place that is yet to be made, or is there; 0: nobody knows."""
     with suppress(OSError):
         return shutil.disk_usage(_existing(place)).free
     return 0

@@ -22,7 +22,7 @@ def restore(ref: PointRef, file: str, target: Path, like: Path | None, tell: Tel
     entries = [(point, next(entry for entry in point.files if entry.name == file)) for point, _ in needed]
     total, capacity = sum(entry.size for _, entry in entries), needed[0][1].capacity
     source = f"json:{checking.tree(ref, file)}"
-    _check_room(target.parent, _need(source, places.points(ref)))
+    _check_room(target.parent, need(ref, file))
     copying.make(target)
     try:
         _write(target, source, capacity, entries, copying.Meter(total + capacity, tell))
@@ -122,11 +122,11 @@ def _look_like(target: Path, like: Path) -> None:
         os.chown(target, status.st_uid, status.st_gid)
 
 
-def _need(source: str, cwd: Path) -> int:
+def need(ref: PointRef, file: str) -> int:
     """Return the bytes that a disk takes; what is compressed in a point is not where it is restored to."""
     try:
-        return copying.need_of(source, cwd)
-    except CommandFailed:
+        return copying.need_of(f"json:{checking.tree(ref, file)}", places.points(ref))
+    except (CommandFailed, DamagedData):
         return 0  # it is damaged: whoever reads it says where
 
 

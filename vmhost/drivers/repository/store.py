@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from vmhost.backupports import Tell
 from vmhost.drivers.files import make_directory, os_errors, sync_directory, write_atomically
 from vmhost.drivers.repository import checking, copying, exposing, manifest, notes, packing, places, restoring
-from vmhost.drivers.repository.ground import Ground, id_at, readme_is_ours
+from vmhost.drivers.repository.ground import Ground, free_at, id_at, readme_is_ours
 from vmhost.model.errors import Absent, AlreadyThere, Conflict, DamagedData, Refused
 from vmhost.model.points import Compression, Damage, Level, NewPoint, Point, PointFile, PointRef, RepositoryId
 
@@ -176,6 +176,12 @@ class FileRepositories:
 
     def read(self, ref: PointRef, name: str) -> str:
         return checking.read_document(ref, name)
+
+    def need(self, ref: PointRef, file: str) -> int:
+        return restoring.need(ref, file)
+
+    def room(self, directory: str) -> int:
+        return free_at(Path(directory))
 
     def restore(self, ref: PointRef, file: str, target: str, like: str, tell: Tell) -> None:
         restoring.restore(ref, file, Path(target), Path(like) if like else None, tell)
