@@ -101,7 +101,7 @@ class Repositories(Protocol):
         """Hash and publish a point that was begun, with what it is worth; AlreadyThere when it is published."""
 
     def discard(self, ref: PointRef) -> None:
-        """Delete a point that was begun; Absent when there is none."""
+        """Delete a point that was begun, or whose deletion was; Absent when there is none."""
 
     def delete(self, ref: PointRef) -> None:
         """Delete a published point; Absent when there is none."""

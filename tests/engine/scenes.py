@@ -76,14 +76,15 @@ PRUNE = Permit(power_off=True, disks=True, prune=frozenset({"web-01"}))
 class Scene:
     """What is there before, and the operation that is proposed.
 
-    ``repeats``: done again it does something more, as a second point or a second restore does. ``systemd``: whether it
-    runs the host.
+    ``repeats``: done again it does something more, as a second point or a second restore does. ``in_parts``: each thing
+    that it does stands by itself, and what it has not begun is dropped. ``systemd``: whether it runs the host.
     """
 
     before: str
     propose: Callable[[Host], Proposal]
     prepare: Callable[[Host], None] = lambda host: None
     repeats: bool = False
+    in_parts: bool = False
     systemd: bool = False
 
 
@@ -165,7 +166,9 @@ def _with_old_points(host: Host) -> None:
 
 
 SCENES: Mapping[str, Scene] = {
-    "prune points": Scene(WEB, lambda host: host.backups.plan_prune((), Keep(last=1)), prepare=_with_old_points),
+    "prune points": Scene(
+        WEB, lambda host: host.backups.plan_prune((), Keep(last=1)), prepare=_with_old_points, in_parts=True
+    ),
     "take a snapshot": Scene(UEFI, lambda host: host.snapshots.plan_create("web-01", "new"), _with_snapshots("one")),
     "take a snapshot of a stopped guest": Scene(OFF, lambda host: host.snapshots.plan_create("web-01", "new")),
     "go back to a snapshot": Scene(UEFI, _go_back, _with_snapshots("one", "two")),

@@ -54,6 +54,14 @@ def test_a_time_without_points_costs_nothing() -> None:
     assert kept(retain(points, Keep(daily=3))) == ["late", "p3", "p2"]
 
 
+def test_a_clock_that_was_ahead_once_does_not_take_what_is_within() -> None:
+    points = [*nights(10), Held("ahead", 11, MONDAY + 409 * DAY)]
+    assert kept(retain(points, Keep(within=14 * DAY))) == ["ahead", *(f"p{n}" for n in range(10, 0, -1))]
+    assert kept(retain(points, Keep(within=3 * DAY))) == ["ahead", "p10", "p9", "p8", "p7"]
+    right = [*points, Held("right", 12, MONDAY + 11 * DAY)]
+    assert kept(retain(right, Keep(within=3 * DAY))) == ["right", "ahead", "p10", "p9"]
+
+
 def test_the_last_verified_stays_however_old() -> None:
     points = nights(30)
     points[2] = replace(points[2], verified=True)
@@ -173,6 +181,34 @@ def test_the_order_in_which_points_come_does_not_matter(points: list[Held], rule
     shuffled = list(points)
     chance.shuffle(shuffled)  # type: ignore[attr-defined]
     assert retain(points, rules) == retain(shuffled, rules)
+
+
+WITHIN = st.sampled_from([HOUR, DAY, 10 * DAY])
+
+
+@given(histories(), WITHIN, st.floats(1, 1000))
+def test_a_newest_point_that_is_far_ahead_takes_nothing_that_was_within(
+    points: list[Held], within: float, ahead: float
+) -> None:
+    whole = sorted((p for p in points if p.whole), key=lambda p: p.generation)
+    if not whole:
+        return
+    odd = Held("odd", len(points), whole[-1].time + ahead * within)
+    stays = set(kept(retain([*points, odd], Keep(within=within))))
+    assert {p.id for p in whole if p.time >= whole[-1].time - within} <= stays
+
+
+@given(histories(), WITHIN, st.floats(0, 0.49))
+def test_what_is_within_counts_from_the_newest_when_points_come_regularly(
+    points: list[Held], within: float, later: float
+) -> None:
+    whole = sorted((p for p in points if p.whole), key=lambda p: p.generation)
+    if not whole:
+        return
+    newest = Held("newest", len(points), whole[-1].time + later * within)
+    found = retain([*points, newest], Keep(within=within))
+    told = {v.point.id for v in found if "within the time in which all are kept" in v.reasons}
+    assert told == {p.id for p in [*whole, newest] if p.time >= newest.time - within}
 
 
 @pytest.mark.parametrize("rule", ["hourly", "daily", "weekly", "monthly", "yearly"])

@@ -191,7 +191,8 @@ def verify(ctx: click.Context, guest: str, point: str, everything: bool, reposit
 
 def _verdict(item: Verified) -> list[tuple[str, ...]]:
     name, point = item.point.name, item.point.id
-    return [(name, point, f"DAMAGED: {damage}") for damage in item.damages] or [(name, point, "as it was")]
+    well = "deleted meanwhile" if item.gone else "as it was"
+    return [(name, point, f"DAMAGED: {damage}") for damage in item.damages] or [(name, point, well)]
 
 
 @backup.command()

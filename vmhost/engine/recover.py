@@ -1,8 +1,11 @@
-"""After kill -9 or a power cut: undo what had not reached its commit point, finish what had."""
+"""After kill -9 or a power cut: undo what had not reached its commit point, finish what had.
+
+Points that were to be deleted are the exception: of those only what was begun is finished, since what was to stay
+instead of them may be damaged, gone or no longer meant by now.
+"""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 
 from vmhost.engine.context import Context
@@ -26,6 +29,7 @@ from vmhost.model.steps import (
     RemoveHook,
     ResizeDisk,
     ResizeVolume,
+    Step,
     UnguardPort,
     UnplugNic,
 )
@@ -61,18 +65,22 @@ FORWARD = (
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What became of one interrupted operation: the sentences of what was undone or finished, and what is left over."""
+    """What became of one interrupted operation: the sentences of what was undone, finished or dropped, and what is
+    left over.
+    """
 
     operation: str
     subjects: tuple[str, ...]
     undone: tuple[str, ...] = ()
     finished: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         what = f"finished {len(self.finished)}" if self.finished else f"undid {len(self.undone)}"
         rest = f", {len(self.leftovers)} left over" if self.leftovers else ""
-        return f"{self.operation} {', '.join(self.subjects)}: {what} steps{rest}"
+        later = f"; what it had not deleted ({len(self.dropped)}) the next prune decides anew" if self.dropped else ""
+        return f"{self.operation} {', '.join(self.subjects)}: {what} steps{rest}{later}"
 
 
 def recover(context: Context) -> tuple[Recovered, ...]:
@@ -115,18 +123,33 @@ def _finish(past: Past, context: Context, record: Record) -> Recovered:
     """
     finished: list[str] = []
     leftovers: list[str] = []
+    dropped: list[str] = []
     failed: set[str] = set()
     for number in past.to_finish:
         item: Planned = past.plan.after[number - len(past.plan.steps)]
         if not isinstance(item.do, FORWARD) or item.subject in failed:
             continue
         try:
-            with suppress(Absent):
-                execute(item.do, context)
+            if not _carry_on(item.do, context):
+                dropped.append(item.why)
+                continue
         except VmhostError as error:
             leftovers.append(f"{leftover(item.do)}    # {error}")
             failed.add(item.subject)
             continue
         record.done(number)
         finished.append(item.why)
-    return Recovered(past.operation, past.plan.guests, finished=tuple(finished), leftovers=tuple(leftovers))
+    told = {"finished": tuple(finished), "leftovers": tuple(leftovers), "dropped": tuple(dropped)}
+    return Recovered(past.operation, past.plan.guests, **told)
+
+
+def _carry_on(step: Step, context: Context) -> bool:
+    """Do what is left of a step; return whether there was to be anything: a point that is still one stays."""
+    try:
+        if isinstance(step, DeletePoint):
+            context.ports.repositories.discard(step.ref)
+        else:
+            execute(step, context)
+    except Absent:
+        return not isinstance(step, DeletePoint)
+    return True

@@ -127,13 +127,19 @@ def beneath(point: Point, known: Mapping[PointRef, Point]) -> tuple[Point, ...]:
 class Damage:
     """Something in a repository that is not what it was: the point, the file, and what is wrong with it.
 
-    ``guest`` is the UUID of the guest whose points are no longer all known because of it, or empty.
+    ``guest`` is the UUID of the guest whose points are no longer all known because of it, or empty. Where what is noted
+    beside all points of a guest is damaged, ``point`` is its UUID.
     """
 
     point: str
     file: str
     text: str
     guest: str = ""
+
+    @property
+    def holds(self) -> str:
+        """The UUID of the guest none of whose points may go because of it; no guest's: there is no such guest."""
+        return self.guest or self.point
 
     def __str__(self) -> str:
         return f"{self.point}/{self.file}: {self.text}" if self.file else f"{self.point}: {self.text}"

@@ -11,7 +11,8 @@ class Keep:
 
     ``last``: that many of the newest. ``hourly`` to ``yearly``: the newest of each of that many hours, days, weeks
     (Monday to Sunday), months and years that have any, so that a time in which there were none costs nothing.
-    ``within``: seconds before the newest; all of them.
+    ``within``: seconds before the newest; all of them. A newest one that is further ahead than that, as of a clock that
+    was wrong, does not count alone: the one before it does, too.
     """
 
     last: int = 0

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from vmhost.engine.observe import observe, observe_domains
 from vmhost.engine.together import side_by_side
-from vmhost.model.backupsteps import MakeRepository, PinPoint, PublishPoint
+from vmhost.model.backupsteps import MakeRepository, PublishPoint
 from vmhost.model.domains import meant
 from vmhost.model.errors import AlreadyThere, ApplyError, Conflict, GuestError, NotFound, UsageError, VmhostError
 from vmhost.model.events import Event
-from vmhost.model.plan import Change, Note, Plan, Planned
+from vmhost.model.plan import Plan
 from vmhost.model.points import Compression, Damage, Point, PointRef, RepositoryId
 from vmhost.model.retention import Keep
 from vmhost.ops import outcomes
@@ -262,10 +262,14 @@ class Backups:
         """Read every byte of points and of what they lie on; return what is damaged in each.
 
         :param point: one point of the guest; empty: all of them, and of former guests of its name only if it has none.
+        :raises NotFound: there is no such point, or it was deleted meanwhile.
         """
         points = self.list(name, repository=repository)
         chosen = (self.choose(points, point, name, repository),) if point else self.its(points, name)
-        return verify_points(self._ports, chosen, name or "all", on_event, cancelled)
+        found = verify_points(self._ports, chosen, name or "all", on_event, cancelled)
+        if point and found[0].gone:
+            raise NotFound("it was deleted meanwhile", subject=chosen[0].id, hint=f"vmhost backup list {name}")
+        return found
 
     def plan_restore(
         self,
@@ -315,18 +319,13 @@ class Backups:
         return propose_as(self._ports, chosen, new_name, site)
 
     def plan_pin(self, name: str, point: str, *, on: bool = True, repository: str | None = None) -> Proposal:
-        """Return what would be done to pin a point, so that it never goes, or to unpin it; nothing is changed."""
+        """Return what would be done to pin a point, so that it never goes, or to unpin it; nothing is changed.
 
-        def again(observed: Observed) -> Plan:
-            found = self.choose(self.list(name, repository=repository), point, name, repository)
-            if found.pinned == on:
-                state = "pinned" if on else "not pinned"
-                return Plan(found.site, notes=(Note(name, f"{found.id} is {state} already"),))
-            text = f"{name}: {'pin' if on else 'unpin'} point {found.id}"
-            step = Planned(PinPoint(found.ref, on), PinPoint(found.ref, not on), Change.LIVE, name, text)
-            return Plan(found.site, (step,))
+        :raises DamagedData: what is noted of the guest's points cannot be read.
+        """
+        from vmhost.ops.pin import propose_pin
 
-        return Proposal(f"pin {name}", again(observe(self._ports)), again, locks_host=False)
+        return propose_pin(self._host, name, point, on=on, repository=repository)
 
     def plan_confirm(self, name: str) -> Proposal:
         """Return what would be done to give up what a guest's disks were before its restore; nothing is changed.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from vmhost.engine.observe import observe_domains
 from vmhost.model.domains import meant
-from vmhost.model.errors import Cancelled, Conflict, DriverError, PartlyDone, UsageError, VmhostError
+from vmhost.model.errors import Cancelled, Conflict, DamagedData, DriverError, PartlyDone, UsageError, VmhostError
 from vmhost.model.events import Event, Notice
 from vmhost.model.nightly import GuestNight, Night, Protection
 from vmhost.model.reservations import iso
@@ -22,6 +22,7 @@ from vmhost.ops.verifying import LATELY, verify_points
 from vmhost.plan.applied import backup_wish
 from vmhost.plan.due import Due, due
 from vmhost.plan.protection import Ward, protection
+from vmhost.plan.prune import ALL_STAY
 from vmhost.plan.turnofdrills import last_drills
 
 if TYPE_CHECKING:
@@ -141,8 +142,9 @@ class Nightly:
                 text, seconds = error.message, clock.monotonic() - began
                 return replace(turn.done, seconds=seconds, failed=step, error=text), error
         done = replace(turn.done, seconds=clock.monotonic() - began)
-        if turn.late is not None:  # the point is good, and its guest needs somebody
-            return replace(done, failed="backup", error=turn.late.message), turn.late
+        if turn.late is not None:  # the point is good, and its guest, or what is kept of it, needs somebody
+            step, late = turn.late
+            return replace(done, failed=step, error=late.message), late
         return done, None
 
     def _refuse_overlap(self, mine: str) -> None:
@@ -164,7 +166,7 @@ class _Turn:
     repository: str | None
     job: Job
     point: Point | None = None
-    late: VmhostError | None = None
+    late: tuple[str, VmhostError] | None = None
 
     def back_up(self) -> None:
         job, name = self.job, self.done.name
@@ -173,7 +175,7 @@ class _Turn:
         )
         if result.point is None:
             raise result.error or VmhostError("there is no new point")
-        self.late = result.error
+        self.late = ("backup", result.error) if result.error else None
         self.point = result.point
         self.done = GuestNight(name, self.point.id, self.point.kind, self.point.size)
 
@@ -182,6 +184,8 @@ class _Turn:
         (found,) = verify_points(
             self.host.ports, (self.point,), self.done.name, None, self.job.cancelled, lately=LATELY
         )
+        if found.gone:
+            raise VmhostError("the new point was deleted meanwhile")
         if found.damages:
             raise VmhostError(f"the new point is damaged: {found.damages[0]}")
         self.done = replace(self.done, verified=True)
@@ -191,6 +195,9 @@ class _Turn:
         pruning = self.host.backups.plan_prune([self.point.ref.guest], self.keep, repository=self.repository)
         self.host.apply(pruning, on_event=self.job.tell, cancelled=self.job.cancelled)
         self.done = replace(self.done, pruned=len(pruning.plan.after))
+        stays = next((note.text for note in pruning.plan.notes if note.text.startswith(ALL_STAY)), "")
+        if stays and self.late is None:
+            self.late = ("prune", DamagedData(stays, subject=self.done.name, hint="vmhost backup list"))
 
     def drill(self) -> None:
         (result,) = self.host.backups.drills.run(

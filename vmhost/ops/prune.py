@@ -87,7 +87,7 @@ def propose_prune(host: Host, names: Sequence[str], keep: Keep | None, repositor
         called = _labels(points, observed)
         rules = _rules_of_sites(observed) if keep is None else {}
         damages = [damage for guest in read for damage in ports.repositories.damaged(place.path, guest)]
-        unread = {damage.guest: damage for damage in damages if damage.guest}
+        unread = {damage.holds: damage for damage in damages}
         parts = [
             plan_prune(
                 [point for point in points if point.ref.guest == guest],

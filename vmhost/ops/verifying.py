@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from vmhost.model.errors import Cancelled, Conflict, DamagedData, DriverError
+from vmhost.model.errors import Absent, Cancelled, Conflict, DamagedData, DriverError
 from vmhost.model.events import Event, Notice, Progress
 from vmhost.model.points import Damage, Point, PointRef, beneath
 from vmhost.model.reservations import iso
@@ -24,10 +24,11 @@ LATELY: Final = 7 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What became of the verification of one point."""
+    """What became of the verification of one point; ``gone``: it was deleted before all of it was read."""
 
     point: Point
     damages: tuple[Damage, ...] = ()
+    gone: bool = False
 
 
 def verify_points(
@@ -41,6 +42,8 @@ def verify_points(
 ) -> tuple[Verified, ...]:
     """Read every byte of points and of what they lie on, each once, and note what came of it beside them.
 
+    Points that are deleted meanwhile, as by a prune, are told and hinder nobody.
+
     :param subject: what the job is about.
     :param lately: seconds; what the points lie on is not read again if it was found whole no longer ago than that.
     :raises Cancelled: it was asked to end; what was damaged by then is said.
@@ -51,7 +54,7 @@ def verify_points(
         try:
             for number, point in enumerate(points, 1):
                 which = f"{number} of {len(points)}, " if len(points) > 1 else ""
-                found.append(Verified(point, reading.verify(point, which)))
+                found.append(reading.verify(point, which))
         except Cancelled as error:
             if (damages := damages_in(found)) is None:
                 raise
@@ -70,17 +73,30 @@ class _Reading:
         self._lately = lately
         self._read: dict[PointRef, tuple[Damage, ...]] = {}
 
-    def verify(self, point: Point, which: str) -> tuple[Damage, ...]:
+    def verify(self, point: Point, which: str) -> Verified:
         """Return what is wrong with a point and what it lies on, and note it; ``which`` of how many it is."""
         repositories = self._ports.repositories
         links = _links(point, repositories.points(point.ref.repository, point.ref.guest))
         lately = {one.ref for one in links[1:] if self._was_read_lately(one)}
         known = lately.union(one.ref for one in links if one.ref in self._read)
-        found = repositories.verify(point.ref, self._teller(point, which), {ref.id for ref in known})
+        try:
+            found = repositories.verify(point.ref, self._teller(point, which), {ref.id for ref in known})
+        except Absent:
+            if self._is_there(point):
+                raise
+            return self._gone(point)
+        if found and not self._is_there(point):
+            return self._gone(point)
         before = (damage for one in links for damage in self._read.get(one.ref, ()))
         damages = tuple(dict.fromkeys((*found, *before)))
         for damage in damages:
             self._job.tell(Notice(point.name, f"{point.id}: DAMAGED: {damage}"))
+        self._note_all(point, links, damages, known)
+        return Verified(point, damages)
+
+    def _note_all(
+        self, point: Point, links: Sequence[Point], damages: Sequence[Damage], known: Collection[PointRef]
+    ) -> None:
         bad = False
         for one in reversed(links):
             its = tuple(damage for damage in damages if damage.point == one.id)
@@ -89,7 +105,17 @@ class _Reading:
                 self._read[one.ref] = its
             if one.ref not in known or one is point:
                 self._note(one, bad=bad)
-        return damages
+
+    def _is_there(self, point: Point) -> bool:
+        """Whether a point is one still, also one whose manifest cannot be understood."""
+        path, guest = point.ref.repository, point.ref.guest
+        repositories = self._ports.repositories
+        there = {one.ref for one in repositories.points(path, guest)}
+        return point.ref in there or any(damage.point == point.id for damage in repositories.damaged(path, guest))
+
+    def _gone(self, point: Point) -> Verified:
+        self._job.tell(Notice(point.name, f"{point.id}: was deleted meanwhile, so it is not verified"))
+        return Verified(point, gone=True)
 
     def _was_read_lately(self, point: Point) -> bool:
         return bool(point.verified) and not point.damaged and self._age(point.verified) < self._lately

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, tzinfo
+from typing import Final
 
 from vmhost.model.backupsteps import DeletePoint
 from vmhost.model.plan import Change, Note, Plan, Planned
@@ -11,6 +12,9 @@ from vmhost.model.points import Damage, Point
 from vmhost.model.retention import Held, Keep, Verdict
 from vmhost.plan.choose import whole
 from vmhost.plan.retention import retain
+
+ALL_STAY: Final = "all its points stay: "
+"""How the note begins which says that nothing of a guest may go, whatever its rules say."""
 
 
 def plan_prune(
@@ -26,12 +30,13 @@ def plan_prune(
 
     :param points: of one repository.
     :param host: whose points may go: what other hosts have put there is theirs.
-    :param unread: a point of these guests that cannot be understood: nobody knows what it lies on, so nothing goes.
+    :param unread: a point of these guests that cannot be understood, so that nobody knows what it lies on, or what is
+        noted of their points: nothing goes.
     :param label: what to call their guest; empty: what each point calls it.
     """
-    if unread is not None:
+    if unread is not None and keep.rules:
         names = dict.fromkeys(label or point.name for point in points)
-        return Plan("", notes=tuple(Note(name, f"all its points stay: {unread}") for name in names))
+        return Plan("", notes=tuple(Note(name, f"{ALL_STAY}{unread}") for name in names))
     mine = [point for point in points if point.ref.host == host]
     good = {point.ref for point in whole(mine)}
     after: list[Planned] = []

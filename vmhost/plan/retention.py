@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
+from math import inf
 from typing import Final
 
 from vmhost.model.retention import Held, Keep, Verdict
@@ -49,11 +50,23 @@ def _reasons(points: Sequence[Held], keep: Keep, zone: tzinfo) -> dict[str, list
     for rule, _, label in _PERIODS:
         for number, point in enumerate(_first_of_each(whole, label, zone, getattr(keep, rule)), 1):
             found[point.id].append(f"{rule} {number} of {getattr(keep, rule)}: {label(_when(point, zone))}")
-    if keep.within and whole:
-        for point in whole:
-            if point.time >= whole[0].time - keep.within:
-                found[point.id].append("within the time in which all are kept")
+    for point in whole:
+        if point.time >= _since(whole, keep.within):
+            found[point.id].append("within the time in which all are kept")
     return found
+
+
+def _since(whole: Sequence[Held], within: float) -> float:
+    """Return the time from which on all points are kept.
+
+    It counts from the newest, and from the one before it by as much as lies between the two, but no more than
+    ``within``: a newest one whose clock was far ahead lets nothing go that was to stay without it, and a longer time
+    never keeps less.
+    """
+    if not within:
+        return inf
+    last, before = (*whole[:2], *whole[:1])[:2]
+    return min(last.time - within, before.time - min(within, last.time - before.time))
 
 
 def _first_of_each(points: Sequence[Held], label: Callable[[datetime], str], zone: tzinfo, count: int) -> list[Held]:

@@ -168,7 +168,8 @@ def verify(meant: Subject, point: str) -> Work:
 def _verdict(found: Verified) -> list[Line]:
     name, point = found.point.name, found.point.id
     bad = [Line(f"{name}  {point}  DAMAGED: {damage}", Tone.BAD) for damage in found.damages]
-    return bad or [Line(f"{name}  {point}  as it was", Tone.GOOD)]
+    well = Line(f"{name}  {point}  as it was", Tone.GOOD)
+    return bad or [Line(f"{name}  {point}  deleted meanwhile", Tone.DIM) if found.gone else well]
 
 
 def drill(meant: Subject, point: str) -> Work:
