@@ -213,3 +213,12 @@ def test_every_public_name_of_python_is_explained() -> None:
     kinds = [name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Exception)]
     assert {"VmhostError", "SpecError"} <= set(kinds)
     assert [name for name in kinds if not re.search(rf"\b{name}`", page)] == []
+
+
+def test_every_kind_of_document_is_in_the_manual() -> None:
+    root = Path(__file__).parents[2]
+    told = (root / "docs" / "manual" / "output.md").read_text()
+    faces = "\n".join(path.read_text() for path in (root / "vmhost" / "cli").glob("*.py"))
+    kinds = set(re.findall(r'(?:emit|show)\(\s*output,\s*"([A-Za-z]+)"', faces))
+    assert len(kinds) > 20
+    assert [kind for kind in sorted(kinds) if f"`{kind}`" not in told] == []

@@ -12,7 +12,7 @@ from vmhost.cli.common import dry_run_option, interruptible, named_point, open_h
 from vmhost.cli.drill import drill
 from vmhost.cli.output import DOCUMENTS, emit, format_option, names, show, table
 from vmhost.cli.prune import prune
-from vmhost.cli.site import carry_out, show_plan
+from vmhost.cli.site import carry_out, show_plans
 from vmhost.model.errors import UsageError
 from vmhost.model.text import sanitize
 from vmhost.model.units import format_size, parse_size
@@ -74,8 +74,7 @@ def run(
             chosen = guests or [row.name for row in host.guests() if row.site]
             share = host.backups.share(limit, min(at_once, len(chosen)))
             how: dict[str, Any] = {"full": full, "repository": repository, "compression": compression}
-            for name in chosen:
-                show_plan(output, host.backups.plan(name, rate=share, **how))
+            show_plans(output, [host.backups.plan(name, rate=share, **how) for name in chosen])
             return 0
         settle(host)
         with interruptible() as cancelled:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -54,6 +54,15 @@ def permit_of(flags: dict[str, Any]) -> Permit:
         prune=frozenset(flags["prune"]),
         overwrite=frozenset(flags["overwrite"]),
     )
+
+
+def show_plans(output: str, proposals: Sequence[Proposal]) -> None:
+    """Write the plans of several operations to stdout; as one document where it is one."""
+    if output in DOCUMENTS:
+        emit(output, "PlanList", [proposal.as_json() for proposal in proposals])
+        return
+    for proposal in proposals:
+        show_plan(output, proposal)
 
 
 @click.command()
