@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,12 +45,19 @@ def repository(tmp_path: Path) -> str:
 @pytest.fixture
 def small(connected: Host, lab: InLab) -> Iterator[Paused]:
     """A guest of two disks, running but paused from its first instruction on."""
-    connected.apply(connected.plan(parse_site(SITE)))
+    with paused(connected, lab, SITE) as guest:
+        yield guest
+
+
+@contextmanager
+def paused(host: Host, lab: InLab, site: str) -> Iterator[Paused]:
+    """The guest ``small`` as a site says, running but paused; nothing is left of it."""
+    host.apply(host.plan(parse_site(site)))
     lab.virsh("start", "--paused", "small")
-    guest = Paused(lab, "small", dict(disks_of(connected, "small")))
+    guest = Paused(lab, "small", dict(disks_of(host, "small")))
     yield guest
     files = [Path(path) for path in guest.files.values()]
-    connected.apply(connected.plan_delete(["small"], Permit(power_off=True, disks=True)))
+    host.apply(host.plan_delete(["small"], Permit(power_off=True, disks=True)))
     for path in files:
         for left in path.parent.glob(f"{path.name}*"):
             left.unlink()

@@ -33,8 +33,7 @@ def test_a_full_backup_is_restored_and_equals_its_instant(
     assert vmhost("backup", "verify", "small", *where).code == 0
 
     # no job, no scratch file and no half point is left
-    assert "No current block job" not in lab.virsh("domjobinfo", "small").text
-    assert "None" in lab.virsh("domjobinfo", "small").text
+    small.assert_left_alone()
     assert [path.name for path in Path(small.files["root"]).parent.glob("*vmhost-*")] == []
     assert list(Path(repository).rglob(".new-*")) == []
 

@@ -11,7 +11,6 @@ import pytest
 
 from tests.backup.test_chain import back_up, scribble
 from tests.backup.writing import Paused, held_by_point
-from tests.labfixture import InLab
 from tests.reliability.scene import told, vmhost
 from vmhost.drivers.command import run
 from vmhost.model.errors import NoCapacity
@@ -31,7 +30,7 @@ def island(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_repository_that_is_full_read_only_or_not_mounted(
-    small: Paused, connected: Host, island: Path, tmp_path: Path, lab: InLab
+    small: Paused, connected: Host, island: Path, tmp_path: Path
 ) -> None:
     chance = random.Random(11)
     scribble(small, chance)
@@ -46,7 +45,7 @@ def test_a_repository_that_is_full_read_only_or_not_mounted(
     small.write("root", 70, 0, 16 << 20)
     (result,) = connected.backups.run(["small"], repository=repository)
     assert result.error is not None
-    assert "No current block job" not in lab.virsh("domjobinfo", "small").text
+    small.assert_left_alone()
     assert [point.id for point in connected.backups.list(repository=repository)] == [first.id]
     assert connected.backups.repository(repository).free >= room - (1 << 20)
     # a full copy is not even begun

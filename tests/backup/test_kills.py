@@ -48,11 +48,6 @@ def chosen(calls: int, full_run: bool, what: str) -> list[tuple[int, str]]:
     return sorted(random.Random(f"{SEED} {what}").sample(places, SAMPLE))
 
 
-def assert_nothing_runs(lab: InLab) -> None:
-    """No backup job is left in QEMU, and no scratch file."""
-    assert "None" in lab.virsh("domjobinfo", "small").text
-
-
 def test_vmhost_is_killed_while_it_takes_a_point(
     small: Paused, connected: Host, repository: str, tmp_path: Path, lab: InLab, full_run: bool
 ) -> None:
@@ -72,7 +67,7 @@ def test_vmhost_is_killed_while_it_takes_a_point(
         where = f"{number} {place}"
         assert point.kind == "incremental", f"{where}: {point.because}"
         instants[point.id] = small.hashes()
-        assert_nothing_runs(lab)
+        small.assert_left_alone()
         assert list(Path(repository).rglob(".new-*")) == [], where
         assert len(lab.virsh("checkpoint-list", "small", "--name").text.split()) == 1, where
         assert not connected.interrupted()
@@ -258,7 +253,7 @@ def test_the_other_side_ends_in_the_middle(
         small.await_end()
         lab.virsh("start", "--paused", "small")
     healed = back_up(connected, repository)
-    assert_nothing_runs(lab)
+    small.assert_left_alone()
     assert held_by_point(repository, healed.id, small, tmp_path) == small.hashes(), healed.because
     assert held_by_point(repository, first, small, tmp_path) == instant
     assert list(Path(repository).rglob(".new-*")) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +43,14 @@ class Paused:
         """Wait until libvirt knows that its QEMU has ended."""
         assert eventually(lambda: "shut off" in self.lab.virsh("domstate", self.name).text)
 
+    def assert_left_alone(self) -> None:
+        """No backup is at work on it any more: libvirt has no job, QEMU copies nothing, no scratch file is there."""
+        assert self.lab.virsh("backup-dumpxml", self.name, check=False).code == 1
+        said = self.lab.virsh("qemu-monitor-command", self.name, '{"execute": "query-block-jobs"}').text
+        assert json.loads(said)["return"] == []
+        for path in self.files.values():
+            assert list(Path(path).parent.glob(f"{Path(path).name}*scratch*")) == []
+
     def content(self, disk: str) -> bytearray:
         """What a disk should hold."""
         if disk not in self.model:
@@ -55,8 +64,6 @@ class Paused:
 
 def capacity(path: Path) -> int:
     """How large a disk is, as its guest sees it."""
-    import json
-
     said = run(["qemu-img", "info", "-U", "--output=json", str(path)], timeout=60).text
     return int(json.loads(said)["virtual-size"])
 

@@ -164,7 +164,7 @@ def _target(disk: Any) -> str:
 def _drop_rest(domain: Domain, name: str) -> None:
     """Drop the bitmaps that are left of a checkpoint; the next run tries again what cannot go now."""
     for node in _nodes(domain):
-        if any(bitmap["name"] == name for bitmap in node.get("dirty-bitmaps", ())):
+        if any(bitmap["name"] == name for bitmap in _named(node)):
             with suppress(DriverError):
                 _ask(domain, "block-dirty-bitmap-remove", node=node["node-name"], name=name)
 
@@ -172,7 +172,7 @@ def _drop_rest(domain: Domain, name: str) -> None:
 def drop_bitmap(domain: Domain, source: str, name: str) -> None:
     """Drop a bitmap that libvirt does not know. :raises Absent: there is none of that name."""
     nodes = [node for node in _nodes(domain) if node.get("file") == source]
-    node = next((node for node in nodes if name in (one["name"] for one in node.get("dirty-bitmaps", ()))), None)
+    node = next((node for node in nodes if name in (one["name"] for one in _named(node))), None)
     if node is None:
         raise Absent("there is no such bitmap", subject=name, hint="vmhost backup list")
     _ask(domain, "block-dirty-bitmap-remove", node=node["node-name"], name=name)
@@ -200,7 +200,7 @@ def _drop_remains(domain: Domain) -> None:
     libvirt names such a bitmap after the disk and never writes it down; while no job runs, nobody uses one.
     """
     for node in _nodes(domain):
-        for bitmap in node.get("dirty-bitmaps", ()):
+        for bitmap in _named(node):
             if str(bitmap["name"]).startswith(_REMAINS) and not bitmap.get("persistent") and not bitmap.get("busy"):
                 _ask(domain, "block-dirty-bitmap-remove", node=node["node-name"], name=bitmap["name"])
 
@@ -224,8 +224,16 @@ def _bitmaps(domain: Domain) -> tuple[Bitmap, ...]:
     return tuple(
         Bitmap(str(node.get("file", "")), str(bitmap["name"]), sound=_sound(bitmap))
         for node in _nodes(domain)
-        for bitmap in node.get("dirty-bitmaps", ())
+        for bitmap in _named(node)
     )
+
+
+def _named(node: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the bitmaps of a node that anybody can ask for; those by which QEMU copies while a job runs have no name.
+
+    The name is optional: https://www.qemu.org/docs/master/interop/qemu-qmp-ref.html, BlockDirtyInfo.
+    """
+    return [bitmap for bitmap in node.get("dirty-bitmaps", ()) if "name" in bitmap]
 
 
 def _nodes(domain: Domain) -> list[dict[str, Any]]:
