@@ -111,6 +111,24 @@ def test_what_does_not_run_is_absent_for_calls_to_running_ones(backend: Backend)
             call()
 
 
+def test_a_domain_is_found_by_its_name_and_then_by_its_uuid(backend: Backend) -> None:
+    hypervisor = backend.hypervisor
+    raw = backend.defined("sought")
+    for name in (raw.name, raw.uuid, raw.uuid.upper()):
+        assert [one.uuid for one in hypervisor.named(name)] == [raw.uuid]
+    for name in ("no-such-guest", "", "a b", "\udcff", "a\0b", "0" * 4096, "00000000-0000-0000-0000-000000000000"):
+        assert hypervisor.named(name) == ()
+
+
+def test_what_runs_has_a_live_xml(backend: Backend) -> None:
+    uuid = backend.defined("living").uuid
+    assert backend.hypervisor.live_xml(uuid) == ""
+    backend.hypervisor.start(uuid)
+    assert backend.hypervisor.live_xml(uuid) == backend.hypervisor.domain(uuid).live_xml != ""
+    backend.hypervisor.power_off(uuid)
+    assert backend.hypervisor.live_xml(uuid) == ""
+
+
 def test_start_and_power_off(backend: Backend) -> None:
     hypervisor, domain = backend.hypervisor, backend.defined()
     hypervisor.start(domain.uuid)

@@ -23,10 +23,22 @@ In = ParamSpec("In")
 Out = TypeVar("Out")
 
 READING = frozenset(
-    {"host", "domain", "domains", "pools", "links", "neighbours", "list", "damaged", "public", "private_file"}
+    {
+        "host",
+        "domain",
+        "live_xml",
+        "domains",
+        "pools",
+        "links",
+        "neighbours",
+        "list",
+        "damaged",
+        "public",
+        "private_file",
+    }
     | {"routes", "managers", "any_open", "subscribe", "console_tail", "wait", "make", "agent", "state"}
     | {"held", "processors", "pressure", "traffic", "read", "table", "backing", "nvram", "same_nvram"}
-    | {"tracking", "backup_progress", "look", "look_at", "points", "kept", "verify", "check"}
+    | {"tracking", "backup_progress", "look", "look_at", "named", "holding", "points", "kept", "verify", "check"}
 )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vmhost.model.network import ObservedNetwork
-    from vmhost.model.observed import Observed, ObservedHost, ObservedLink, ObservedPool
+    from vmhost.model.observed import Observed, ObservedGuests, ObservedHost, ObservedLink, ObservedPool
     from vmhost.model.plan import Plan
     from vmhost.model.topology import Topology
     from vmhost.ports import Hypervisor, Ports, RawHost, RawPool
@@ -53,6 +53,28 @@ def observe(ports: Ports, before: Observed | None = None) -> Observed:
         guards=parse_guards(ports.packet.table()),
         starting=ports.locks.starting(),
     )
+
+
+def observe_guest(hypervisor: Hypervisor, name: str, before: ObservedGuests | None = None) -> ObservedGuests:
+    """Return the guest of a name or UUID, if it is there, and of the pools the disks that it writes, those that it runs
+    with and those of its definition; ``before`` as above.
+
+    For who changes nothing else, and asks nobody else: it costs the same beside a hundred others.
+    """
+    from vmhost.model.observed import ObservedGuests
+
+    domains = _domains(hypervisor.named(name), before)
+    texts = [text for domain in domains for text in (domain.raw.xml, domain.raw.live_xml) if text]
+    disks = [disk for text in texts for disk in parse_domain(text).disks]
+    paths = {disk.source for disk in disks if disk.source and not disk.readonly}
+    return ObservedGuests(domains, _pools(hypervisor.holding(sorted(paths))))
+
+
+def observe_guests(hypervisor: Hypervisor, before: ObservedGuests | None = None) -> ObservedGuests:
+    """Return all guests, ours and foreign, and all pools: who has which file, and what lies on what."""
+    from vmhost.model.observed import ObservedGuests
+
+    return ObservedGuests(observe_domains(hypervisor, before), observe_pools(hypervisor))
 
 
 def observe_again(ports: Ports, before: Observed, plan: Plan) -> Observed:
@@ -118,12 +140,12 @@ def observe_host(hypervisor: Hypervisor) -> ObservedHost:
     return _host(hypervisor.host())
 
 
-def observe_domains(hypervisor: Hypervisor, before: Observed | None = None) -> tuple[ObservedDomain, ...]:
+def observe_domains(hypervisor: Hypervisor, before: ObservedGuests | None = None) -> tuple[ObservedDomain, ...]:
     """Return all domains, ours and foreign, by name; ``before`` as for :func:`observe`."""
     return _domains(hypervisor.domains(), before)
 
 
-def _domains(found: Iterable[RawDomain], before: Observed | None) -> tuple[ObservedDomain, ...]:
+def _domains(found: Iterable[RawDomain], before: ObservedGuests | None) -> tuple[ObservedDomain, ...]:
     known = {domain.uuid: domain for domain in before.domains} if before else {}
     domains = (_parsed_once(raw, known.get(raw.uuid)) for raw in found)
     return tuple(sorted(domains, key=lambda domain: domain.name))

@@ -134,12 +134,17 @@ class ObservedDomain:
     @property
     def id(self) -> str:
         """Libvirt's number of it while it runs, else empty."""
-        found = _NUMBER.match(self.raw.live_xml)
-        return found[1] if found else ""
+        return number_of(self.raw.live_xml)
 
     def plugged(self, tap: str) -> bool:
         """Whether the running domain has a NIC on that tap (its metadata names taps, too, but not as ``dev``)."""
         return f"dev='{tap}'" in self.raw.live_xml or f'dev="{tap}"' in self.raw.live_xml
+
+
+def number_of(xml: str) -> str:
+    """Return the number that the XML of a domain has while it runs, else nothing."""
+    found = _NUMBER.match(xml)
+    return found[1] if found else ""
 
 
 def meant(name: str, domains: Iterable[ObservedDomain]) -> ObservedDomain | None:

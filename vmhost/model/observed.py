@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vmhost.model.domains import DiskFacts as DiskFacts
 from vmhost.model.domains import DomainFacts as DomainFacts
@@ -119,25 +119,11 @@ class ObservedHost:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
-    """The whole host at one instant. ``damaged_images`` are names of images that QEMU must not see, each with why;
-    ``starting`` are the UUIDs of guests that other processes are about to start.
-    """
+class ObservedGuests:
+    """Guests and storage pools at one instant: all of them, or as many as somebody has asked for."""
 
-    host: ObservedHost
     domains: tuple[ObservedDomain, ...] = ()
     pools: tuple[ObservedPool, ...] = ()
-    links: tuple[ObservedLink, ...] = ()
-    neighbours: tuple[Neighbour, ...] = ()
-    images: tuple[ImageRecord, ...] = ()
-    damaged_images: tuple[tuple[str, str], ...] = ()
-    hook: ObservedHook = ObservedHook()
-    network: ObservedNetwork = NOTHING
-    namespaces: tuple[str, ...] = ()
-    topology: Topology = NO_TOPOLOGY
-    reservations: tuple[Reservation, ...] = ()
-    guards: tuple[ObservedGuard, ...] = ()
-    starting: frozenset[str] = frozenset()
 
     def domain(self, name: str) -> ObservedDomain | None:
         """Return the domain of that name, or None."""
@@ -149,6 +135,26 @@ class Observed:
     def pool(self, name: str) -> ObservedPool | None:
         """Return the storage pool of that name, or None."""
         return next((pool for pool in self.pools if pool.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Observed(ObservedGuests):
+    """The whole host at one instant. ``damaged_images`` are names of images that QEMU must not see, each with why;
+    ``starting`` are the UUIDs of guests that other processes are about to start.
+    """
+
+    host: ObservedHost = field(kw_only=True)
+    links: tuple[ObservedLink, ...] = ()
+    neighbours: tuple[Neighbour, ...] = ()
+    images: tuple[ImageRecord, ...] = ()
+    damaged_images: tuple[tuple[str, str], ...] = ()
+    hook: ObservedHook = ObservedHook()
+    network: ObservedNetwork = NOTHING
+    namespaces: tuple[str, ...] = ()
+    topology: Topology = NO_TOPOLOGY
+    reservations: tuple[Reservation, ...] = ()
+    guards: tuple[ObservedGuard, ...] = ()
+    starting: frozenset[str] = frozenset()
 
     def link(self, name: str) -> ObservedLink | None:
         """Return the link of that name, or None."""

@@ -74,10 +74,8 @@ def _apply(ports: Ports, proposal: Proposal, job: Job, locked: ExitStack | None)
                 proposal = proposal.anew() if proposal.anew else proposal
             if locked is None:
                 _lock(proposal, context, host, guests)
-                observed = observe(ports, proposal.seen)
-                plan = _plan_again(proposal, observed)
+                observed, plan = _plan_again(ports, proposal)
             else:
-                assert proposal.seen is not None
                 guests.enter_context(ports.locks.guests(proposal.plan.uuids, NOT_AT_ALL))
                 observed, plan = proposal.seen, proposal.plan
             _store_keys(ports, proposal)
@@ -152,10 +150,18 @@ def _context(ports: Ports, proposal: Proposal, job: Job) -> Context:
     return Context(ports, proposal.secrets, keys, job.tell, job.cancelled)
 
 
-def _plan_again(proposal: Proposal, observed: Observed) -> Plan:
-    plan = proposal.again(observed)
+def _plan_again(ports: Ports, proposal: Proposal) -> tuple[Observed | None, Plan]:
+    """Look and plan as under these locks; of a narrow look, which nothing is verified from, the plan alone is of use.
+
+    :raises Conflict: the plan is another one than was shown.
+    """
+    if proposal.narrow is not None:
+        observed, plan = None, proposal.narrow()
+    else:
+        observed = observe(ports, proposal.seen)
+        plan = proposal.again(observed)
     if plan.same_as(proposal.plan) or plan.same_as(proposal.plan.without_pools(plan)):
-        return plan
+        return observed, plan
     text = f"the host changed since the plan was shown; nothing was done ({plan.news(proposal.plan)})"
     raise Conflict(text, subject=plan.site, hint="vmhost plan SITE")
 
@@ -169,10 +175,11 @@ def _store_keys(ports: Ports, proposal: Proposal) -> None:
             raise Conflict(text, subject=site, hint="vmhost plan SITE") from error
 
 
-def _verify(ports: Ports, proposal: Proposal, before: Observed) -> None:
+def _verify(ports: Ports, proposal: Proposal, before: Observed | None) -> None:
     """Read again what may have changed since ``before``. :raises VerifyError: with every difference."""
     if proposal.drift is None:
         return
+    assert before is not None
     differences = proposal.drift(observe_again(ports, before, proposal.plan))
     if differences:
         texts = tuple(str(item) for item in differences)

@@ -102,7 +102,7 @@ class PortKeeper:
         before, hypervisor = self._observed, self._ports.hypervisor
         links = self._ports.links.links()
         if before is None:
-            before = Observed(observe_host(hypervisor), observe_domains(hypervisor), links=links)
+            before = Observed(host=observe_host(hypervisor), domains=observe_domains(hypervisor), links=links)
         elif fresh:
             before = replace(before, domains=observe_domains(hypervisor, before))
         self._observed = replace(before, links=links, namespaces=self._ports.links.namespaces())

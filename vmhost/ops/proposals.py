@@ -40,7 +40,8 @@ class Proposal:
     starts them, the host is locked while it is looked at. ``seen`` is the look that the plan was made from, which
     spares the next look what is as it was. ``share`` is how many bytes a second it copies, of the ``whole`` that
     everybody may copy together; 0: as many as it can. ``anew`` proposes again once that share is had, which may be
-    hours later: that is what is done then.
+    hours later: that is what is done then. ``narrow`` stands for ``again``: it plans anew from a look of its own, at no
+    more than the plan is made of.
     """
 
     operation: str
@@ -54,6 +55,7 @@ class Proposal:
     share: int = 0
     whole: int = 0
     anew: Callable[[], Proposal] | None = field(default=None, repr=False)
+    narrow: Callable[[], Plan] | None = field(default=None, repr=False)
 
     @property
     def empty(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from vmhost.engine.observe import observe, observe_domains, observe_pools
+from vmhost.engine.observe import observe, observe_domains, observe_guest, observe_guests, observe_pools
 from vmhost.model.errors import UsageError
 from vmhost.model.permit import Permit
 from vmhost.model.reservations import iso
@@ -21,9 +21,13 @@ from vmhost.plan.snapshots import plan_create, plan_revert, plan_thaw
 from vmhost.render.parse.snapshots import parse_snapshots
 
 if TYPE_CHECKING:
-    from vmhost.model.observed import Observed, ObservedDomain
+    from vmhost.model.observed import Observed, ObservedDomain, ObservedGuests
     from vmhost.model.plan import Plan
     from vmhost.ops.host import Host
+
+
+Look = Callable[["ObservedGuests | None"], "ObservedGuests"]
+"""Looks again, given an older look, or for the first time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +76,11 @@ class Snapshots:
         now = self._host.ports.clock.now()
         called = _checked(name) if name else datetime.fromtimestamp(now, UTC).strftime("%Y%m%d-%H%M%S")
 
-        def again(fresh: Observed) -> Plan:
+        def again(fresh: ObservedGuests) -> Plan:
             self._refuse_kept(guest, fresh)
             return plan_create(guest, called, fresh, created=iso(now), quiesce=quiesce)
 
-        return self._proposal(f"snapshot {guest}", again)
+        return _proposal(f"snapshot {guest}", again, self._look_at(guest))
 
     def plan_revert(self, guest: str, name: str, permit: Permit | None = None, *, timeout: float = 180.0) -> Proposal:
         """Return what would be done to put a guest's disks back to a snapshot; what they hold now is kept as another.
@@ -91,31 +95,42 @@ class Snapshots:
             self._refuse_kept(guest, fresh)
             return plan_revert(guest, name, fresh, may, created=now, timeout=timeout)
 
-        return self._proposal(f"revert {guest}", again)
+        seen = observe(self._host.ports)
+        return Proposal(f"revert {guest}", again(seen), again, locks_host=False, seen=seen)
 
     def plan_delete(self, guest: str, name: str) -> Proposal:
         """Return what would be done to delete a snapshot; the guest, if it runs, runs on.
 
         :raises NotFound: no such guest or snapshot; :raises Refused: others rest on it.
         """
-        return self._proposal(f"delete snapshot of {guest}", lambda fresh: plan_delete_snapshot(guest, name, fresh))
+        hypervisor = self._host.ports.hypervisor
+        return _proposal(
+            f"delete snapshot of {guest}",
+            lambda fresh: plan_delete_snapshot(guest, name, fresh),
+            lambda before: observe_guests(hypervisor, before),
+        )
 
     def plan_thaw(self, guest: str) -> Proposal:
         """Return what would be done to thaw a guest's file systems; nothing is changed.
 
         :raises NotFound: no such guest; :raises Refused: it does not run.
         """
-        return self._proposal(f"thaw {guest}", lambda fresh: plan_thaw(guest, fresh))
+        return _proposal(f"thaw {guest}", lambda fresh: plan_thaw(guest, fresh), self._look_at(guest))
 
-    def _refuse_kept(self, guest: str, fresh: Observed) -> None:
+    def _look_at(self, guest: str) -> Look:
+        return lambda before: observe_guest(self._host.ports.hypervisor, guest, before)
+
+    def _refuse_kept(self, guest: str, fresh: ObservedGuests) -> None:
         """:raises Refused: what a restore kept lies beside the present disks, not beside overlays of them."""
         if (domain := find(guest, fresh)) is not None:
             kept = self._host.ports.repositories.kept
             refuse_kept(domain.name, {file: kept(file) for file in disk_files(domain)})
 
-    def _proposal(self, operation: str, again: Callable[[Observed], Plan]) -> Proposal:
-        seen = observe(self._host.ports)
-        return Proposal(operation, again(seen), again, locks_host=False, seen=seen)
+
+def _proposal(operation: str, again: Callable[[ObservedGuests], Plan], look: Look) -> Proposal:
+    """Propose from a look at no more than the plan is made of, and so again under the guest's lock."""
+    seen = look(None)
+    return Proposal(operation, again(seen), again, locks_host=False, narrow=lambda: again(look(seen)))
 
 
 def _checked(name: str) -> str:

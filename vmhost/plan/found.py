@@ -5,11 +5,11 @@ from __future__ import annotations
 from shlex import quote
 
 from vmhost.model.domains import meant
-from vmhost.model.observed import Observed, ObservedDomain
+from vmhost.model.observed import ObservedDomain, ObservedGuests
 from vmhost.plan.request import NotFound, Refused
 
 
-def find(name: str, observed: Observed) -> ObservedDomain | None:
+def find(name: str, observed: ObservedGuests) -> ObservedDomain | None:
     """Return the domain of that name or UUID, or None."""
     return meant(name, observed.domains)
 
@@ -19,7 +19,7 @@ def foreign(domain: ObservedDomain) -> str:
     return f"foreign, made of a copy of the definition of guest {domain.copied}" if domain.copied else "foreign"
 
 
-def find_ours(name: str, observed: Observed, *, since: str = "") -> ObservedDomain:
+def find_ours(name: str, observed: ObservedGuests, *, since: str = "") -> ObservedDomain:
     """Return a guest of vmhost.
 
     :param since: why even this would change it, where that is not plain.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from shlex import quote
 
-from vmhost.model.observed import Observed, ObservedVolume
+from vmhost.model.observed import ObservedGuests, ObservedVolume
 from vmhost.model.plan import Change, Plan
 from vmhost.model.snapshots import KeptDisk, Snapshot, Snapshots
 from vmhost.model.snapsteps import MergeOverlays, Overlay
@@ -15,9 +15,10 @@ from vmhost.plan.request import Refused
 from vmhost.plan.snapsubject import PRESENT, Disk, Subject, look, named, refuse_saved, site_of
 
 
-def plan_delete_snapshot(name: str, snapshot: str, observed: Observed) -> Plan:
+def plan_delete_snapshot(name: str, snapshot: str, observed: ObservedGuests) -> Plan:
     """Return the plan that deletes a snapshot: what lies on its files is merged into them, while the guest runs.
 
+    :param observed: with all guests and pools, since others may have its files.
     :raises NotFound: no such guest or snapshot; :raises Refused: several others rest on it; the guest is foreign, or
         its memory is saved.
     """

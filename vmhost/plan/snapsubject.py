@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Final
 
-from vmhost.model.observed import DiskFacts, Observed, ObservedDomain, ObservedVolume
+from vmhost.model.observed import DiskFacts, ObservedDomain, ObservedGuests, ObservedVolume
 from vmhost.model.plan import Change, Planned
 from vmhost.model.snapshots import KeptDisk, Snapshot, Snapshots
 from vmhost.model.snapsteps import KeepSnapshots
@@ -42,7 +42,7 @@ class Subject:
     domain: ObservedDomain
     disks: tuple[Disk, ...]
     snapshots: Snapshots
-    observed: Observed
+    observed: ObservedGuests
 
     def path(self, pool: str, volume: str) -> str:
         """Return where a volume lies."""
@@ -83,7 +83,7 @@ class Subject:
         return KeepSnapshots(self.domain.uuid, self.domain.name, snapshots_xml(snapshots))
 
 
-def look(name: str, observed: Observed) -> Subject:
+def look(name: str, observed: ObservedGuests) -> Subject:
     """Return a guest with its disks and snapshots.
 
     :raises NotFound: no such guest; :raises Refused: nothing of it may be changed, or a disk is of a kind without

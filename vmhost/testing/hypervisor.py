@@ -64,6 +64,10 @@ class FakeHypervisor:
     def domain(self, uuid: str) -> RawDomain:
         return self._domains.one(uuid)
 
+    def live_xml(self, uuid: str) -> str:
+        raw = self._domains.one(uuid)
+        return raw.live_xml if raw.state.active else ""
+
     def stats(self, dear: Collection[str] | None = None) -> tuple[DomainStats, ...]:
         with self._machine.at_work() as world:
             return stats_of(world, dear)
@@ -79,6 +83,14 @@ class FakeHypervisor:
         domains = tuple(raw for raw in self.domains() if raw.uuid in uuids)
         disks = {disk.source for raw in domains for disk in facts_in(raw.xml).disks}
         return RawLook(domains, self._pools.holding(disks), None)
+
+    def named(self, name: str) -> tuple[RawDomain, ...]:
+        domains = self.domains()
+        found = [raw for raw in domains if raw.name == name] or [raw for raw in domains if raw.uuid == name.lower()]
+        return tuple(found)
+
+    def holding(self, paths: Collection[str]) -> tuple[RawPool, ...]:
+        return self._pools.holding(paths)
 
     def define(self, xml: str) -> None:
         self._domains.define(xml)

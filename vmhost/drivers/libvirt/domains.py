@@ -11,9 +11,10 @@ import libvirt
 
 from vmhost.drivers.libvirt.connection import Connection, Handle
 from vmhost.drivers.libvirt.documents import label_of, unprefixed
+from vmhost.drivers.libvirt.domainread import read_all, read_live, read_named, read_one, read_some
 from vmhost.drivers.libvirt.errors import code_is, skipping, system_errno, translated
 from vmhost.model.disklimits import DiskLimits
-from vmhost.model.domains import DomainState, RawDomain
+from vmhost.model.domains import RawDomain
 from vmhost.model.errors import Absent, AlreadyThere, DriverError
 from vmhost.model.identity import NAMESPACE
 from vmhost.model.snapshots import SNAPSHOTS
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 Domain = Any  # libvirt.virDomain
 T = TypeVar("T")
 
-_STATES: Final = dict(enumerate(DomainState))
 _PREFIXES: Final = {NAMESPACE: "vmhost", SNAPSHOTS: "vmhost-snapshots"}
 _ASK: Final = libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT | libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
 _UNDEFINE: Final = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
@@ -39,15 +39,23 @@ class Domains:
 
     def all(self) -> tuple[RawDomain, ...]:
         """Return all domains; one that goes away meanwhile is left out."""
-        return self._connection.read(_read_all, "domains")
+        return self._connection.read(read_all, "domains")
 
     def one(self, uuid: str) -> RawDomain:
         """Return one domain. :raises Absent: there is none of that UUID."""
-        return self._connection.read(lambda handle: _read_one(handle.lookupByUUIDString(uuid)), uuid)
+        return self._connection.read(lambda handle: read_one(handle.lookupByUUIDString(uuid)), uuid)
+
+    def live_xml(self, uuid: str) -> str:
+        """Return the XML of a domain as it runs, or nothing. :raises Absent: there is none of that UUID."""
+        return self._connection.read(lambda handle: read_live(handle.lookupByUUIDString(uuid)), uuid)
 
     def some(self, uuids: Collection[str]) -> tuple[RawDomain, ...]:
         """Return those of these domains that are there."""
-        return self._connection.read(lambda handle: _read_some(handle, uuids), "domains")
+        return self._connection.read(lambda handle: read_some(handle, uuids), "domains")
+
+    def named(self, name: str) -> tuple[RawDomain, ...]:
+        """Return the domain of that name, or else of that UUID, if there is one."""
+        return self._connection.read(lambda handle: read_named(handle, name), name)
 
     def define(self, xml: str) -> None:
         """Define or redefine, validated. :raises AlreadyThere: the name or the UUID is another domain's."""
@@ -222,70 +230,9 @@ class Domains:
         return self._change(uuid, call)
 
 
-def _read_all(handle: Handle) -> tuple[RawDomain, ...]:
-    """Read the few facts of all domains in a few calls; only XML costs a call for each domain."""
-    states = {
-        domain.UUIDString(): stats.get("state.state", -1)
-        for domain, stats in handle.getAllDomainStats(
-            libvirt.VIR_DOMAIN_STATS_STATE, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
-        )
-    }
-    autostart = _marked(handle, libvirt.VIR_CONNECT_LIST_DOMAINS_AUTOSTART)
-    saved = _marked(handle, libvirt.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE)
-    with_snapshots = _marked(handle, libvirt.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT)
-    persistent = _marked(handle, libvirt.VIR_CONNECT_LIST_DOMAINS_PERSISTENT)
-    found: list[RawDomain] = []
-    for domain in handle.listAllDomains(0):
-        uuid = domain.UUIDString()
-        with skipping(libvirt.VIR_ERR_NO_DOMAIN):
-            state = _STATES.get(states[uuid] if uuid in states else domain.state()[0], DomainState.NO_STATE)
-            found.append(
-                RawDomain(
-                    uuid=uuid,
-                    name=domain.name(),
-                    state=state,
-                    xml=domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE),
-                    live_xml=domain.XMLDesc(0) if state.active else "",
-                    persistent=uuid in persistent,
-                    autostart=uuid in autostart,
-                    managed_save=uuid in saved,
-                    snapshots=domain.snapshotNum(0) if uuid in with_snapshots else 0,
-                )
-            )
-    return tuple(found)
-
-
-def _read_some(handle: Handle, uuids: Collection[str]) -> tuple[RawDomain, ...]:
-    found: list[RawDomain] = []
-    for uuid in uuids:
-        with skipping(libvirt.VIR_ERR_NO_DOMAIN):
-            found.append(_read_one(handle.lookupByUUIDString(uuid)))
-    return tuple(found)
-
-
-def _read_one(domain: Domain) -> RawDomain:
-    state = _STATES.get(domain.state()[0], DomainState.NO_STATE)
-    persistent = bool(domain.isPersistent())
-    return RawDomain(
-        uuid=domain.UUIDString(),
-        name=domain.name(),
-        state=state,
-        xml=domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE),
-        live_xml=domain.XMLDesc(0) if state.active else "",
-        persistent=persistent,
-        autostart=bool(domain.autostart()) if persistent else False,
-        managed_save=bool(domain.hasManagedSaveImage(0)) if persistent else False,
-        snapshots=domain.snapshotNum(0),
-    )
-
-
 def _pcpus(handle: Handle) -> int:
     """Return how many pCPUs the host has room for, which is the length of libvirt's CPU maps."""
     return int(handle.getCPUMap(0)[0])
-
-
-def _marked(handle: Handle, flag: int) -> frozenset[str]:
-    return frozenset(domain.UUIDString() for domain in handle.listAllDomains(flag))
 
 
 def _refuse_taken(handle: Handle, name: str, uuid: str) -> None:

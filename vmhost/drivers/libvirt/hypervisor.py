@@ -71,6 +71,9 @@ class LibvirtHypervisor:
     def domain(self, uuid: str) -> RawDomain:
         return self._domains.one(uuid)
 
+    def live_xml(self, uuid: str) -> str:
+        return self._domains.live_xml(uuid)
+
     def stats(self, dear: Collection[str] | None = None) -> tuple[DomainStats, ...]:
         from vmhost.drivers.libvirt.stats import read_stats
 
@@ -92,6 +95,12 @@ class LibvirtHypervisor:
 
         domains = self._domains.some(uuids)
         return RawLook(domains, self._pools.holding([disk for raw in domains for disk in disks_of(raw.xml)]), None)
+
+    def named(self, name: str) -> tuple[RawDomain, ...]:
+        return self._domains.named(name)
+
+    def holding(self, paths: Collection[str]) -> tuple[RawPool, ...]:
+        return self._pools.holding(paths)
 
     def define(self, xml: str) -> None:
         self._domains.define(xml)

@@ -24,7 +24,7 @@ _COMMITS: Final = frozenset({libvirt.VIR_DOMAIN_BLOCK_JOB_TYPE_COMMIT, libvirt.V
 _STALLED: Final = 120.0
 """Seconds in which a job has to get on."""
 
-_FIRST_LOOK, _LONGEST_PAUSE = 0.002, 0.25
+_FIRST_LOOK, _LONGEST_PAUSE = 0.0005, 0.25
 
 
 def snapshot(domain: Domain, files: Mapping[str, str]) -> None:

@@ -174,24 +174,26 @@ def _read_holding(handle: Handle, paths: Collection[str]) -> tuple[RawPool, ...]
     if unseen:
         _refresh_all(handle)
         found |= _read_at(handle, unseen)
-    texts: dict[str, list[str]] = {}
-    for name, text in found.values():
-        texts.setdefault(name, []).append(text)
+    held: dict[str, tuple[Pool, list[str]]] = {}
+    for pool, text in found.values():
+        held.setdefault(pool.name(), (pool, []))[1].append(text)
     pools: list[RawPool] = []
-    for name, volumes in texts.items():
+    for name, (pool, volumes) in held.items():
         with skipping(libvirt.VIR_ERR_NO_STORAGE_POOL):
-            xml = handle.storagePoolLookupByName(name).XMLDesc(0)
-            pools.append(RawPool(name, active=True, xml=xml, volumes=tuple(volumes)))
+            pools.append(RawPool(name, active=True, xml=pool.XMLDesc(0), volumes=tuple(volumes)))
     return tuple(pools)
 
 
-def _read_at(handle: Handle, paths: Collection[str]) -> dict[str, tuple[str, str]]:
-    """Return of the volumes at these places that libvirt knows the pool's name, and what is on the disk now as XML."""
-    found: dict[str, tuple[str, str]] = {}
+def _read_at(handle: Handle, paths: Collection[str]) -> dict[str, tuple[Pool, str]]:
+    """Return of the volumes at these places that libvirt knows the pool, and what is on the disk now as XML."""
+    found: dict[str, tuple[Pool, str]] = {}
+    pools: dict[str, Pool] = {}  # no two pools are of one directory
     for path in paths:
-        with skipping(libvirt.VIR_ERR_NO_STORAGE_VOL, system=(ENOENT,)):
-            volume = handle.storageVolLookupByPath(path)
-            found[path] = (volume.storagePoolLookupByVolume().name(), volume.XMLDesc(0))
+        with skipping(libvirt.VIR_ERR_NO_STORAGE_VOL, libvirt.VIR_ERR_NO_STORAGE_POOL, system=(ENOENT,)):
+            volume, directory = handle.storageVolLookupByPath(path), path.rpartition("/")[0]
+            if directory not in pools:
+                pools[directory] = volume.storagePoolLookupByVolume()
+            found[path] = (pools[directory], volume.XMLDesc(0))
     return found
 
 
