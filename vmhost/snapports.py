@@ -38,6 +38,11 @@ class DiskFiles(Protocol):
     def backing(self, path: str) -> str:
         """The file that a qcow2 file lies on, as its header says; empty: on none."""
 
+    def make_overlay(self, path: str, base: str, capacity: int) -> None:
+        """Make an empty qcow2 file that lies on another one, on the disk when this returns; libvirt knows it once its
+        pool is looked into again. AlreadyThere when something has the name, Absent when ``base`` is not there.
+        """
+
     def commit(self, top: str, base: str) -> None:
         """Write what ``top`` holds into ``base``, on which it lies; ``top`` stays as it is. No guest has them open.
 

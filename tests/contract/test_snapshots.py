@@ -11,6 +11,7 @@ from vmhost.model.errors import Absent, AlreadyThere, DriverError
 from vmhost.model.snapshots import SNAPSHOTS
 from vmhost.render.parse.domain import parse_domain
 from vmhost.render.parse.snapshots import parse_snapshots
+from vmhost.render.parse.storage import parse_pool
 
 MIB = 1 << 20
 RECORDS = f'<s:snapshots xmlns:s="{SNAPSHOTS}" version="1" next="{{}}"/>'
@@ -89,6 +90,33 @@ def test_files_that_nobody_uses_are_merged_and_moved(backend: Backend, written: 
         files.commit(f"{place}/nowhere.qcow2", f"{place}/0.qcow2")
     with pytest.raises(Absent):
         files.backing(f"{place}/nowhere.qcow2")
+
+
+def test_an_empty_overlay_is_made_beside_libvirt(backend: Backend, written: tuple[str, str]) -> None:
+    uuid, place = written
+    hypervisor, files = backend.hypervisor, backend.files
+    if files is None:
+        assert backend.name == "test", "it has no files"
+        return
+    new, base = f"{place}/new.qcow2", f"{place}/0.qcow2"
+    files.make_overlay(new, base, 4 * MIB)
+    assert files.backing(new) == base
+    (pool,) = hypervisor.holding([new, f"{place}/nowhere.qcow2"])
+    (volume,) = parse_pool(pool.xml, pool.active, pool.volumes).volumes
+    assert (volume.path, volume.backing, volume.capacity, volume.format) == (new, base, 4 * MIB, "qcow2")
+    with pytest.raises(AlreadyThere):
+        files.make_overlay(new, base, 4 * MIB)
+    with pytest.raises(Absent):
+        files.make_overlay(f"{place}/other.qcow2", f"{place}/nowhere.qcow2", 4 * MIB)
+    hypervisor.start(uuid)
+    hypervisor.snapshot_disks(uuid, {"vda": new})
+    assert sources(backend, uuid) == {"new"}
+    hypervisor.commit_disk(uuid, "vda", new, base)
+    assert sources(backend, uuid) == {"0"}
+    hypervisor.delete_volume(place.rpartition("/")[2], "new.qcow2")
+    assert hypervisor.holding([new]) == ()
+    files.make_overlay(new, base, 4 * MIB)
+    hypervisor.delete_volume(place.rpartition("/")[2], "new.qcow2")  # which libvirt has not seen yet
 
 
 def test_variables_of_uefi_are_kept_and_put_back(backend: Backend, written: tuple[str, str]) -> None:

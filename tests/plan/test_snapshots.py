@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -16,11 +17,13 @@ from vmhost.model.permit import Permit
 from vmhost.model.snapshots import MOST_DEEP, NO_SNAPSHOTS, KeptDisk, Level, Snapshot, Snapshots, is_overlay_of
 from vmhost.model.steps import ResizeDisk
 from vmhost.ops.host import Host
+from vmhost.plan.restore import disk_files
 from vmhost.plan.snapmerge import plan_delete_snapshot
 from vmhost.plan.snapshots import plan_create, plan_revert
 from vmhost.render.parse.snapshots import parse_snapshots
 from vmhost.render.snapshots import snapshots_xml, with_snapshots, with_sources
-from vmhost.testing import FakeHost
+from vmhost.render.storage import volume_xml
+from vmhost.testing import FakeHost, FaultyPorts
 
 NOW = "2026-11-28T22:00:00Z"
 OFF = Permit(power_off=True)
@@ -145,6 +148,49 @@ def test_a_merge_that_was_left_is_gone_on_with_and_nothing_else(host: Host) -> N
         plan_revert("web-01", "one", left, OFF, created=NOW)
     with pytest.raises(Refused, match="one is being merged away"):
         plan_delete_snapshot("web-01", "two", left)
+
+
+def test_who_takes_or_merges_one_asks_for_no_more_than_that_needs(host: Host) -> None:
+    for operation, asked in (("plan_create", ["named", "holding"]), ("plan_delete", ["domains", "pools"])):
+        counted = FaultyPorts(host.ports)
+        asking = Host(ports=counted.ports)
+        asking.apply(getattr(asking.snapshots, operation)("web-01", "one"))
+        looks = [call.method for call in counted.calls if call.method in ("named", "holding", "domains", "pools")]
+        assert looks == asked * 2, "once to plan, and once under the lock"
+        others = {"links", "images", "packet", "reservations", "kernel", "hook"}
+        assert not [call for call in counted.calls if call.port in others or call.method in ("look", "look_at", "host")]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda host, _: host.apply(host.snapshots.plan_create("web-01", "between")), Conflict),
+        (lambda host, _: host.apply(host.snapshots.plan_revert("web-01", "one", OFF)), Refused),
+        (lambda host, uuid: host.ports.hypervisor.set_metadata(uuid, ""), Refused),
+    ],
+)
+def test_what_changed_since_the_plan_was_shown_is_seen_by_a_narrow_look(
+    host: Host, change: Callable[[Host, str], object], error: type[Exception]
+) -> None:
+    host.apply(host.snapshots.plan_create("web-01", "one"))
+    take, merge = host.snapshots.plan_create("web-01", "two"), host.snapshots.plan_delete("web-01", "one")
+    change(host, host.guest("web-01").row.uuid)
+    before = host.snapshots.list()
+    for proposal in (take, merge):
+        with pytest.raises(error):
+            host.apply(proposal)
+    assert host.snapshots.list() == before
+
+
+def test_what_others_lie_on_is_refused_whoever_they_are(host: Host) -> None:
+    host.apply(host.snapshots.plan_create("web-01", "one"))
+    merge = host.snapshots.plan_delete("web-01", "one")
+    (disk,) = {disk for disk in disk_files(host.guest("web-01").domain) if disk.endswith("-root@1.qcow2")}
+    below = disk.replace("@1", "")
+    strange = volume_xml("strange.qcow2", 1 << 30, format="qcow2", backing=below, backing_format="qcow2")
+    host.ports.hypervisor.create_volume("vmhost", strange)
+    with pytest.raises(Refused, match="which is none of its snapshots, lies on"):
+        host.apply(merge)
 
 
 def test_a_file_that_is_gone_is_named(host: Host) -> None:

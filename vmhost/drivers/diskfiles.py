@@ -1,8 +1,13 @@
-"""``ports.DiskFiles``: qcow2 files that no guest writes to, by qemu-img, and the files of UEFI's variables."""
+"""``ports.DiskFiles``: qcow2 files that no guest writes to, and the files of UEFI's variables.
+
+Files with data in them are qemu-img's; an empty overlay is four clusters, written here in a hundredth of the time that
+libvirt needs to start qemu-img for it.
+"""
 
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from stat import S_IMODE
@@ -11,6 +16,7 @@ from xml.etree.ElementTree import fromstring
 
 from vmhost.drivers.command import run
 from vmhost.drivers.files import os_errors, write_atomically
+from vmhost.drivers.images import qcow2
 from vmhost.drivers.images.inspection import inspect
 from vmhost.model.domains import RawDomain
 from vmhost.model.errors import AlreadyThere, DriverError
@@ -31,6 +37,28 @@ class LocalDiskFiles:
 
     def backing(self, path: str) -> str:
         return inspect(Path(path)).backing_file
+
+    def make_overlay(self, path: str, base: str, capacity: int) -> None:
+        hint = f"qemu-img info {shlex.quote(base)}"
+        if (found := inspect(Path(base)).format) != "qcow2":
+            raise DriverError(f"it is {found}, not qcow2", subject=base, hint=hint)
+        try:
+            pieces = tuple(qcow2.empty(capacity, base))
+        except qcow2.Malformed as error:
+            raise DriverError(str(error), subject=path, hint=hint) from error
+        place = Path(path)
+        with os_errors(place, "make the overlay"):
+            # Its mode is that of volumes; libvirt gives it to QEMU's user, as it does with those, when a guest gets it.
+            handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                for offset, data in pieces:
+                    os.pwrite(handle, data, offset)
+                os.fdatasync(handle)  # before a definition names it; its own name goes to the disk along with it
+            except BaseException:
+                place.unlink()
+                raise
+            finally:
+                os.close(handle)
 
     def commit(self, top: str, base: str) -> None:
         # Its target is what top lies on, which the caller has looked at; -d leaves top as it is.

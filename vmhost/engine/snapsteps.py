@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import assert_never
 
 from vmhost.engine.power import refuse_running
@@ -12,6 +13,7 @@ from vmhost.model.snapsteps import (
     DiskStep,
     KeepNvram,
     KeepSnapshots,
+    MakeOverlay,
     MergeOverlays,
     Overlay,
     PutNvram,
@@ -26,6 +28,8 @@ def execute_on_disks(step: DiskStep, ports: Ports) -> None:
     """Do one step. :raises DriverError: it failed; but for merging nothing was changed."""
     hypervisor, files = ports.hypervisor, ports.files
     match step:
+        case MakeOverlay(_, _, path, base, capacity):
+            files.make_overlay(path, base, capacity)
         case SnapshotDisks(uuid, _, overlays):
             hypervisor.snapshot_disks(uuid, {overlay.target: overlay.top for overlay in overlays})
         case MergeOverlays(uuid, _, overlays):
@@ -62,9 +66,8 @@ def _merge(uuid: str, overlay: Overlay, ports: Ports) -> None:
 
 def _merge_in_use(uuid: str, overlay: Overlay, ports: Ports) -> None:
     """Merge a file that the guest has, or would have, open."""
-    domain = ports.hypervisor.domain(uuid)
-    if domain.state.active:
-        if overlay.top in _chain(domain.live_xml, overlay.target, ports):
+    if live := ports.hypervisor.live_xml(uuid):
+        if _has(live, overlay, ports):
             try:
                 ports.hypervisor.commit_disk(uuid, overlay.target, overlay.top, overlay.base)
             except Absent:
@@ -72,6 +75,7 @@ def _merge_in_use(uuid: str, overlay: Overlay, ports: Ports) -> None:
             else:
                 _see_merged(uuid, overlay, ports)
         return
+    domain = ports.hypervisor.domain(uuid)
     chain = _chain(domain.xml, overlay.target, ports)
     if overlay.top not in chain:
         return
@@ -87,10 +91,10 @@ def _merge_in_use(uuid: str, overlay: Overlay, ports: Ports) -> None:
 
 def _see_merged(uuid: str, overlay: Overlay, ports: Ports) -> None:
     """Look whether a job that has ended has done its work. :raises DriverError: it has not; nothing is lost."""
-    domain = ports.hypervisor.domain(uuid)
-    if domain.state.active and overlay.top in _chain(domain.live_xml, overlay.target, ports):
+    live = ports.hypervisor.live_xml(uuid)
+    if live and _has(live, overlay, ports):
         text = f"the merging of {overlay.top} ended before all was merged; the guest runs on as before"
-        raise DriverError(text, subject=domain.name, hint="vmhost recover", retryable=True)
+        raise DriverError(text, subject=parse_domain(live).name, hint="vmhost recover", retryable=True)
 
 
 def _commit(overlay: Overlay, ports: Ports) -> None:
@@ -98,11 +102,23 @@ def _commit(overlay: Overlay, ports: Ports) -> None:
         ports.files.commit(overlay.top, overlay.base)
 
 
+def _has(xml: str, overlay: Overlay, ports: Ports) -> bool:
+    """Whether a disk is an overlay, or lies on it: it does not from the file on that the overlay lies on itself."""
+    for path in _files(xml, overlay.target, ports):
+        if path in (overlay.top, overlay.base):
+            return path == overlay.top
+    return False
+
+
 def _chain(xml: str, target: str, ports: Ports) -> list[str]:
     """Return the file of a disk and all that it lies on, as the files themselves say."""
+    return list(_files(xml, target, ports))
+
+
+def _files(xml: str, target: str, ports: Ports) -> Iterator[str]:
     path = next((disk.source for disk in parse_domain(xml).disks if disk.target == target), "")
-    found: list[str] = []
-    while path and path not in found:
-        found.append(path)
+    seen: set[str] = set()
+    while path and path not in seen:
+        yield path
+        seen.add(path)
         path = ports.files.backing(path)
-    return found

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from vmhost.model.plan import Planned
+from vmhost.model.snapsteps import MakeOverlay
 from vmhost.model.steps import CreateSeed, CreateVolume, DefineDomain
 
-INDEPENDENT: Final = (CreateVolume, CreateSeed, DefineDomain)
+INDEPENDENT: Final = (CreateVolume, CreateSeed, DefineDomain, MakeOverlay)
 """Each makes a thing of its own and looks at no other: libvirt takes a definition before its disks are there."""
 
 AT_ONCE: Final = 8

@@ -22,6 +22,18 @@ class Overlay:
 
 
 @dataclass(frozen=True, slots=True)
+class MakeOverlay:
+    """Make an empty overlay of ``capacity`` bytes over the file of a disk that is there; both lie in a directory."""
+
+    uuid: str
+    name: str
+    path: str
+    base: str
+    capacity: int
+    kind: Literal["make-overlay"] = "make-overlay"
+
+
+@dataclass(frozen=True, slots=True)
 class SnapshotDisks:
     """Let a running guest write to other files from now on, all its disks at one instant; the files are there."""
 
@@ -151,6 +163,6 @@ class SeeThawed:
     kind: Literal["see-thawed"] = "see-thawed"
 
 
-DiskStep = SnapshotDisks | MergeOverlays | KeepSnapshots | KeepNvram | CheckNvram | PutNvram
+DiskStep = MakeOverlay | SnapshotDisks | MergeOverlays | KeepSnapshots | KeepNvram | CheckNvram | PutNvram
 QuiesceStep = Freeze | Thaw | PreFreeze | PostThaw | NoteLevel | SeeThawed
 SnapshotStep = DiskStep | QuiesceStep

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from vmhost.model.observed import Observed, ObservedVolume
+from vmhost.model.observed import Observed, ObservedGuests, ObservedVolume
 from vmhost.model.permit import Permit
 from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.snapshots import MOST_DEEP, KeptDisk, Level, Snapshot, nvram_name, overlay_name
 from vmhost.model.snapsteps import (
     CheckNvram,
     KeepNvram,
+    MakeOverlay,
     MergeOverlays,
     NoteLevel,
     Overlay,
@@ -36,13 +37,19 @@ from vmhost.render.parse.domain import agent_connected
 from vmhost.render.parse.tuning import parse_tuning
 from vmhost.render.snapshots import with_snapshots, with_sources
 
+DIRECTORIES: Final = ("dir", "fs")
+"""Kinds of pools whose volumes are files that whoever may change the host may make; a server may not let root do it."""
+
 SAFETY: Final = "before-revert-"
 """What the names of snapshots begin with that a revert takes of what is now."""
 
 
-def plan_create(name: str, snapshot: str, observed: Observed, *, created: str, quiesce: bool | None = None) -> Plan:
+def plan_create(
+    name: str, snapshot: str, observed: ObservedGuests, *, created: str, quiesce: bool | None = None
+) -> Plan:
     """Return the plan that takes a snapshot of a guest, running or not. ``created`` is ISO 8601 in UTC.
 
+    :param observed: with this guest and its disks at least; what else there is does not matter.
     :param quiesce: None: freeze the file systems of a guest that runs, if its agent is there and they let themselves be
         frozen; True: they must; False: do not try.
     :raises NotFound: no such guest; :raises Conflict: it has a snapshot of that name; :raises Refused: it is foreign,
@@ -92,7 +99,7 @@ def plan_create(name: str, snapshot: str, observed: Observed, *, created: str, q
     return Plan(site_of(subject), tuple(steps), frozen.last)
 
 
-def plan_thaw(name: str, observed: Observed) -> Plan:
+def plan_thaw(name: str, observed: ObservedGuests) -> Plan:
     """Return the plan that thaws a guest. :raises NotFound: no such guest; :raises Refused: it does not run."""
     subject = look(name, observed)
     domain = subject.domain
@@ -207,8 +214,11 @@ def _overlay(subject: Subject, disk: Disk, number: int) -> Overlay:
 
 def _on(subject: Subject, disk: Disk, below: ObservedVolume, number: int) -> Planned:
     """Return the step that makes an empty overlay on a file of a disk."""
-    name = overlay_name(subject.domain.uuid, disk.id, number)
-    make = CreateVolume(disk.volume.pool, name, below.capacity, below.path, "qcow2")
+    domain, name = subject.domain, overlay_name(subject.domain.uuid, disk.id, number)
+    pool = subject.observed.pool(disk.volume.pool)
+    make: MakeOverlay | CreateVolume = CreateVolume(disk.volume.pool, name, below.capacity, below.path, "qcow2")
+    if pool is not None and pool.type in DIRECTORIES:
+        make = MakeOverlay(domain.uuid, domain.name, f"{disk.directory}/{name}", below.path, below.capacity)
     return subject.planned(make, DeleteVolume(disk.volume.pool, name), f"overlay of disk {disk.id} on {below.name}")
 
 

@@ -65,6 +65,14 @@ class FakeDiskFiles:
                 raise Absent("there is no such file", subject=path)
             return found.backing if found else ""
 
+    def make_overlay(self, path: str, base: str, capacity: int) -> None:
+        with self._machine.at_work(changing=True) as world:
+            pool, name = _place(world, path)
+            _volume(world, base)
+            if name in pool.volumes:
+                raise AlreadyThere("there is a file of that name", subject=path)
+            pool.volumes[name] = Volume(name, capacity, format="qcow2", backing=base, backing_format="qcow2")
+
     def commit(self, top: str, base: str) -> None:
         with self._machine.at_work(changing=True) as world:
             for path in (top, base):

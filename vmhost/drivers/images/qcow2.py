@@ -1,4 +1,4 @@
-"""The header of a qcow2 file, read strictly.
+"""The header of a qcow2 file, read strictly, and an empty file that lies on another.
 
 Source of every field: QEMU's ``docs/interop/qcow2.txt``. Nothing is believed: offsets and lengths are checked against
 the size of the file, and a feature that is not known here is an error, since QEMU might know it.
@@ -22,6 +22,9 @@ _KNOWN: Final = _DIRTY | _CORRUPT | _EXTERNAL_DATA | _COMPRESSION | _EXTENDED_L2
 _END, _BACKING_FORMAT, _DATA_FILE = 0x00000000, 0xE2792ACA, 0x44415441
 _CRYPT: Final = {0: "", 1: "aes", 2: "luks"}
 _COMPRESSIONS: Final = {0: "zlib", 1: "zstd"}
+
+_BITS, _REFCOUNT_ORDER = 16, 4
+"""Of a cluster's size and of a refcount's, in what is made here: QEMU's own choice."""
 
 _L1_LIMIT: Final = 32 * 1024 * 1024
 _NAME_LIMIT: Final = 1023
@@ -101,6 +104,30 @@ def parse(read: Read, file_size: int) -> Qcow2Header:
         dirty=bool(raw.incompatible & _DIRTY),
         corrupt=bool(raw.incompatible & _CORRUPT),
     )
+
+
+def empty(size: int, backing: str) -> Iterator[tuple[int, bytes]]:
+    """Yield the pieces, each with its offset, of a file that holds nothing itself and lies on another qcow2 file.
+
+    It is what ``qemu-img create`` makes: version 3, clusters of 64 KiB, refcounts of 16 bits, and the format of what
+    lies below said, not guessed. The header comes last, so that a part of it is no qcow2 file.
+
+    :param size: as the guest sees it, in bytes, a multiple of 512; :param backing: a path of up to 1,023 bytes.
+    :raises Malformed: one of them is not so.
+    """
+    cluster, name = 1 << _BITS, backing.encode(errors="surrogateescape")
+    entries = -(-size // (cluster * (cluster // 8)))
+    clusters = 3 + -(-entries * 8 // cluster)  # the header, the refcounts' table and block, the first-level table
+    if size <= 0 or size % 512 or entries * 8 > _L1_LIMIT or not 0 < len(name) <= _NAME_LIMIT:
+        raise Malformed(f"no overlay can be of {size} bytes, on a name of {len(name)}")
+    extensions = _EXTENSION.pack(_BACKING_FORMAT, 5) + b"qcow2\0\0\0" + _EXTENSION.pack(_END, 0)
+    length = _V2.size + _V3.size
+    place = length + len(extensions)
+    head = _V2.pack(MAGIC, 3, place, len(name), _BITS, size, 0, entries, 3 * cluster, cluster, 1, 0, 0)
+    yield cluster, struct.pack(">Q", 2 * cluster)
+    yield 2 * cluster, struct.pack(">H", 1) * clusters
+    yield clusters * cluster - 1, b"\0"
+    yield 0, head + _V3.pack(0, 0, 0, _REFCOUNT_ORDER, length) + extensions + name
 
 
 def _fields(read: Read) -> _Raw:
