@@ -1,4 +1,6 @@
-"""A power cut at every call of making a guest: the journal that is on the disk is enough to settle what it left."""
+"""A power cut at every call of making a guest, or of taking and merging a snapshot: the journal that is on the disk is
+enough to settle what it left.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ SCENES = {
     "a guest that is waited for": Scene("", lambda host: host.plan(site(WEB))),
     "a guest that nobody waits for": Scene("", lambda host: host.plan(site(UNSEEN))),
     "one more": Scene(OTHER, lambda host: host.plan(site(OTHER, UNSEEN))),
-}
+} | {name: scene for name, scene in CHANGES.items() if "snapshot" in name and name.split()[0] in ("take", "delete")}
 
 
 def dark(fake: FakeHost) -> FakeHost:
@@ -83,3 +85,16 @@ def test_a_start_alone_waits_for_no_record() -> None:
     (result,) = host.power(["db-01"], "start")
     assert result.error is None
     assert waited == [0]
+
+
+def test_the_disk_is_not_waited_for_while_a_guest_is_frozen() -> None:
+    fake = stage(CHANGES["take a snapshot"])
+    counted = FaultyPorts(fake.ports)
+    host = Host(ports=counted.ports)
+    host.apply(CHANGES["take a snapshot"].propose(host))
+    told = [str(call) for call in counted.calls]
+    frozen = next(number for number, text in enumerate(told) if "guest-fsfreeze-freeze" in text)
+    thawed = next(number for number, text in enumerate(told) if "guest-fsfreeze-thaw" in text)
+    between = told[frozen:thawed]
+    assert any("snapshot_disks" in text for text in between)
+    assert not [text for text in between if "journal" in text and "durable=True" in text]

@@ -20,7 +20,16 @@ from vmhost.model.drills import EndDrill, LiftDrill
 from vmhost.model.errors import AlreadyThere, ApplyError, Cancelled, GuestError, PartlyDone, VmhostError
 from vmhost.model.events import StepDone, StepFailed, StepStarted, Undone
 from vmhost.model.plan import Plan, Planned
-from vmhost.model.snapsteps import MergeOverlays, PostThaw, PutNvram, Thaw
+from vmhost.model.snapsteps import (
+    CheckNvram,
+    KeepSnapshots,
+    MergeOverlays,
+    NoteLevel,
+    PostThaw,
+    PutNvram,
+    SnapshotDisks,
+    Thaw,
+)
 from vmhost.model.steps import (
     AwaitGuest,
     CloseAccess,
@@ -39,6 +48,9 @@ HOLDS_DISKS: Final = (MergeOverlays, DefineDomain, UndefineDomain, PowerOff, Shu
 USED: Final = (DeleteVolume, LiftDrill, CloseAccess, RemoveFile)
 """Undos that would take away what is used so."""
 
+FREE: Final = (SnapshotDisks, Thaw, CheckNvram, KeepSnapshots, NoteLevel)
+"""Steps that may be taken for begun before they are: to undo them then changes nothing."""
+
 
 class Transaction:
     """Applies one plan: :meth:`run` up to the commit point, then :meth:`finish`.
@@ -55,6 +67,7 @@ class Transaction:
         self._record = record
         self._total = len(plan.steps) + len(plan.after)
         self._begun = -1
+        self._noted = 0
         self._theirs: set[int] = set()
 
     def run(self) -> None:
@@ -152,8 +165,27 @@ class Transaction:
         for number in numbers:
             item = items[number]
             self._context.on_event(StepStarted(number + 1, self._total, item.subject, item.why))
-        self._record.intent(*numbers, durable=not all(map(self._goes_with_the_power, numbers)))
+        if numbers[0] >= min(self._noted, len(self.plan.steps)):
+            intended = range(numbers[0], self._noted_with(numbers[-1]))
+            self._record.intent(*intended, durable=any(map(self._outlives_the_power, intended)))
+            self._noted = intended.stop
         self._begun = numbers[-1]
+
+    def _noted_with(self, number: int) -> int:
+        """Return the number after those that are noted along with a step: what the next ones intend that may be taken
+        for begun goes to the disk with it, with one wait for all.
+        """
+        end = number + 1
+        while end < len(self.plan.steps) and isinstance(self.plan.steps[end].do, FREE):
+            end += 1
+        return end
+
+    def _outlives_the_power(self, number: int) -> bool:
+        """Whether a power cut may leave of a step what only its record tells of.
+
+        Behind the commit point, which is on the disk, whatever is not known to be done is done again.
+        """
+        return number < len(self.plan.steps) and not self._goes_with_the_power(number)
 
     def _goes_with_the_power(self, number: int) -> bool:
         """Whether a power cut takes all that the undo of a step would: a guest that runs, and nothing that stays.
@@ -161,7 +193,7 @@ class Transaction:
         libvirt may start a guest again when the host boots. One that this plan makes is powered off with its
         definition; what another was given before is undone only beneath a guest that is known to be off.
         """
-        item = (*self.plan.steps, *self.plan.after)[number]
+        item = self.plan.steps[number]
         if not isinstance(item.do, StartDomain) or not isinstance(item.undo, PowerOff | ShutDown | None):
             return False
         before = [other.undo for other in self.plan.steps[:number] if other.undo is not None]
