@@ -20,6 +20,9 @@ class History(Protocol):
     def cancel(self, id: str) -> None: ...  # noqa: A002
     def cancelled(self, id: str) -> bool: ...  # noqa: A002
     def log(self, id: str, line: str) -> None: ...  # noqa: A002
+    def step(self, id: str, line: str, *, done: float, total: float) -> None:  # noqa: A002
+        """:meth:`log` and :meth:`update` at once: the line is the progress, too."""
+
     def lines(self, id: str) -> tuple[str, ...]: ...  # noqa: A002
     def jobs(self, *, limit: int = 100) -> tuple[JobRecord, ...]: ...
     def drilled(self, record: DrillRecord) -> None:

@@ -52,8 +52,9 @@ _NEWEST: Final = """
 SELECT id, kind, subject, state, started, ended, pid, user, progress, done, total, rate, error, birth, seen
 FROM job ORDER BY started DESC, id LIMIT ?
 """
+_UPDATE: Final = "UPDATE job SET progress = ?, done = ?, total = ?, rate = ?, seen = ? WHERE id = ?"
 _PRUNE: Final = """
-DELETE FROM job WHERE state <> 'running' AND id NOT IN (SELECT id FROM job ORDER BY started DESC, id LIMIT ?)
+DELETE FROM job WHERE state <> 'running' AND id IN (SELECT id FROM job ORDER BY started DESC, id LIMIT -1 OFFSET ?)
 """
 _DRILLS: Final = """
 CREATE TABLE drill (
@@ -106,8 +107,7 @@ class SqliteHistory:
             raise AlreadyThere("a job has that id", subject=record.id, hint=f"vmhost job show {record.id}")
 
     def update(self, id: str, *, progress: str, done: float, total: float, rate: float) -> None:  # noqa: A002
-        statement = "UPDATE job SET progress = ?, done = ?, total = ?, rate = ?, seen = ? WHERE id = ?"
-        self._change(statement, [progress, done, total, rate, time.time(), id])
+        self._change(_UPDATE, [progress, done, total, rate, time.time(), id])
 
     def end(self, id: str, *, state: str, error: str) -> None:  # noqa: A002 - the port's word
         if state not in get_args(JobState):
@@ -145,16 +145,24 @@ class SqliteHistory:
 
     def log(self, id: str, line: str) -> None:  # noqa: A002 - the port's word
         """Add a line to a job's log, cut at ``LONGEST_LINE`` characters; a line of an unknown job is dropped."""
+        self._attempt(lambda database: self._insert(database, id, line))
+
+    def step(self, id: str, line: str, *, done: float, total: float) -> None:  # noqa: A002 - the port's word
+        """Add a line to a job's log, which is its progress, too, in one transaction."""
 
         def insert(database: sqlite3.Connection) -> None:
-            last = database.execute("SELECT max(number) FROM line WHERE job = ?", [id]).fetchone()[0] or 0
-            database.execute(
-                "INSERT INTO line (job, number, text) SELECT id, ?, ? FROM job WHERE id = ?",
-                [last + 1, line[:LONGEST_LINE], id],
-            )
-            database.execute("DELETE FROM line WHERE job = ? AND number <= ?", [id, last + 1 - self._kept_lines])
+            self._insert(database, id, line)
+            _update(database, _UPDATE, [line, done, total, 0, time.time(), id])
 
         self._attempt(insert)
+
+    def _insert(self, database: sqlite3.Connection, job: str, line: str) -> None:
+        last = database.execute("SELECT max(number) FROM line WHERE job = ?", [job]).fetchone()[0] or 0
+        database.execute(
+            "INSERT INTO line (job, number, text) SELECT id, ?, ? FROM job WHERE id = ?",
+            [last + 1, line[:LONGEST_LINE], job],
+        )
+        database.execute("DELETE FROM line WHERE job = ? AND number <= ?", [job, last + 1 - self._kept_lines])
 
     def lines(self, id: str) -> tuple[str, ...]:  # noqa: A002 - the port's word
         """Return the last lines of a job's log.
@@ -227,11 +235,7 @@ class SqliteHistory:
         self._looks.close()
 
     def _change(self, statement: str, values: Sequence[object]) -> None:
-        def change(database: sqlite3.Connection) -> None:
-            if database.execute(statement, list(values)).rowcount == 0:
-                _log.warning("job history: there is no job %s", values[-1])
-
-        self._attempt(change)
+        self._attempt(lambda database: _update(database, statement, values))
 
     def _attempt(self, work: Work[T], database: Database | None = None) -> T | None:
         """Write, or log why it could not be done: history never stops what it is the history of."""
@@ -242,6 +246,11 @@ class SqliteHistory:
                 self._said = str(error)
                 _log.warning("job history: %s", error)
             return None
+
+
+def _update(database: sqlite3.Connection, statement: str, values: Sequence[object]) -> None:
+    if database.execute(statement, list(values)).rowcount == 0:
+        _log.warning("job history: there is no job %s", values[-1])
 
 
 def _keeps_seconds(database: sqlite3.Connection) -> bool:

@@ -83,9 +83,13 @@ class Job:
             if line == self._line and now - self._progressed < CHECK_EVERY and done < total:
                 return
             self._progressed = now
-        if line != self._line or not isinstance(event, Progress):
-            self._history.log(self.id, line)
+        new = line != self._line or not isinstance(event, Progress)
         self._line = line
+        if new and total and not rate:
+            self._history.step(self.id, line, done=done, total=total)
+            return
+        if new:
+            self._history.log(self.id, line)
         if total:
             self._history.update(self.id, progress=line, done=done, total=total, rate=rate)
 

@@ -109,6 +109,10 @@ class FakeHistory:
             if id in world.jobs:
                 world.jobs[id].lines.append(line)
 
+    def step(self, id: str, line: str, *, done: float, total: float) -> None:  # noqa: A002 - the port's word
+        self.log(id, line)
+        self.update(id, progress=line, done=done, total=total, rate=0)
+
     def lines(self, id: str) -> tuple[str, ...]:  # noqa: A002 - the port's word
         with self._machine.at_work() as world:
             if id not in world.jobs:

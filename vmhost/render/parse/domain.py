@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 from vmhost.model.disklimits import LIMITS, UNLIMITED, DiskLimits
 from vmhost.model.domains import DiskFacts, DomainFacts, NicFacts
-from vmhost.render.parse.reading import look_into
+from vmhost.render.parse.reading import KEPT, look_into
 from vmhost.render.parse.units import int_of, size_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,15 @@ def parse_domain(xml: str | Node) -> DomainFacts:
 
     :raises DamagedData: it is not well-formed XML.
     """
-    root = look_into(xml)
+    return _parse_text(xml) if isinstance(xml, str) else _parse(xml)
+
+
+@lru_cache(maxsize=KEPT)
+def _parse_text(xml: str) -> DomainFacts:
+    return _parse(look_into(xml))
+
+
+def _parse(root: Node) -> DomainFacts:
     vcpu = root.find("vcpu")
     most = int_of(root.findtext("vcpu")) or 1
     now = most if vcpu is None else int_of(vcpu.get("current")) or most
