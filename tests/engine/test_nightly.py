@@ -17,12 +17,16 @@ from vmhost.model.nightsteps import CRON, MARK, SERVICE, TIMER, UNITS, StartTime
 from vmhost.model.outcome import JobRecord
 from vmhost.model.points import Damage, PointRef
 from vmhost.model.retention import Keep
+from vmhost.model.snapshots import SNAPSHOTS, Snapshots
 from vmhost.ops.host import Host
 from vmhost.ops.jobs import described
-from vmhost.ops.nightly import OPERATION, raise_failures, write_metrics
+from vmhost.ops.nightly import raise_failures, write_metrics
 from vmhost.ops.nightwakes import Waking, timer_texts
-from vmhost.plan.protection import protection
+from vmhost.ops.protectionview import view_protection
+from vmhost.ops.wards import NIGHT
+from vmhost.plan.protection import Measure, protection
 from vmhost.render.nightunits import cron_text, units
+from vmhost.render.snapshots import snapshots_xml
 from vmhost.testing import FakeHost, FaultPlan, FaultyPorts
 from vmhost.testing.faults import driver_error
 from vmhost.testing.hypervisor import FakeHypervisor
@@ -100,7 +104,7 @@ def test_one_that_fails_stops_nobody(fake: FakeHost, method: str, step: str) -> 
 
 
 def test_a_second_night_does_not_begin_beside_the_first(fake: FakeHost) -> None:
-    fake.history.start(JobRecord("20200101T000000-first", OPERATION, "db-01", "running", 1.0, pid=1))
+    fake.history.start(JobRecord("20200101T000000-first", NIGHT, "db-01", "running", 1.0, pid=1))
     with pytest.raises(Conflict, match="another night") as caught:
         Host(ports=fake.ports).backups.nightly.run(keep=KEEP)
     assert caught.value.hint == "vmhost job show 20200101T000000-first"
@@ -135,7 +139,7 @@ def test_a_night_that_is_cancelled_reports_what_was_done(
     assert [(guest.name, guest.failed, bool(guest.point)) for guest in night.guests] == ends
     with pytest.raises(Cancelled, match="1 of 3 guests are done"):
         raise_failures(night)
-    assert next(job for job in host.jobs() if job.kind == OPERATION).state == "cancelled"
+    assert next(job for job in host.jobs() if job.kind == NIGHT).state == "cancelled"
     assert len(host.backups.list()) == sum(point for _, _, point in ends)
     write_metrics(night, tmp_path / "vmhost.prom")
     assert 'vmhost_nightly_success{guest="db-01"} 1.0' in (tmp_path / "vmhost.prom").read_text()
@@ -176,14 +180,55 @@ def test_the_unprotected_come_first(fake: FakeHost) -> None:
     host = Host(ports=fake.ports)
     host.backups.run(["db-01"])
     fake.advance(30 * 3600)
-    host.backups.run(["off-01"])
+    raise_failures(host.backups.nightly.run(["off-01"]))
     found = host.backups.nightly.status(objective=26 * 3600.0)
-    assert [(one.name, one.problem) for one in found] == [
-        ("web-01", "it has no point"),
-        ("db-01", "its newest point is 30 h old, 26 h are the most"),
-        ("off-01", ""),
-    ]
-    assert protection([], [], 0, 1, "") == []
+    told = [("web-01", "it has no point"), ("db-01", "its newest point is 30 h old, 26 h are the most"), ("off-01", "")]
+    assert [(one.name, one.problem) for one in found] == told
+    fake.hypervisor.set_metadata(fake.domain("off-01").uuid, snapshots_xml(Snapshots(frozen="then")), SNAPSHOTS)
+    fake.hypervisor.set_metadata(fake.domain("db-01").uuid, snapshots_xml(Snapshots(frozen="then")), SNAPSHOTS)
+    found = host.backups.nightly.status(objective=26 * 3600.0)
+    frozen = ("db-01", "its file systems are FROZEN since then: vmhost snapshot thaw db-01")
+    assert [(one.name, one.problem) for one in found] == [frozen, told[0], told[2]], "who is off is not frozen"
+    assert [guest.name for guest in view_protection(host).guests] == ["db-01", "web-01", "off-01"]
+    assert protection([], [], Measure(0, 1, "")) == []
+
+
+@pytest.mark.parametrize("how", ["by hand", "timer", "cron", "another's", "half"])
+def test_guests_that_nothing_wakes_are_told(booted: FakeHost, how: str) -> None:
+    host = Host(ports=booted.ports)
+    if how == "by hand":
+        host.backups.nightly.run()
+    elif how in ("timer", "half"):
+        host.apply(host.backups.nightly.plan_install(Waking(["/usr/bin/vmhost"], "22:00")))
+        booted.world.timer = booted.world.timer_boots = how == "timer"
+    elif how == "cron":
+        host.apply(host.backups.nightly.plan_install(Waking(["/usr/bin/vmhost"], "22:00", cron=True)))
+    else:
+        booted.world.timer_files[f"{UNITS}/{TIMER}"] = "[Timer]\n"
+
+    def told() -> set[tuple[bool, str]]:
+        host.backups.run()
+        host.backups.verify()
+        return {(one.woken, one.problem) for one in host.backups.nightly.status(objective=26 * 3600.0)}
+
+    bad = (False, "nothing wakes its night's work: vmhost nightly install")
+    assert told() == ({bad} if how == "half" else {(True, "")})
+    booted.advance(27 * 3600)
+    assert told() == ({bad} if how in ("half", "by hand") else {(True, "")}), "and the night by hand was long ago"
+
+
+def test_what_cannot_be_understood_is_a_problem(fake: FakeHost) -> None:
+    host = Host(ports=fake.ports)
+    for _ in range(2):
+        raise_failures(host.backups.nightly.run())
+    point = host.backups.list("web-01")[-1]
+    fake.world.repositories[point.ref.repository].points[f"{point.ref.guest}/{point.id}"].text = ""
+    first, *others = host.backups.nightly.status(objective=26 * 3600.0)
+    assert (first.name, first.problem) == (
+        "web-01",
+        f"none of its points can go: {point.id}/manifest.json: is missing",
+    )
+    assert [one.problem for one in others] == ["", ""]
 
 
 def test_the_outcome_is_what_prometheus_reads(fake: FakeHost, tmp_path: Path) -> None:

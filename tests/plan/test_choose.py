@@ -9,7 +9,7 @@ import pytest
 from vmhost.model.errors import NotFound, Refused
 from vmhost.model.points import Point, PointRef
 from vmhost.plan.choose import find_point, newest, whole
-from vmhost.plan.protection import Ward, protection
+from vmhost.plan.protection import Measure, Ward, protection
 
 NOW = 1_795_219_200.0  # 2026-11-21T00:00:00Z
 
@@ -78,11 +78,12 @@ def test_damaged_points_and_what_lies_on_them_protect_nobody() -> None:
     assert whole(points) == [first]
 
     def told(some: list[Point]) -> tuple[str, str]:
-        (one,) = protection([Ward("web", "new")], some, NOW, 26 * 3600, "here")
+        (one,) = protection([Ward("web", "new")], some, Measure(NOW, 26 * 3600, "here"))
         return one.newest, one.problem
 
     assert told(points) == (first.id, "its newest point is 50 h old, 26 h are the most")
-    assert told([first, second, third]) == (third.id, "")
+    assert told([first, second, third]) == (third.id, "it never was found whole")
+    assert told([first, replace(second, verified=second.taken), third]) == (third.id, "")
     assert told([third]) == ("", "none of its points is whole"), "what it lies on is gone"
     assert told([replace(third, parent=third.id)]) == ("", "none of its points is whole")
     assert told([]) == ("", "it has no point")

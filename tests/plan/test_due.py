@@ -17,7 +17,7 @@ from vmhost.model.points import Point, PointRef
 from vmhost.model.reservations import iso
 from vmhost.model.spec import BackupSpec
 from vmhost.plan.due import Due, due
-from vmhost.plan.protection import Ward, protection
+from vmhost.plan.protection import Measure, Ward, protection
 from vmhost.plan.turnofdrills import Turn, turns
 from vmhost.plan.wakes import wakes
 
@@ -164,7 +164,9 @@ def test_a_drill_is_due_again_after_its_time_whatever_became_of_the_last() -> No
 
 def test_objectives_that_are_missed_are_told() -> None:
     def problem(wish: dict[str, object], *drills: DrillRecord) -> str:
-        (one,) = protection([Ward("web-01", "web", BackupSpec.model_validate(wish))], POINTS, NOW, DAY, "here", drills)
+        (one,) = protection(
+            [Ward("web-01", "web", BackupSpec.model_validate(wish))], POINTS, Measure(NOW, DAY, "here"), drills
+        )
         return one.problem
 
     old, new = drill("2027-01-01T08:00:00Z"), drill("2027-01-14T08:00:00Z")
@@ -185,7 +187,7 @@ def test_objectives_that_are_missed_are_told() -> None:
 def test_breaches_come_first_and_who_has_no_point_before_all() -> None:
     strict = BackupSpec.model_validate({"drill": {"every": "7d"}})
     wards = [Ward("good", "web"), Ward("bad", "web", strict), Ward("none", "nobody")]
-    assert [one.name for one in protection(wards, POINTS, NOW, DAY, "here")] == ["none", "bad", "good"]
+    assert [one.name for one in protection(wards, POINTS, Measure(NOW, DAY, "here"))] == ["none", "bad", "good"]
 
 
 def test_who_was_never_drilled_comes_first() -> None:

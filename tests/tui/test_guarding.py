@@ -156,7 +156,7 @@ async def test_what_is_done_to_a_guest_is_done_to_no_namesake() -> None:
         stored.text = json.dumps({**json.loads(stored.text), "name": name})
     async with on_stage(fake) as stage:
         await at(stage, "web-01")
-        await stage.until(lambda: "✓ web-01 is protected" in stage.lines("#about"))
+        await stage.until(lambda: "web-01: it never was found whole" in stage.lines("#about"))
         await stage.press("v")
         await stage.shows("$ vmhost backup verify web-01", "y begins")
         await stage.press("y")
@@ -306,7 +306,7 @@ async def test_the_tab_of_a_guest_does_not_stand_still(monkeypatch: pytest.Monke
     async with on_stage(fake) as stage:
         await stage.goto("web-01")
         await stage.press("enter", "6")
-        await stage.until(lambda: "✓ web-01 is protected" in stage.lines("#about"))
+        await stage.until(lambda: "web-01: it never was found whole" in stage.lines("#about"))
         fake.advance(27 * 3600)
         await stage.until(lambda: "its newest point is 27 h old" in stage.lines("#about"))
         Host(ports=fake.ports).backups.run(["web-01"])

@@ -77,7 +77,9 @@ async def read_back(stage: Stage, name: str) -> None:
 
 @pytest.mark.asyncio
 async def test_a_point_is_planned_taken_and_seen() -> None:
-    async with on_stage() as stage:
+    fake = demo_host(speed=0)
+    fake.world.timer = True
+    async with on_stage(fake) as stage:
         await opened(stage)
         count = len(stage.grid.keys)
         await stage.shows(f"{count} of {count} guests are not protected")
@@ -91,6 +93,9 @@ async def test_a_point_is_planned_taken_and_seen() -> None:
         await stage.press("y")
         await stage.shows("back up web-01: done")
         await stage.press("escape")
+        await stage.until(lambda: "web-01: it never was found whole" in stage.lines("#about"))
+        Host(ports=stage.fake.ports).backups.verify("web-01")
+        await stage.press("r")
         await stage.until(lambda: "✓ protected" in stage.row("web-01 "))
         await stage.shows(f"{count - 1} of {count} guests are not protected")
         (point,) = Host(ports=stage.fake.ports).backups.list("web-01")
@@ -467,6 +472,12 @@ def test_each_guest_is_held_against_what_its_site_wants() -> None:
     ]
     plain = told(replace(guest, objectives=Objectives(26 * hour)))
     assert (plain["drilled"].text, plain["next"].text, plain["rto"].text) == ("14d", "each run", "-")
+
+
+def test_who_is_frozen_is_told_so() -> None:
+    row = Protection("web-01", 0, "", -1, "", "", "its file systems are FROZEN", frozen="2027-01-15T07:00:00Z")
+    cells = protection_cells(Guarded("uuid", row, Objectives(3600)), 0.0, COLUMNS, UNICODE)
+    assert Cell("⚠ FROZEN", Tone.BAD) in cells
 
 
 def test_what_is_kept_is_told_with_what_is_wrong_with_it() -> None:

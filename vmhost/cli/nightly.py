@@ -19,7 +19,7 @@ from vmhost.model.text import sanitize
 if TYPE_CHECKING:
     from vmhost.model.nightly import Protection
 
-COLUMNS = ("GUEST", "PROBLEM", "NEWEST", "AGE", "KIND", "LEVEL", "POINTS", "DRILLED")
+COLUMNS = ("GUEST", "PROBLEM", "NEWEST", "AGE", "KIND", "LEVEL", "POINTS", "VERIFIED", "DRILLED", "OBJECTIVES")
 
 keep_option = click.option(
     "--keep", "rules", metavar="RULES", help="What stays: daily=7,weekly=4,within=48h, ...; as its site says."
@@ -90,16 +90,22 @@ def run(
 @format_option
 @click.pass_context
 def status(ctx: click.Context, rpo: int, repository: str | None, output: str) -> int:
-    """Show how each guest is protected, those that are not first. Exits with 7 when there are any."""
+    """Show how each guest is protected: those that are FROZEN first, then those that are not protected. Exits with 7
+    when there are any.
+    """
     with open_host(ctx) as host:
         found = host.backups.nightly.status(objective=rpo * 3600.0, repository=repository)
     show(output, "ProtectionList", found, COLUMNS, _cells, lambda one: one.name)
+    if not all(one.woken for one in found):
+        diagnostics.say("vmhost: nothing wakes the night's work, and no night ran lately; vmhost nightly install")
     return diagnostics.PENDING if any(one.problem for one in found) else 0
 
 
 def _cells(one: Protection) -> tuple[str, ...]:
     age = f"{one.age / 3600:.1f} h" if one.age >= 0 else "-"
-    cells = (one.name, one.problem, one.newest, age, one.kind, one.level, str(one.points), one.drilled or "never")
+    newest = (one.newest, age, one.kind, one.level, str(one.points))
+    wants = ", ".join(str(objective) for objective in one.objectives)
+    cells = (one.name, one.problem, *newest, one.verified or "never", one.drilled or "never", wants)
     return tuple(cell or "-" for cell in cells)
 
 

@@ -50,11 +50,35 @@ class Night:
 
 
 @dataclass(frozen=True, slots=True)
+class Objective:
+    """One objective of a guest's protection and how it stands, in seconds; None: nobody knows, or it never was.
+
+    ``name`` is ``rpo``, ``rto``, ``verified`` or ``drill``; ``limit`` is what ``actual`` may be at most, None where
+    ``calendar`` says when a drill is due.
+    """
+
+    name: str
+    limit: float | None
+    actual: float | None
+    missed: bool = False
+    calendar: str = ""
+
+    def __str__(self) -> str:
+        unit, size = ("s", 1) if self.name == "rto" else ("h", 3600)
+        actual = "-" if self.actual is None else f"{self.actual / size:.0f}"
+        limit = "" if self.limit is None else f"/{self.limit / size:.0f}"
+        told = f"{actual}{limit} {unit}{f' ({self.calendar})' if self.calendar else ''}"
+        return f"{'MISSED ' if self.missed else ''}{self.name} {told}"
+
+
+@dataclass(frozen=True, slots=True)
 class Protection:
     """How a guest is protected: its newest point, and how old that is in seconds, -1: it has none.
 
     ``problem`` is why it counts as unprotected, or empty. ``verified`` and ``drilled`` are when a point of it was last
-    found whole and when it last came back in a drill (ISO 8601), empty: never.
+    found whole and when it last came back in a drill (ISO 8601), empty: never. ``frozen`` is since when its file
+    systems are frozen and nobody could thaw them; ``woken`` whether anything wakes the night's work. ``objectives`` are
+    those that there are, the missed ones first.
     """
 
     name: str
@@ -66,3 +90,6 @@ class Protection:
     problem: str = ""
     verified: str = ""
     drilled: str = ""
+    frozen: str = ""
+    woken: bool = True
+    objectives: tuple[Objective, ...] = ()

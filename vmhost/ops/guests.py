@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from vmhost.engine.observe import observe_domains
 from vmhost.model.domains import meant, numbered
 from vmhost.model.errors import NotFound
-from vmhost.render.parse.snapshots import parse_snapshots
+from vmhost.plan.frozen import frozen_since
 
 if TYPE_CHECKING:
     from vmhost.model.domains import ObservedDomain
@@ -55,7 +55,7 @@ def row_of(domain: ObservedDomain) -> GuestRow:
     metadata = domain.metadata
     nics = metadata.identity.nics if metadata else ()
     flags = (
-        ("FROZEN",) if domain.active and metadata and parse_snapshots(domain.raw.xml).frozen else (),
+        ("FROZEN",) if frozen_since(domain) else (),
         ("foreign",) if domain.foreign else (),
         ("copy",) if domain.copied else (),
         ("drill",) if domain.drill else (),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.util import find_spec
 from shlex import quote
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from vmhost.engine.observe import observe_domains
 from vmhost.model.domains import meant
@@ -19,9 +19,10 @@ from vmhost.model.nightly import GuestNight, Night, Protection
 from vmhost.model.reservations import iso
 from vmhost.ops.jobs import Job
 from vmhost.ops.verifying import LATELY, verify_points
+from vmhost.ops.wards import NIGHT, measure, ward_of
 from vmhost.plan.applied import backup_wish
 from vmhost.plan.due import Due, due
-from vmhost.plan.protection import Ward, protection
+from vmhost.plan.protection import protection
 from vmhost.plan.prune import ALL_STAY
 from vmhost.plan.turnofdrills import last_drills
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from vmhost.ops.nightwakes import Waking
     from vmhost.ops.proposals import Proposal
 
-OPERATION: Final = "nightly"
 _log = logging.getLogger("vmhost.nightly")
 Listener = Callable[[Event], None]
 
@@ -68,7 +68,7 @@ class Nightly:
         started, done = iso(ports.clock.now()), list[GuestNight]()
         ended = ""
         try:
-            with Job(ports, OPERATION, " ".join(chosen), on_event, cancelled) as job:
+            with Job(ports, NIGHT, " ".join(chosen), on_event, cancelled) as job:
                 self._refuse_overlap(job.id)
                 for name in chosen:
                     if job.cancelled():
@@ -87,11 +87,11 @@ class Nightly:
 
         :param objective: seconds that a guest's newest point may be old, where its site says nothing else.
         """
-        ports = self._host.ports
-        domains = (domain for domain in observe_domains(ports.hypervisor) if domain.metadata)
-        wards = [Ward(domain.name, domain.uuid, backup_wish(domain)) for domain in domains]
-        points, place = self._host.backups.list(repository=repository), self._host.backups.repository(repository)
-        return tuple(protection(wards, points, ports.clock.now(), objective, place.host, ports.history.drills()))
+        ports, backups = self._host.ports, self._host.backups
+        wards = [ward_of(domain) for domain in observe_domains(ports.hypervisor) if domain.metadata]
+        points, place = backups.list(repository=repository), backups.repository(repository)
+        held = measure(self._host, objective, place.host)
+        return tuple(protection(wards, points, held, ports.history.drills(), backups.damaged(repository=repository)))
 
     def plan_install(self, waking: Waking) -> Proposal:
         """Return what would be written and started to wake the night's work by itself; see :func:`propose_install`."""
@@ -149,7 +149,7 @@ class Nightly:
 
     def _refuse_overlap(self, mine: str) -> None:
         """:raises Conflict: a night that began before this one is still at work."""
-        nights = [job for job in self._host.jobs() if job.kind == OPERATION and job.state == "running"]
+        nights = [job for job in self._host.jobs() if job.kind == NIGHT and job.state == "running"]
         first = min(nights, key=lambda job: (job.started, job.id), default=None)
         if first is not None and first.id != mine:
             raise Conflict("another night is at work", subject=first.id, hint=f"vmhost job show {first.id}")

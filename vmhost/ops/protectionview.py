@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Final
 from vmhost.engine.observe import observe_domains
 from vmhost.model.nightly import Protection
 from vmhost.model.objectives import Objectives
+from vmhost.ops.wards import measure, ward_of
 from vmhost.plan.applied import backup_wish
 from vmhost.plan.choose import whole
 from vmhost.plan.objectives import objectives
-from vmhost.plan.protection import Ward, protection
+from vmhost.plan.protection import protection
 
 if TYPE_CHECKING:
     from vmhost.model.domains import ObservedDomain
@@ -83,8 +84,9 @@ def view_protection(host: Host, *, rpo: float = RPO, only: ObservedDomain | None
         its.sort(key=lambda point: (point.taken, point.generation), reverse=True)
     unread: dict[str, list[Damage]] = {}
     for damage in backups.damaged(only.uuid if only else ""):
-        unread.setdefault(damage.guest, []).append(damage)
-    drills, now = ports.history.drills(), ports.clock.now()
+        unread.setdefault(damage.holds, []).append(damage)
+    drills, held = ports.history.drills(), measure(host, rpo, there.host)
+    now = held.now
     told: dict[str, list[DrillRecord]] = {}
     for drill in drills:
         told.setdefault(drill.guest, []).append(drill)
@@ -92,12 +94,14 @@ def view_protection(host: Host, *, rpo: float = RPO, only: ObservedDomain | None
     def guarded(domain: ObservedDomain, row: Protection) -> Guarded:
         uuid = domain.uuid
         wish, its = backup_wish(domain), kept.get(uuid, ())
-        wants = objectives(wish, its, told.get(uuid, ()), now, there.host, rpo, local=ports.clock.zone())
+        wants = objectives(wish, its, told.get(uuid, ()), now, there.host, rpo, local=held.local)
         return Guarded(uuid, row, wants, unread=tuple(unread.get(uuid, ())))
 
-    wards = [Ward(domain.name, domain.uuid, backup_wish(domain)) for domain in ours.values()]
+    wards = [ward_of(domain) for domain in ours.values()]
     points = [point for its in kept.values() for point in its]
-    guests = [guarded(ours[row.name], row) for row in protection(wards, points, now, rpo, there.host, drills)]
+    damages = [damage for its in unread.values() for damage in its]
+    rows = protection(wards, points, held, drills, damages)
+    guests = [guarded(ours[row.name], row) for row in rows]
     others = {domain.uuid: domain.name for domain in domains if not domain.metadata}
     left = [
         Guarded(uuid, _left(kept[uuid], others.get(uuid, "")), None, uuid not in others, tuple(unread.get(uuid, ())))

@@ -76,6 +76,13 @@ def due_in(age: float | None, moments: str | None, before: str | None, now: floa
     return max(0.0, min(left)) if left else None
 
 
+def overdue(moments: str, before: str, now: float, local: tzinfo) -> float:
+    """Return for how many seconds what was last done ``before`` has been due by a calendar; 0: it is not due."""
+    since = _since(before, now)
+    after = None if since is None else _parsed(moments).after(since, local)
+    return 0.0 if after is None else max(0.0, now - after.timestamp())
+
+
 def age_of(time: str, now: float) -> float:
     """Return how long ago a time (ISO 8601) was, in seconds; never negative, since clocks jump."""
     return max(0.0, now - datetime.fromisoformat(time).timestamp())

@@ -50,6 +50,8 @@ def protection_cells(guest: Guarded, now: float, columns: Sequence[Column], sign
 def _state(guest: Guarded, signs: Signs) -> Cell:
     if guest.objectives is None:
         return Cell(f"{signs.off} gone" if guest.gone else f"{signs.off} not ours", Tone.DIM)
+    if guest.protection.frozen:
+        return Cell(f"{signs.warning} FROZEN", Tone.BAD)
     if guest.protection.problem:
         return Cell(f"{signs.warning} unprotected", Tone.BAD)
     return Cell(f"{signs.mark} protected", Tone.GOOD)
