@@ -282,6 +282,15 @@ def test_a_host_that_cannot_drill_says_nothing_about_the_point(fake: FakeHost) -
     assert host.backups.drills.history() == ()
 
 
+def test_a_fault_of_ours_costs_one_guest_its_drill(caplog: pytest.LogCaptureFixture) -> None:
+    fake = made(WEB + WEB.replace("web-01", "db-01"))
+    plan = FaultPlan(0, error=lambda _: KeyError("name"), only=lambda _, method: method == "verify")
+    results = Host(ports=FaultyPorts(fake.ports, plan).ports).backups.drills.run(["web-01", "db-01"])
+    assert [str(result.error or "") for result in results] == ["web-01: unexpected failure: KeyError: 'name'", ""]
+    assert results[1].drill is not None
+    assert "in through" in caplog.text, "where it came from is in the log"
+
+
 def test_a_guest_that_cannot_be_ended_keeps_its_disks_and_its_network(fake: FakeHost) -> None:
     def cannot(port: str, called: str) -> bool:
         return (port, called) == ("hypervisor", "power_off")

@@ -103,6 +103,23 @@ def test_one_that_fails_stops_nobody(fake: FakeHost, method: str, step: str) -> 
     assert again.failures == (), "the next night heals"
 
 
+@pytest.mark.parametrize(
+    ("method", "step"), [("points", "look"), ("tracking", "backup"), ("verify", "verify"), ("delete", "prune")]
+)
+def test_a_fault_of_ours_stops_nobody_either(
+    fake: FakeHost, method: str, step: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    host = Host(ports=fake.ports)
+    for _ in range(2):
+        raise_failures(host.backups.nightly.run(keep=KEEP))
+    only = FaultPlan(0, error=lambda _: KeyError("name"), only=lambda _, called: called == method)
+    told = Host(ports=FaultyPorts(fake.ports, only).ports).backups.nightly.run(["off-01", "web-01"], keep=Keep(last=1))
+    assert [(guest.name, guest.failed) for guest in told.guests] == [("off-01", step), ("web-01", "")]
+    assert "KeyError: 'name'" in told.guests[0].error
+    assert "in through" in caplog.text, "where it came from is in the log"
+    assert host.backups.nightly.run(keep=KEEP).failures == (), "the next night heals"
+
+
 def test_a_second_night_does_not_begin_beside_the_first(fake: FakeHost) -> None:
     fake.history.start(JobRecord("20200101T000000-first", NIGHT, "db-01", "running", 1.0, pid=1))
     with pytest.raises(Conflict, match="another night") as caught:

@@ -8,7 +8,7 @@ from tests.engine.scenes import OTHER, WEB, site
 from vmhost.model.errors import ApplyError, Cancelled, GuestError, NotFound, PartlyDone, Protected, Refused
 from vmhost.ops.host import Host
 from vmhost.ops.power import raise_failures
-from vmhost.testing import FakeHost
+from vmhost.testing import FakeHost, FaultPlan, FaultyPorts
 
 
 def fake_host() -> tuple[FakeHost, Host]:
@@ -42,6 +42,15 @@ def test_a_guest_that_does_not_obey_runs_on_and_is_never_powered_off() -> None:
     error = results[0].error
     assert "still running 30 s after it was asked" in str(error)
     assert isinstance(error, ApplyError | GuestError)
+
+
+def test_a_fault_of_ours_stops_no_other_guest() -> None:
+    fake, _ = fake_host()
+    plan = FaultPlan(0, error=lambda _: KeyError("name"), only=lambda _, method: method == "begin")
+    results = Host(ports=FaultyPorts(fake.ports, plan).ports).power(["web-01", "db-01"], "stop")
+    (failed,) = [result for result in results if result.error is not None]
+    assert str(failed.error) == f"{failed.name}: unexpected failure: KeyError: 'name'"
+    assert sorted(states(Host(ports=fake.ports)).values()) == ["running", "shut off"]
 
 
 def test_restart_takes_what_was_redefined() -> None:

@@ -168,8 +168,9 @@ class Backups:
         try:
             ref, late = self._take(plan, on_event, cancelled)
             found = self._ports.repositories.points(ref.repository, ref.guest)
-        except VmhostError as error:
-            return BackupResult(name, error=error, seconds=clock.monotonic() - start)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this guest's
+            failure = outcomes.as_failure(error, name)
+            return BackupResult(name, error=failure, seconds=clock.monotonic() - start)
         point = next((point for point in found if point.ref == ref), None)
         gone = None if point else NotFound("its new point is gone", subject=ref.id, hint=f"vmhost backup list {name}")
         return BackupResult(name, point, clock.monotonic() - start, gone or late)

@@ -132,8 +132,8 @@ class Drills:
             chosen = self._point(name, point, pick, repository)
             self._propose(chosen)  # what cannot be drilled is refused before hours of reading
             return self._drill(chosen, on_event, cancelled)
-        except VmhostError as error:
-            return DrillResult(name, error=error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this guest's
+            return DrillResult(name, error=outcomes.as_failure(error, name))
 
     def _drill(self, point: Point, on_event: Listener | None, cancelled: Callable[[], bool] | None) -> DrillResult:
         """Drill a point. :raises ApplyError: this host could not, which says nothing about the point."""

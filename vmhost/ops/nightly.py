@@ -17,6 +17,7 @@ from vmhost.model.errors import Cancelled, Conflict, DamagedData, DriverError, P
 from vmhost.model.events import Event, Notice
 from vmhost.model.nightly import GuestNight, Night, Protection
 from vmhost.model.reservations import iso
+from vmhost.ops import outcomes
 from vmhost.ops.jobs import Job
 from vmhost.ops.verifying import LATELY, verify_points
 from vmhost.ops.wards import NIGHT, measure, ward_of
@@ -130,17 +131,18 @@ class Nightly:
         began = clock.monotonic()
         try:
             owed = self._due(name, at, asked, repository)
-        except VmhostError as error:
-            return GuestNight(name, failed="look", error=error.message), error
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this guest's
+            failure = outcomes.as_failure(error, name)
+            return GuestNight(name, failed="look", error=failure.message), failure
         turn = _Turn(self._host, GuestNight(name), owed, keep, repository, job)
         steps = [("backup", turn.back_up), ("verify", turn.verify), ("prune", turn.prune)] if owed.point else []
         steps += [("drill", turn.drill)] if owed.drill else []
         for step, act in steps:
             try:
                 act()
-            except VmhostError as error:
-                text, seconds = error.message, clock.monotonic() - began
-                return replace(turn.done, seconds=seconds, failed=step, error=text), error
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is this guest's
+                failure, seconds = outcomes.as_failure(error, name), clock.monotonic() - began
+                return replace(turn.done, seconds=seconds, failed=step, error=failure.message), failure
         done = replace(turn.done, seconds=clock.monotonic() - began)
         if turn.late is not None:  # the point is good, and its guest, or what is kept of it, needs somebody
             step, late = turn.late

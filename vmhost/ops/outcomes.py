@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Protocol
 
 from vmhost.model.errors import Cancelled, PartlyDone, VmhostError
+
+_log = logging.getLogger(__name__)
 
 
 class Result(Protocol):
@@ -15,6 +18,17 @@ class Result(Protocol):
     def name(self) -> str: ...
     @property
     def error(self) -> VmhostError | None: ...
+
+
+def as_failure(error: Exception, name: str) -> VmhostError:
+    """Return what kept one guest from its turn as an error for people, so that the others have theirs.
+
+    What nobody foresaw is a fault of ours: where it came from goes to the log.
+    """
+    if isinstance(error, VmhostError):
+        return error
+    _log.error("%s: unexpected failure", name, exc_info=error)
+    return VmhostError(f"unexpected failure: {type(error).__name__}: {error}", subject=name)
 
 
 def raise_failures(results: Sequence[Result], *, failed: str, cancelled: str, hint: str) -> None:

@@ -104,8 +104,8 @@ def power_all(
             return PowerResult(name, proposal.plan.notes[0].text)
         try:
             outcome = apply_proposal(ports, proposal, on_event=on_event, cancelled=cancelled)
-        except VmhostError as error:
-            plain = _plain(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this guest's
+            plain = _plain(outcomes.as_failure(error, name))
             return PowerResult(name, str(plain), plain)
         return PowerResult(name, f"{action} done in {outcome.total_seconds:.1f} s")
 
