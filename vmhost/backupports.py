@@ -156,7 +156,18 @@ class Repositories(Protocol):
         """Write a new small file that a guest reads."""
 
     def swap(self, path: str, new: str, kept: str) -> None:
-        """Put ``new`` in the place of ``path``, kept as ``kept``; AlreadyThere when something is kept there."""
+        """Put ``new`` in the place of ``path``, kept as ``kept``; AlreadyThere when something is kept there.
+
+        It gets the time of the last change of ``path``, by which :meth:`written` tells.
+        """
+
+    def swapped(self, path: str, kept: str) -> bool:
+        """Whether ``path`` is another file than ``kept``, and both are there."""
+
+    def written(self, path: str, kept: str) -> bool:
+        """Whether somebody has written to ``path`` since it took the place of ``kept``; or perhaps, if another vmhost
+        swapped them.
+        """
 
     def unswap(self, path: str, kept: str) -> None:
         """Put ``kept`` back; Absent when nothing is kept."""

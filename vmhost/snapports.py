@@ -49,6 +49,9 @@ class DiskFiles(Protocol):
         A call that raised may have written a part; nothing is lost by it, and doing it again is right.
         """
 
+    def written(self, path: str) -> bool:
+        """Whether a qcow2 file holds something by itself, not only what it lies on; what is not there, or none, not."""
+
     def rebase(self, path: str, base: str) -> None:
         """Let a file lie on another one that holds the same as the one before; no guest writes to it."""
 

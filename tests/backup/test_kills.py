@@ -29,7 +29,7 @@ SAMPLE, WITHIN = 6, 4
 """Points of each kind in an ordinary run, and within the calls of a restore; a full run takes them all."""
 
 
-def victim(operation: str, repository: str, number: int, place: str, guest: str = "small") -> Completed:
+def victim(operation: str, repository: str, number: int | str, place: str, guest: str = "small") -> Completed:
     """Run an operation that kills itself."""
     words = (operation, guest, repository, str(number), place)
     return run((sys.executable, "-P", "-m", "tests.backup.victim", *words), timeout=90, check=False)
@@ -179,6 +179,55 @@ def test_vmhost_is_killed_while_it_restores(
         assert list(directory.glob("*.restored-*")) == [], f"{number} {place}"
         if content() == now:
             assert list(directory.glob("*.before-*")) == [], f"{number} {place}"
+
+
+@pytest.mark.parametrize("disk", ["data1", "root"], ids=["all", "half"])
+def test_what_a_guest_writes_after_a_killed_restore_stays(
+    small: Paused, connected: Host, repository: str, tmp_path: Path, lab: InLab, disk: str
+) -> None:
+    """It is started by others than vmhost, as by libvirt after a power cut, and ended again; then somebody settles.
+
+    Once both disks were replaced when vmhost was killed, once only the first was.
+    """
+    chance = random.Random(15)
+    scribble(small, chance)
+    then = {name: bytes(small.content(name)) for name in small.files}
+    back_up(connected, repository)
+    scribble(small, chance)
+    small.flush()
+    before = small.hashes()
+    lab.virsh("destroy", "--graceful", "small")
+
+    def content() -> dict[str, str]:
+        return {name: held(Path(path), tmp_path) for name, path in small.files.items()}
+
+    def start_and_end(*, writing: bool) -> None:
+        lab.virsh("start", "--paused", "small")
+        if writing:
+            small.write("root", 0xA5, 1 << 20, 1 << 16)
+            small.flush()
+        lab.virsh("destroy", "--graceful", "small")
+        small.await_end()
+
+    directory = Path(small.files["root"]).parent
+    replaced = ["root", "data1"] if disk == "data1" else ["root"]
+    for writing in (False, True):
+        assert_killed(victim("restore", repository, f"replace {small.files[disk]}", "done"))
+        assert len(list(directory.glob("*.before-*"))) == len(replaced)
+        if writing:
+            small.model |= {name: bytearray(then[name]) for name in replaced}
+        start_and_end(writing=writing)
+        (settled,) = connected.recover()
+        assert content() == (small.hashes() if writing else before)
+        assert list(directory.glob("*.restored-*")) == []
+        assert len(list(directory.glob("*.before-*"))) == (len(replaced) if writing else 0)
+        assert not connected.interrupted()
+    assert f"small has gone on with {' and '.join(small.files[name] for name in replaced)}" in str(settled)
+    assert (f"{small.files['data1']} is still what it was" in str(settled)) == (disk == "root")
+    connected.apply(connected.backups.plan_confirm("small"))
+    lab.virsh("start", "--paused", "small")
+    point = back_up(connected, repository)
+    assert held_by_point(repository, point.id, small, tmp_path) == small.hashes()
 
 
 def test_what_a_job_that_libvirt_lost_has_left_in_qemu_is_no_hindrance(

@@ -1,9 +1,10 @@
 """One backup, prune, restore or drill in a process of its own, which kills itself at its k-th call into the world.
 
-python -m tests.backup.victim run|prune|restore|drill GUEST REPOSITORY NUMBER before|after|within|count
+python -m tests.backup.victim run|prune|restore|drill GUEST REPOSITORY NUMBER before|after|within|done|count
 
 ``within``: before the k-th thing that it asks of the kernel about the guests' disks, or of a copier; without such a
-number, and with ``count``, it goes on to its end and prints how many there were.
+number, and with ``count``, it goes on to its end and prints how many there were. ``done``: in place of a number it is
+given a part of what a step is for, and dies when the first such step of a restore is done.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 from vmhost.cli import diagnostics
 from vmhost.model.errors import VmhostError
-from vmhost.model.events import Event, Progress
+from vmhost.model.events import Event, Progress, StepDone
 from vmhost.model.retention import Keep
 from vmhost.ops.host import Host
 from vmhost.testing.faults import COUNTED, FaultPlan, FaultyPorts
@@ -51,7 +52,7 @@ class Within:
     ``done`` are those that it did: what was asked of the kernel, and ``copying`` when each copier told something first.
     """
 
-    ASKED = frozenset({"open", "os.link", "os.rename", "os.remove", "os.chmod", "os.chown", "os.truncate"})
+    ASKED = frozenset({"open", "os.link", "os.rename", "os.remove", "os.chmod", "os.chown", "os.truncate", "os.utime"})
     COPIER = "subprocess.Popen"
 
     def __init__(self, disks: str, number: int) -> None:
@@ -75,11 +76,21 @@ class Within:
             self.done.append(what)
 
 
+def dying_after(text: str) -> Callable[[Event], None]:
+    """Return a listener that dies when the first step is done whose purpose has this text in it."""
+
+    def hear(event: Event) -> None:
+        if isinstance(event, StepDone) and text in event.why:
+            die()
+
+    return hear
+
+
 def main() -> int:
     """Do the operation; exit as the command line would."""
     operation, guest, repository, number, place = sys.argv[1:6]
     kill = None if place == "count" else die
-    at = -1 if place == "within" else int(number)
+    at = -1 if place in ("within", "done") else int(number)
     plan = FaultPlan(at, "before" if place == "before" else "after", kill=kill, only=counted())
     with Host() as plain:
         faulty = FaultyPorts(plain.ports, plan)
@@ -94,7 +105,8 @@ def main() -> int:
                 host.apply(backups.drills.plan(guest, repository=repository))
             else:
                 proposal = backups.plan_restore(guest, repository=repository, power_off=True)
-                host.apply(proposal, on_event=within.hear if within else None)
+                hear = dying_after(number) if place == "done" else within.hear if within else None
+                host.apply(proposal, on_event=hear)
         except VmhostError as error:
             return diagnostics.report(error)
     sys.stdout.write(f"{len(within.done if within else faulty.calls)}\n")

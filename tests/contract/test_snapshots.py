@@ -81,6 +81,7 @@ def test_files_that_nobody_uses_are_merged_and_moved(backend: Backend, written: 
         assert backend.name == "test", "it has no files"
         return
     assert files.backing(f"{place}/0.qcow2") == ""
+    assert not any(files.written(f"{place}/{name}.qcow2") for name in (0, 1, 2, "nowhere"))
     assert files.backing(f"{place}/2.qcow2") == f"{place}/1.qcow2"
     files.commit(f"{place}/1.qcow2", f"{place}/0.qcow2")
     assert files.backing(f"{place}/1.qcow2") == f"{place}/0.qcow2", "it stays as it is"

@@ -433,6 +433,23 @@ def test_nothing_is_written_below_a_mount_point(shelf: Shelf, tmp_path: Path, mo
         shelf.port.look(str(point / "repository"), new_id=ID)
 
 
+def test_what_is_written_after_a_swap_is_seen_and_nothing_else(shelf: Shelf, tmp_path: Path) -> None:
+    disk, new, kept = tmp_path / "d.qcow2", tmp_path / "d.new", tmp_path / "d.qcow2.before-x"
+    disk.write_text("old")
+    os.utime(disk, ns=(5, 1_700_000_000_123_456_789))
+    new.write_text("new")
+    shelf.port.swap(str(disk), str(new), str(kept))
+    assert shelf.port.swapped(str(disk), str(kept))
+    assert not shelf.port.written(str(disk), str(kept))
+    disk.chmod(0o640)  # as libvirt does when it starts a guest
+    with disk.open("r+") as opened:
+        opened.read()
+    assert not shelf.port.written(str(disk), str(kept))
+    with disk.open("r+") as opened:
+        opened.write("neu")
+    assert shelf.port.written(str(disk), str(kept))
+
+
 def test_a_swap_never_leaves_nothing_and_is_put_back(shelf: Shelf, tmp_path: Path) -> None:
     disk, new, kept = tmp_path / "d.qcow2", tmp_path / "d.new", tmp_path / "d.qcow2.before-x"
     disk.write_text("old")
@@ -442,9 +459,11 @@ def test_a_swap_never_leaves_nothing_and_is_put_back(shelf: Shelf, tmp_path: Pat
     assert shelf.port.kept(str(disk)) == (str(kept),)
     shelf.port.unswap(str(disk), str(kept))
     assert (disk.read_text(), kept.exists()) == ("old", False)
+    assert not shelf.port.swapped(str(disk), str(kept))
     with pytest.raises(Absent):
         shelf.port.unswap(str(disk), str(kept))
     # killed between the two halves of a swap: both names are one file
     os.link(disk, kept)
+    assert not shelf.port.swapped(str(disk), str(kept))
     shelf.port.unswap(str(disk), str(kept))
     assert (disk.read_text(), kept.exists()) == ("old", False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from itertools import count
 from pathlib import Path
@@ -140,6 +141,46 @@ def test_a_stopped_guest_goes_back_and_forth(snaphost: Host, lab: InLab) -> None
     delete(guest, "before-revert-6")
     delete(guest, "two")
     guest.check("running, without any")
+
+
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+@pytest.mark.parametrize("operation", ["create", "revert"])
+def test_what_a_guest_writes_after_a_kill_stays(snaphost: Host, lab: InLab, operation: str, firmware: str) -> None:
+    """It is started by others than vmhost and ended again; then somebody settles what was interrupted."""
+    guest = Written(snaphost, lab, f"{operation}-{firmware}", firmware)
+    guest.create()
+    fill(guest, 1)
+    if operation == "revert":
+        take(guest, "one")
+        fill(guest, 2)
+    snaphost.power([guest.name], "power-off")
+    name, step = ("new", "it goes on in new files") if operation == "create" else ("one", "is kept as")
+    words = (sys.executable, "-P", "-m", "tests.snapshots.victim", operation, guest.name, name, step, "done")
+
+    def kill() -> None:
+        done = run(words, timeout=90, check=False)
+        assert done.code == -9, done.stderr.decode()
+
+    kill()
+    (settled,) = snaphost.recover()
+    guest.check("nobody has written: as before")
+    assert not settled.stays
+    kill()
+    guest.keep("new" if operation == "create" else "before-revert-2")
+    if operation == "revert":
+        guest.now = {disk: bytearray(data) for disk, data in guest.then["one"].items()}
+    lab.virsh("start", "--paused", guest.name)
+    fill(guest, 3)
+    lab.virsh("destroy", guest.name)
+    (settled,) = snaphost.recover()
+    guest.check("it has written: as after, and with what it has written")
+    assert f"{guest.name} has gone on with " in str(settled)
+    assert not snaphost.interrupted()
+    assert not guest.running
+    snaphost.power([guest.name], "start")
+    guest.pause()
+    fill(guest, 4)
+    guest.check("it goes on")
 
 
 def test_all_disks_are_kept_at_one_instant(snaphost: Host, lab: InLab) -> None:

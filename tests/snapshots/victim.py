@@ -2,13 +2,15 @@
 
     python -m tests.snapshots.victim create|revert|delete GUEST SNAPSHOT NUMBER HOW
 
-``HOW`` is as for :mod:`tests.reliability.victim`.
+``HOW`` is as for :mod:`tests.reliability.victim`, or ``done``: in place of a number it is given a part of what a step
+is for, and dies when the first such step is done.
 """
 
 from __future__ import annotations
 
 import sys
 
+from tests.backup.victim import dying_after
 from tests.reliability.victim import fault_plan
 from vmhost.cli import diagnostics
 from vmhost.model.errors import VmhostError
@@ -31,10 +33,11 @@ def main() -> int:
     """Do the operation; exit as the command line would."""
     operation, guest, name, number, how = sys.argv[1:6]
     with Host() as plain:
-        faulty = FaultyPorts(plain.ports, fault_plan(number, how))
+        faulty = FaultyPorts(plain.ports, fault_plan(number, "count" if how == "done" else how))
         host = Host(ports=faulty.ports)
         try:
-            host.apply(proposed(host, operation, guest, name))
+            hear = dying_after(number) if how == "done" else None
+            host.apply(proposed(host, operation, guest, name), on_event=hear)
         except VmhostError as error:
             return diagnostics.report(error)
     return 0

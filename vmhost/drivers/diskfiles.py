@@ -6,6 +6,7 @@ libvirt needs to start qemu-img for it.
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Callable
@@ -19,11 +20,14 @@ from vmhost.drivers.files import os_errors, write_atomically
 from vmhost.drivers.images import qcow2
 from vmhost.drivers.images.inspection import inspect
 from vmhost.model.domains import RawDomain
-from vmhost.model.errors import AlreadyThere, DriverError
+from vmhost.model.errors import Absent, AlreadyThere, DriverError
 
 _A_DAY: Final = 86_400.0
 _QUICK: Final = 60.0
 _SYSTEM: Final = Path("/var/lib/libvirt/qemu/nvram")
+
+
+_QCOW2: Final = b"QFI\xfb"
 
 
 class LocalDiskFiles:
@@ -63,6 +67,14 @@ class LocalDiskFiles:
     def commit(self, top: str, base: str) -> None:
         # Its target is what top lies on, which the caller has looked at; -d leaves top as it is.
         run(("qemu-img", "commit", "-q", "-d", "-f", "qcow2", top), timeout=_A_DAY, hint=f"qemu-img check {base}")
+
+    def written(self, path: str) -> bool:
+        if not _is_qcow2(Path(path)):
+            return False
+        node = {"driver": "qcow2", "file": {"driver": "file", "filename": path}, "backing": None}
+        words = ("qemu-img", "map", "-U", "--output=json", f"json:{json.dumps(node)}")
+        said = run(words, timeout=_QUICK, hint=f"qemu-img info -U {path}").text
+        return any(extent["present"] for extent in json.loads(said))
 
     def rebase(self, path: str, base: str) -> None:
         words = ("qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-b", base, "-F", "qcow2", path)
@@ -111,3 +123,12 @@ class LocalDiskFiles:
         home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
         directory = _SYSTEM if self._privileged() else home / "libvirt" / "qemu" / "nvram"
         return directory / f"{domain.name}_VARS.fd"
+
+
+def _is_qcow2(path: Path) -> bool:
+    """Whether a file is there and is one; a power cut may leave a new one empty, with which no guest can have begun."""
+    try:
+        with os_errors(path, "read"), path.open("rb") as opened:
+            return opened.read(len(_QCOW2)) == _QCOW2
+    except Absent:
+        return False

@@ -2,18 +2,21 @@
 
 Points that were to be deleted are the exception: of those only what was begun is finished, since what was to stay
 instead of them may be damaged, gone or no longer meant by now.
+
+What a guest has gone on with since is finished, too: docs/decisions/0095.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vmhost.engine.context import Context
 from vmhost.engine.execute import execute
+from vmhost.engine.goneon import gone_on
 from vmhost.engine.leftovers import leftover
 from vmhost.engine.record import Past, Record, read_past
 from vmhost.engine.transaction import undo_steps
-from vmhost.model.backupsteps import DeletePoint, DropBitmap, DropCheckpoint, RemoveFile
+from vmhost.model.backupsteps import DeletePoint, DropBitmap, DropCheckpoint, RemoveFile, RestoreDisk
 from vmhost.model.drills import EndDrill, LiftDrill
 from vmhost.model.errors import Absent, VmhostError
 from vmhost.model.netsteps import InstallNetworkUnit, KeepNetwork, RemoveNetworkUnit
@@ -67,6 +70,8 @@ FORWARD = (
 class Recovered:
     """What became of one interrupted operation: the sentences of what was undone, finished or dropped, and what is
     left over.
+
+    ``stays`` says what was not undone, for good, since a guest has written to it.
     """
 
     operation: str
@@ -75,12 +80,13 @@ class Recovered:
     finished: tuple[str, ...] = ()
     leftovers: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
+    stays: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         what = f"finished {len(self.finished)}" if self.finished else f"undid {len(self.undone)}"
         rest = f", {len(self.leftovers)} left over" if self.leftovers else ""
         later = f"; what it had not deleted ({len(self.dropped)}) the next prune decides anew" if self.dropped else ""
-        return f"{self.operation} {', '.join(self.subjects)}: {what} steps{rest}{later}"
+        return "; ".join((f"{self.operation} {', '.join(self.subjects)}: {what} steps{rest}{later}", *self.stays))
 
 
 def recover(context: Context) -> tuple[Recovered, ...]:
@@ -112,8 +118,26 @@ def _settle(journal: OpenJournal, context: Context) -> Recovered | None:
 
 
 def _undo(past: Past, context: Context, record: Record) -> Recovered:
-    undone, leftovers = undo_steps(past.plan.steps, past.to_undo, context, record)
-    return Recovered(past.operation, past.plan.guests, undone=tuple(undone), leftovers=tuple(leftovers))
+    try:
+        found = gone_on(past.plan.steps, context.ports, started=False)
+    except VmhostError as error:
+        return Recovered(past.operation, past.plan.guests, leftovers=(f"vmhost recover    # {error}",))
+    if found is not None and not found.stays:
+        return Recovered(past.operation, past.plan.guests, leftovers=(found.left,))
+    if found is not None:
+        return _go_on(past, found.text, context, record)
+    undone, leftovers, stays = undo_steps(past.plan.steps, past.to_undo, context, record)
+    told = {"undone": tuple(undone), "leftovers": tuple(leftovers), "stays": tuple(stays)}
+    return Recovered(past.operation, past.plan.guests, **told)
+
+
+def _go_on(past: Past, text: str, context: Context, record: Record) -> Recovered:
+    """Take an operation that a guest has gone on with for one that has passed its commit point, and finish it."""
+    for item in past.plan.steps:
+        if isinstance(item.do, RestoreDisk):
+            _carry_on(RemoveFile(item.do.target), context)  # most have taken the place of a disk
+    record.committed()
+    return replace(_finish(past, context, record), stays=(text,))
 
 
 def _finish(past: Past, context: Context, record: Record) -> Recovered:

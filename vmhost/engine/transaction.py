@@ -11,6 +11,7 @@ from typing import Final
 
 from vmhost.engine.context import Context
 from vmhost.engine.execute import execute, undo
+from vmhost.engine.goneon import gone_on, written_disk
 from vmhost.engine.leftovers import leftover
 from vmhost.engine.record import Record
 from vmhost.engine.together import outlast, side_by_side
@@ -236,7 +237,7 @@ class Transaction:
         number, error = next(iter(failures.items()))
         item = self.plan.steps[number]
         touched = [step for step in range(self._begun, -1, -1) if step not in self._theirs]
-        undone, leftovers = undo_steps(self.plan.steps, touched, self._context, self._record)
+        undone, leftovers = self._undo(touched)
         self._record.close(done=not leftovers)
         if isinstance(error, KeyboardInterrupt):
             raise error
@@ -247,6 +248,18 @@ class Transaction:
         raise ApplyError(
             _once(item, error), subject=item.subject, hint=hint, done=self.done, undone=undone, leftovers=leftovers
         ) from error
+
+    def _undo(self, touched: Sequence[int]) -> tuple[list[str], list[str]]:
+        """Undo these steps, unless a guest has gone on with what they gave it: that is left to the recovery."""
+        started = any(isinstance(self.plan.steps[number].do, StartDomain) for number in touched)
+        try:
+            found = gone_on(self.plan.steps, self._context.ports, started=started)
+        except VmhostError as error:
+            return [], [f"vmhost recover    # {error}"]
+        if found is not None:
+            return [], [found.left]
+        undone, leftovers, stays = undo_steps(self.plan.steps, touched, self._context, self._record)
+        return undone, [*leftovers, *(f"vmhost recover    # {text}" for text in stays)]
 
     def _tell_failure(self, number: int, error: BaseException) -> None:
         item = self.plan.steps[number]
@@ -286,15 +299,18 @@ class Transaction:
 
 def undo_steps(
     steps: Sequence[Planned], numbers: Sequence[int], context: Context, record: Record
-) -> tuple[list[str], list[str]]:
-    """Undo the steps with these numbers in this order; return what was undone and what is left over, in words.
+) -> tuple[list[str], list[str], list[str]]:
+    """Undo the steps with these numbers in this order; return what was undone, what is left over, and what stays for
+    good, in words.
 
     Frozen file systems are thawed first, and services let go on, since the rest may take long. A guest that was
     stopped is started again when all else is as it was: it would run with what is taken away next. The files of a
-    guest stay when something failed that may use them: what it has written into one is nowhere else.
+    guest stay when something failed that may use them: what it has written into one is nowhere else. A new disk that
+    it has written to stays for good.
     """
     undone: list[str] = []
     leftovers: list[str] = []
+    stays: list[str] = []
     in_use: set[str] = set()
     for number in sorted(numbers, key=lambda number: _rank(steps[number].undo)):
         item = steps[number]
@@ -304,6 +320,9 @@ def undo_steps(
             leftovers.append(f"vmhost recover    # {_stays(item.undo)} stays, it may be in use")
             continue
         try:
+            if isinstance(item.undo, DeleteVolume) and written_disk(item.do, steps, context.ports):
+                stays.append(f"{item.subject} has written to {_stays(item.undo)}, so it stays")
+                continue
             undo(item.undo, context)
         except Exception as error:  # noqa: BLE001 - whatever one undo meets, the others have their turn
             leftovers.append(f"{_by_hand(item.undo, error)}    # {error}")
@@ -315,7 +334,7 @@ def undo_steps(
             record.undone(number)
         undone.append(item.why)
         context.on_event(Undone(item.subject, item.why))
-    return undone, leftovers
+    return undone, leftovers, stays
 
 
 def _by_hand(step: Step, error: Exception) -> str:

@@ -79,6 +79,11 @@ class FakeDiskFiles:
                 _refuse_written(world, path)
             _volume(world, base).system = deepcopy(_volume(world, top).system)
 
+    def written(self, path: str) -> bool:
+        with self._machine.at_work() as world:
+            found = world.volume_at(path)
+            return found is not None and found.writes > 0
+
     def rebase(self, path: str, base: str) -> None:
         with self._machine.at_work(changing=True) as world:
             _refuse_written(world, path)

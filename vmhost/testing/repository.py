@@ -249,8 +249,17 @@ class FakeRepositories(FakeExposed):
         with self._machine.at_work(changing=True) as world:
             if world.volume_at(kept):
                 raise AlreadyThere("cannot keep: it is there already", subject=kept)
+            _volume(world, new).writes = _volume(world, path).writes
             _rename(world, path, kept)
             _rename(world, new, path)
+
+    def swapped(self, path: str, kept: str) -> bool:
+        with self._machine.at_work() as world:
+            return bool(world.volume_at(path) and world.volume_at(kept))
+
+    def written(self, path: str, kept: str) -> bool:
+        with self._machine.at_work() as world:
+            return _volume(world, path).writes != _volume(world, kept).writes
 
     def unswap(self, path: str, kept: str) -> None:
         with self._machine.at_work(changing=True) as world:

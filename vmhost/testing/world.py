@@ -103,7 +103,10 @@ class System:
 
 @dataclass(slots=True)
 class Volume:
-    """A file of a storage pool. ``data`` is what was uploaded; ``system`` what a guest has made of a root disk."""
+    """A file of a storage pool. ``data`` is what was uploaded; ``system`` what a guest has made of a root disk.
+
+    ``writes`` is how often a guest has written to it.
+    """
 
     name: str
     capacity: int
@@ -113,6 +116,7 @@ class Volume:
     mode: str = "0600"
     data: bytes = b""
     system: System | None = None
+    writes: int = 0
 
 
 @dataclass(slots=True)

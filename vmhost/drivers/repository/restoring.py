@@ -74,13 +74,29 @@ def _refuse(checks: Iterable[Future[Damage | None]]) -> None:
 
 
 def swap(path: Path, new: Path, kept: Path) -> None:
-    """Put a new file in the place of another one, which gets a second name first."""
+    """Put a new file in the place of another one, which gets a second name first.
+
+    It gets its time of the last change, too: whoever writes to it gives it another one.
+    """
     with os_errors(kept, "keep"):
         if not new.exists() and kept.exists():
             return  # done before
+        os.utime(new, ns=(new.stat().st_atime_ns, path.stat().st_mtime_ns))
         os.link(path, kept)
         new.replace(path)
         sync_directory(path.parent)
+
+
+def swapped(path: Path, kept: Path) -> bool:
+    """Whether another file has the place of the one that is kept."""
+    with os_errors(kept, "look at"):
+        return kept.exists() and path.exists() and not kept.samefile(path)
+
+
+def written(path: Path, kept: Path) -> bool:
+    """Whether a file was written to since it took the place of the one that is kept."""
+    with os_errors(path, "look at"):
+        return path.stat().st_mtime_ns != kept.stat().st_mtime_ns
 
 
 def unswap(path: Path, kept: Path) -> None:

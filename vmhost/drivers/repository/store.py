@@ -204,6 +204,12 @@ class FileRepositories:
     def swap(self, path: str, new: str, kept: str) -> None:
         restoring.swap(Path(path), Path(new), Path(kept))
 
+    def swapped(self, path: str, kept: str) -> bool:
+        return restoring.swapped(Path(path), Path(kept))
+
+    def written(self, path: str, kept: str) -> bool:
+        return restoring.written(Path(path), Path(kept))
+
     def unswap(self, path: str, kept: str) -> None:
         restoring.unswap(Path(path), Path(kept))
 
