@@ -15,6 +15,8 @@ from tests.backup.test_chain import back_up
 from tests.backup.writing import Paused, held_by_point
 from tests.labfixture import InLab
 from tests.reliability.scene import Command, started
+from vmhost.drivers.command import run
+from vmhost.drivers.repository.ground import free_at
 from vmhost.ops.host import Host
 
 pytestmark = pytest.mark.backup
@@ -35,6 +37,7 @@ guests:
 MOVED = re.compile(r"([1-9]|\d\d) %  copy ")
 """What is told when some of it is copied, and not all."""
 TRIES = 5
+PIECE = 4 << 20
 
 
 def cancel(_command: Command, host: Host) -> None:
@@ -58,12 +61,12 @@ def wide(connected: Host, lab: InLab) -> Iterator[Paused]:
 
 
 @contextmanager
-def copying(guest: Paused, repository: str, kind: str) -> Iterator[Command]:
+def copying(guest: Paused, repository: str, kind: str, rate: str = RATE) -> Iterator[Command]:
     """Run a backup of a disk that is written to all over; give it when some of that is copied."""
     how = ["--full"] if kind == "full" else []
     for pattern in range(65, 65 + TRIES):
         guest.write("root", pattern, 0, len(guest.content("root")))
-        with started("backup", "run", guest.name, "--repository", repository, "--rate", RATE, *how) as command:
+        with started("backup", "run", guest.name, "--repository", repository, "--rate", rate, *how) as command:
             if moved(command):
                 yield command
                 return
@@ -110,3 +113,43 @@ def test_nothing_is_left_of_a_copy_that_ends_in_the_middle(
     healed = back_up(connected, repository)
     assert healed.kind == "incremental", healed.because
     assert held_by_point(repository, healed.id, wide, tmp_path) == wide.hashes()
+
+
+@pytest.fixture
+def narrow(connected: Host, lab: InLab, tmp_path: Path) -> Iterator[Paused]:
+    """The paused guest with one disk in a file system of its own, which has room for it, and for half of it again."""
+    place = tmp_path / "narrow"
+    place.mkdir()
+    run(["mount", "-t", "tmpfs", "-o", "size=110M", "tests", str(place)], timeout=10)
+    lab.virsh("pool-create-as", "narrow", "dir", "--target", str(place))
+    try:
+        with paused(connected, lab, SITE.replace("size: 144M", "size: 64M, pool: narrow")) as guest:
+            yield guest
+    finally:
+        lab.virsh("pool-destroy", "narrow")
+        run(["umount", "--lazy", str(place)], timeout=10)
+
+
+def test_a_guest_that_writes_much_while_it_is_copied_does_not_fill_the_place_of_its_disks(
+    narrow: Paused, connected: Host, repository: str, tmp_path: Path, lab: InLab
+) -> None:
+    place = Path(narrow.files["root"]).parent
+    with copying(narrow, repository, "full", rate="1M") as command:
+        size, before = len(narrow.content("root")), free_at(place)
+        for offset in reversed(range(size // 2, size, PIECE)):
+            narrow.write("root", 99, offset, PIECE)  # what is overwritten before it was copied is kept
+            if free_at(place) < before * 2 // 5:
+                break
+        code = command.end()
+    assert code == 6, command.talk
+    assert "NOT undone" not in command.talk
+    assert "has left" in command.talk
+    assert "try: vmhost backup run small --rate 0" in command.talk
+    narrow.assert_left_alone()
+    assert free_at(place) >= before - PIECE
+    assert list(Path(repository).rglob(".new-*")) == []
+    assert "its disks take" in "".join(
+        note.text for note in connected.backups.plan("small", repository=repository, full=True).plan.notes
+    )
+    healed = back_up(connected, repository)
+    assert held_by_point(repository, healed.id, narrow, tmp_path) == narrow.hashes()

@@ -92,6 +92,28 @@ def test_every_piece_of_a_copy_is_heard_and_the_history_gets_one_line_for_all(fa
     assert len(heard) == 1001
 
 
+def test_a_copy_ends_before_what_the_guest_overwrites_fills_the_place_of_its_disks(
+    host: Host, fake: FakeHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [512 << 20]
+    monkeypatch.setattr(FakeRepositories, "room", lambda *_: free[0])
+
+    def write(event: Event) -> None:
+        if isinstance(event, Progress):
+            free[0] = (256 << 20) - 1
+
+    proposal = host.backups.plan("web-01", rate=1 << 20)
+    assert proposal.plan.notes == (), "all of its disks would have room again"
+    with pytest.raises(ApplyError, match=r"copy root, data1.*has left 256.0M in /") as caught:
+        host.apply(proposal, on_event=write)
+    assert caught.value.hint == "vmhost backup run web-01 --rate 0"
+    assert caught.value.leftovers == ()
+    assert host.backups.list("web-01") == ()
+    free[:] = [1 << 20]
+    (note,) = host.backups.plan("web-01").plan.notes
+    assert "which has 1M free, and its disks take 2M" in note.text
+
+
 def rates(monkeypatch: pytest.MonkeyPatch, host: Host, **how: int) -> list[tuple[str, int]]:
     """Take a point of both guests, and return what each step that copies may copy a second, by guest."""
     seen: list[tuple[str, int]] = []

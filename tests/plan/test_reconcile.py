@@ -69,7 +69,7 @@ def test_the_newest_point_whose_checkpoint_is_there_is_the_parent() -> None:
         ({"disks": DISKS[:1]}, "disk data1 is gone"),
         ({"disks": (*DISKS, replace(DISKS[1], id="data2"))}, "disk data2 is new"),
         ({"disks": (DISKS[0], replace(DISKS[1], capacity=2 << 20))}, "disk data1 was resized"),
-        ({"disks": (replace(DISKS[0], source="/disks/other"), DISKS[1])}, "disk root is lost"),
+        ({"disks": (replace(DISKS[0], source="/disks/other"), DISKS[1])}, "disk root lies in another file since, as"),
         ({"tracking": replace(tracking(2), bitmaps=tracking(2).bitmaps[:1])}, "disk data1 is lost"),
         (
             {"tracking": replace(tracking(2), bitmaps=tuple(replace(b, sound=False) for b in tracking(2).bitmaps))},

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import Final, assert_never
 
 from vmhost.backupports import Tell
@@ -28,14 +30,17 @@ from vmhost.model.backupsteps import (
     SwapFile,
     UnswapFile,
 )
-from vmhost.model.errors import Absent, DriverError
+from vmhost.model.errors import Absent, DriverError, NoCapacity
 from vmhost.model.events import Notice, Progress
 from vmhost.model.points import NVRAM, SEED, Level
+from vmhost.model.units import format_size
 from vmhost.render.seed import known_seed
 
 LOOK = 0.02
 LOOK_RARELY = 0.2
 """Seconds between two looks at a job: soon at first, since most increments are small."""
+MARGIN: Final = 1 << 30
+"""Bytes beside a guest's disks below which it is not copied on; where there is less than twice that, half of it."""
 LOST: Final = 30.0
 """Seconds after which a job that has nothing to copy is believed to be libvirt's only: a job of QEMU has at once."""
 
@@ -87,17 +92,40 @@ def execute_backup(step: BackupStep, context: Context) -> str:  # noqa: C901 - o
     return ""
 
 
-def _teller(context: Context, subject: str, text: str) -> Tell:
-    """Return what tells how far the work is, with its rate, and ends it when the operation is cancelled."""
+def _teller(context: Context, subject: str, text: str, check: Callable[[], None] = lambda: None) -> Tell:
+    """Return what tells how far the work is, with its rate, and ends it when the operation is cancelled.
+
+    :param check: asked each time, too; what it raises ends the work.
+    """
     clock = context.ports.clock
     start = clock.monotonic()
 
     def tell(done: int, total: int) -> None:
         context.check()
+        check()
         seconds = clock.monotonic() - start
         context.on_event(Progress(subject, text, done, total, done / seconds if seconds > 0 else 0.0))
 
     return tell
+
+
+def _room_watch(step: CopyDisks, context: Context) -> Callable[[], None]:
+    """Return what is asked while a running guest is copied: whether what it overwrites still has room.
+
+    QEMU keeps that in a file beside the disks, and pauses a guest whose write finds no room there.
+    """
+    room = context.ports.repositories.room
+    places = sorted({str(Path(disk.source).parent) for disk in step.disks}) if step.how == "pull" else []
+    margins = {place: min(MARGIN, room(place) // 2) for place in places}
+
+    def check() -> None:
+        for place, margin in margins.items():
+            if (free := room(place)) < margin:
+                text = f"the copy was ended, since what it overwrites meanwhile has left {format_size(free)} in {place}"
+                hint = f"vmhost backup run {step.name} --rate 0" if step.rate else f"df -h {quote(place)}"
+                raise NoCapacity(text, subject=step.name, hint=hint)
+
+    return check
 
 
 def _end(step: EndBackup, context: Context) -> None:
@@ -124,8 +152,9 @@ def _copy(step: CopyDisks, context: Context) -> None:
         if step.compression != "none":
             _pack(step, context)
         return
+    check = _room_watch(step, context)
     for disk in step.disks:
-        tell = _teller(context, step.name, f"copy {disk.target}")
+        tell = _teller(context, step.name, f"copy {disk.target}", check)
         repositories.copy(step.ref, disk, step.mark, tell, rate=step.rate, compression=step.compression)
     if step.how == "pull":
         with suppress(Absent):

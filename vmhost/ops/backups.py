@@ -113,7 +113,9 @@ class Backups:
             found = ports.repositories.look(path, new_id=new_id)
             points = ports.repositories.points(path, domain.uuid) if found.known else ()
             tracking = ports.hypervisor.tracking(domain.uuid)
-            request = BackupRequest(name, observed, found, points, tracking, taken, sockets, full, limit, packed)
+            places = sorted({str(Path(file).parent) for file in disk_files(domain)})
+            room = {place: ports.repositories.room(place) for place in places}
+            request = BackupRequest(name, observed, found, points, tracking, taken, sockets, full, limit, packed, room)
             return plan_backup(request)
 
         proposal = Proposal(f"backup {name}", again(observe(ports)), again, locks_host=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from shlex import quote
 from typing import Final, Literal
 
@@ -47,7 +48,8 @@ class BackupRequest:
 
     ``points`` are those of the guest that can be read; ``taken`` is the time that it will carry
     (``20261119T220000Z``); ``sockets`` is the directory in which QEMU may make one; ``rate`` is how many bytes a second
-    may be copied of this guest, 0: no limit; ``compression`` is how what is copied is packed.
+    may be copied of this guest, 0: no limit; ``compression`` is how what is copied is packed; ``room`` is how many
+    bytes are free in the directories of its disks.
     """
 
     name: str
@@ -60,6 +62,7 @@ class BackupRequest:
     full: bool = False
     rate: int = 0
     compression: Compression = "none"
+    room: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,6 +318,19 @@ def _usable(checkpoint: str, draft: _Draft) -> bool:
 def _notes(draft: _Draft) -> Iterator[Note]:
     if draft.domain.raw.managed_save:
         yield Note(draft.domain.name, "its memory is saved; the point holds its disks only")
+    if draft.domain.active and not draft.decision.parent:
+        yield from _tight(draft)
+
+
+def _tight(draft: _Draft) -> Iterator[Note]:
+    """Yield each place that a guest could fill if it wrote all of its disks anew while they are copied."""
+    allocated = {size.target: size.allocation for size in draft.request.tracking.sizes}
+    for place, free in draft.request.room.items():
+        need = sum(allocated.get(d.target, 0) for d in draft.disks if str(PurePosixPath(d.source).parent) == place)
+        if free < need:
+            text = f"what it overwrites while it is copied is kept in {place}, which has {format_size(free)} free"
+            more = f"its disks take {format_size(need)}; the copy is ended before that runs out"
+            yield Note(draft.domain.name, f"{text}, and {more}")
 
 
 def _planned(draft: _Draft, do: Step, undo: Step | None, text: str) -> Planned:

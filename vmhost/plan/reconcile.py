@@ -100,6 +100,8 @@ def _fault(parent: Point, own: Sequence[Point], tracking: Tracking, disks: Seque
         if disk.capacity != before[disk.id].capacity:
             return f"disk {disk.id} was resized"
         if (disk.source, parent.checkpoint) not in sound:
+            if disk.source != before[disk.id].source:
+                return f"disk {disk.id} lies in another file since, as after a revert, without a record of what changed"
             return f"the record of what changed on disk {disk.id} is lost: QEMU ended without writing it"
         if not sound[disk.source, parent.checkpoint]:
             return f"the record of what changed on disk {disk.id} is not sound"
