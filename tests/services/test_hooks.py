@@ -310,7 +310,8 @@ def test_a_service_that_does_not_go_on_costs_no_point_and_no_night(stage: Stage)
     assert result.point is not None
     (night,) = stage.host.backups.nightly.run(["web-01"]).guests
     assert (night.failed, "app was not let go on" in night.error) == ("backup", True)
-    assert [point.id for point in stage.host.backups.list("web-01") if point.verified] == [night.point]
+    verified = [point.id for point in stage.host.backups.list("web-01") if point.verified]
+    assert verified == [result.point.id, night.point], "what the new one lies on was read, too"
 
 
 def test_a_service_that_a_newer_vmhost_deployed_costs_the_level_and_is_told(
