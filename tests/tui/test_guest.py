@@ -274,7 +274,7 @@ async def test_its_snapshots_and_points_are_a_list_with_the_same_keys() -> None:
         await open_guest(stage, "web-01")
         await stage.press("6")
         (point,) = host.backups.list("web-01")
-        await stage.until(lambda: "✓ web-01 is protected" in stage.lines("#about") and point.id in stage.text)
+        await stage.until(lambda: "it never was found whole" in stage.lines("#about") and point.id in stage.text)
         await stage.press("N")
         await stage.shows("vmhost snapshot create web-01", "y yes, apply")
         await stage.press("y")
