@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import inf
@@ -72,11 +72,12 @@ class _Reading:
         self._job = job
         self._lately = lately
         self._read: dict[PointRef, tuple[Damage, ...]] = {}
+        self._there: dict[tuple[str, str], Mapping[PointRef, Point]] = {}
 
     def verify(self, point: Point, which: str) -> Verified:
         """Return what is wrong with a point and what it lies on, and note it; ``which`` of how many it is."""
         repositories = self._ports.repositories
-        links = _links(point, repositories.points(point.ref.repository, point.ref.guest))
+        links = _links(point, self._beside(point.ref))
         lately = {one.ref for one in links[1:] if self._was_read_lately(one)}
         known = lately.union(one.ref for one in links if one.ref in self._read)
         try:
@@ -93,6 +94,13 @@ class _Reading:
             self._job.tell(Notice(point.name, f"{point.id}: DAMAGED: {damage}"))
         self._note_all(point, links, damages, known)
         return Verified(point, damages)
+
+    def _beside(self, ref: PointRef) -> Mapping[PointRef, Point]:
+        """Return the points of a guest as they were when this job first met one: each manifest is read once."""
+        place = (ref.repository, ref.guest)
+        if place not in self._there:
+            self._there[place] = {one.ref: one for one in self._ports.repositories.points(*place)}
+        return self._there[place]
 
     def _note_all(
         self, point: Point, links: Sequence[Point], damages: Sequence[Damage], known: Collection[PointRef]
@@ -148,9 +156,9 @@ class _Reading:
             self._job.tell(Notice(point.name, f"{point.id}: the outcome could not be noted: {error}"))
 
 
-def _links(point: Point, there: Iterable[Point]) -> tuple[Point, ...]:
+def _links(point: Point, there: Mapping[PointRef, Point]) -> tuple[Point, ...]:
     """Return a point and all that it lies on; itself alone if not all of that is there, since then nobody reads it."""
-    links = (point, *beneath(point, {one.ref: one for one in there}))
+    links = (point, *beneath(point, there))
     return (point,) if links[-1].parent else links
 
 
