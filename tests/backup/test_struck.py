@@ -101,6 +101,9 @@ def test_libvirtd_is_killed_while_a_disk_is_restored(
     now = small.hashes()
     lab.virsh("destroy", "--graceful", "small")
     keep = {path: Path(path).read_bytes() for path in small.files.values()}
+    name = lab.virsh("checkpoint-list", "small", "--name").text.strip()
+    checkpoint = tmp_path / "checkpoint.xml"
+    checkpoint.write_text(lab.virsh("checkpoint-dumpxml", "small", name).text)
 
     def content() -> dict[str, str]:
         return {disk: held(Path(path), tmp_path) for disk, path in small.files.items()}
@@ -110,16 +113,20 @@ def test_libvirtd_is_killed_while_a_disk_is_restored(
             for left in Path(path).parent.glob(f"{Path(path).name}*"):
                 left.unlink()
             Path(path).write_bytes(data)
+        if not lab.virsh("checkpoint-list", "small", "--name").text.strip():
+            lab.virsh("checkpoint-create", "small", str(checkpoint), "--redefine")
         strike = lab.stop_libvirtd if stays_away else lab.restart_libvirtd
         moments, look = striking(lambda: strike(kill=True), at)
         try:
             connected.apply(connected.backups.plan_restore("small", repository=repository), on_event=look)
         except VmhostError:
-            if stays_away and at >= 0:
+            assert len(moments) > at >= 0
+            if stays_away:
                 lab.start_libvirtd()
             connected.recover()
             assert content() in (now, then), at
         else:
+            assert len(moments) > at
             if stays_away and at >= 0:
                 lab.start_libvirtd()
             assert content() == then, at
