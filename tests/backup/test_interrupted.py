@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.backup import conftest
 from tests.backup.conftest import paused
 from tests.backup.test_chain import back_up
 from tests.backup.writing import Paused, held_by_point
@@ -23,17 +24,7 @@ pytestmark = pytest.mark.backup
 
 RATE = "4M"
 """Bytes a second, once QEMU has what it takes at once, 64 MiB: the rest would take 20 s."""
-SITE = """
-apiVersion: vmhost/v1
-name: backups
-guests:
-  small:
-    image: tiny
-    memory: 64M
-    disks: [{size: SIZE}]
-    state: stopped
-    ready: {by: none}
-"""
+SITE = conftest.SITE.replace("{size: 64M}, {size: 16M}", "{size: SIZE}")
 SIZES = {"full": "144M", "incremental": "640M"}
 """QEMU alone copies an increment, and is told to be slow a moment after it has begun: by then a quick disk has much."""
 MOVED = re.compile(r"([1-9]|\d\d) %  copy ")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.backup.test_chain import back_up, scribble
 from tests.backup.victim import KEEP
-from tests.backup.writing import Paused, held, held_by_point
+from tests.backup.writing import Kept, Paused, held_by_point
 from tests.conftest import FULL, FULL_LIMIT
 from tests.labfixture import InLab
 from vmhost.drivers.command import Completed, run
@@ -147,37 +147,21 @@ def test_vmhost_is_killed_while_it_restores(
     now = small.hashes()
     lab.virsh("destroy", "--graceful", "small")
 
-    def content() -> dict[str, str]:
-        return {disk: held(Path(path), tmp_path) for disk, path in small.files.items()}
-
-    keep = {path: Path(path).read_bytes() for path in small.files.values()}
-    name = lab.virsh("checkpoint-list", "small", "--name").text.strip()
-    checkpoint = tmp_path / "checkpoint.xml"
-    checkpoint.write_text(lab.virsh("checkpoint-dumpxml", "small", name).text)
-
-    def as_before() -> None:
-        """Each victim finds the same, so that each makes the same calls: the guest's disks, and their checkpoint."""
-        for path, data in keep.items():
-            for left in Path(path).parent.glob(f"{Path(path).name}*"):
-                left.unlink()
-            Path(path).write_bytes(data)
-        if not lab.virsh("checkpoint-list", "small", "--name").text.strip():
-            lab.virsh("checkpoint-create", "small", str(checkpoint), "--redefine")
-
+    kept = Kept(small, tmp_path)  # each victim finds the same, so that each makes the same calls
     calls = int(victim("restore", repository, -1, "count").text)
-    as_before()
+    kept.put_back()
     asked = int(victim("restore", repository, -1, "within").text)
     within = list(range(asked)) if full_run else random.Random(f"{SEED} within").sample(range(asked), WITHIN)
     for number, place in [*chosen(calls, full_run, "restore"), *((number, "within") for number in within)]:
-        as_before()
+        kept.put_back()
         assert_killed(victim("restore", repository, number, place))
-        left = content()
+        left = small.held(tmp_path)
         assert all(left[disk] in (now[disk], then[disk]) for disk in left), "before recovery too, no disk is half"
         connected.recover()
-        assert content() in (now, then), f"{number} {place}: of one instant, all of them"
+        assert small.held(tmp_path) in (now, then), f"{number} {place}: of one instant, all of them"
         directory = Path(small.files["root"]).parent
         assert list(directory.glob("*.restored-*")) == [], f"{number} {place}"
-        if content() == now:
+        if small.held(tmp_path) == now:
             assert list(directory.glob("*.before-*")) == [], f"{number} {place}"
 
 
@@ -198,9 +182,6 @@ def test_what_a_guest_writes_after_a_killed_restore_stays(
     before = small.hashes()
     lab.virsh("destroy", "--graceful", "small")
 
-    def content() -> dict[str, str]:
-        return {name: held(Path(path), tmp_path) for name, path in small.files.items()}
-
     def start_and_end(*, writing: bool) -> None:
         lab.virsh("start", "--paused", "small")
         if writing:
@@ -218,7 +199,7 @@ def test_what_a_guest_writes_after_a_killed_restore_stays(
             small.model |= {name: bytearray(then[name]) for name in replaced}
         start_and_end(writing=writing)
         (settled,) = connected.recover()
-        assert content() == (small.hashes() if writing else before)
+        assert small.held(tmp_path) == (small.hashes() if writing else before)
         assert list(directory.glob("*.restored-*")) == []
         assert len(list(directory.glob("*.before-*"))) == (len(replaced) if writing else 0)
         assert not connected.interrupted()

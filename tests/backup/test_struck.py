@@ -10,7 +10,7 @@ import pytest
 
 from tests.backup.test_chain import back_up, scribble
 from tests.backup.test_kills import SEED
-from tests.backup.writing import Paused, held, held_by_point
+from tests.backup.writing import Kept, Paused, held_by_point
 from tests.conftest import FULL, FULL_LIMIT
 from tests.labfixture import InLab
 from vmhost.drivers.command import run
@@ -100,21 +100,10 @@ def test_libvirtd_is_killed_while_a_disk_is_restored(
     scribble(small, chance)
     now = small.hashes()
     lab.virsh("destroy", "--graceful", "small")
-    keep = {path: Path(path).read_bytes() for path in small.files.values()}
-    name = lab.virsh("checkpoint-list", "small", "--name").text.strip()
-    checkpoint = tmp_path / "checkpoint.xml"
-    checkpoint.write_text(lab.virsh("checkpoint-dumpxml", "small", name).text)
-
-    def content() -> dict[str, str]:
-        return {disk: held(Path(path), tmp_path) for disk, path in small.files.items()}
+    kept = Kept(small, tmp_path)
 
     def restore(at: int = -1) -> int:
-        for path, data in keep.items():
-            for left in Path(path).parent.glob(f"{Path(path).name}*"):
-                left.unlink()
-            Path(path).write_bytes(data)
-        if not lab.virsh("checkpoint-list", "small", "--name").text.strip():
-            lab.virsh("checkpoint-create", "small", str(checkpoint), "--redefine")
+        kept.put_back()
         strike = lab.stop_libvirtd if stays_away else lab.restart_libvirtd
         moments, look = striking(lambda: strike(kill=True), at)
         try:
@@ -124,16 +113,16 @@ def test_libvirtd_is_killed_while_a_disk_is_restored(
             if stays_away:
                 lab.start_libvirtd()
             connected.recover()
-            assert content() in (now, then), at
+            assert small.held(tmp_path) in (now, then), at
         else:
             assert len(moments) > at
             if stays_away and at >= 0:
                 lab.start_libvirtd()
-            assert content() == then, at
+            assert small.held(tmp_path) == then, at
         directory = Path(small.files["root"]).parent
         assert not connected.interrupted(), at
         assert list(directory.glob("*.restored-*")) == [], at
-        if content() == now:
+        if small.held(tmp_path) == now:
             assert list(directory.glob("*.before-*")) == [], at
         return len(moments)
 

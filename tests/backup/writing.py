@@ -61,6 +61,33 @@ class Paused:
         """The hash of what each disk should hold."""
         return {disk: hashlib.sha256(self.content(disk)).hexdigest() for disk in self.files}
 
+    def held(self, scratch: Path) -> dict[str, str]:
+        """The hash of what each of its files holds; it is off."""
+        return {disk: held(Path(path), scratch) for disk, path in self.files.items()}
+
+
+class Kept:
+    """The disks of a guest that is off, and its checkpoint, to be put back as they are now."""
+
+    def __init__(self, guest: Paused, scratch: Path) -> None:
+        self._guest = guest
+        self._data = {Path(path): Path(path).read_bytes() for path in guest.files.values()}
+        self._checkpoint = scratch / "checkpoint.xml"
+        xml = guest.lab.virsh("checkpoint-dumpxml", guest.name, self._checkpoints()).text
+        self._checkpoint.write_text(xml)
+
+    def put_back(self) -> None:
+        """Let the next one find the same; what was kept beside the disks goes."""
+        for path, data in self._data.items():
+            for left in path.parent.glob(f"{path.name}*"):
+                left.unlink()
+            path.write_bytes(data)
+        if not self._checkpoints():
+            self._guest.lab.virsh("checkpoint-create", self._guest.name, str(self._checkpoint), "--redefine")
+
+    def _checkpoints(self) -> str:
+        return self._guest.lab.virsh("checkpoint-list", self._guest.name, "--name").text.strip()
+
 
 def capacity(path: Path) -> int:
     """How large a disk is, as its guest sees it."""

@@ -37,6 +37,20 @@ WEB = """
     disks: [{size: 4G}]
     nics: [{network: lan}]
 """
+
+
+def with_three_points() -> FakeHost:
+    """Return a host with a guest and three full points of it, an hour apart."""
+    made = FakeHost(seed=3)
+    made.add_image("debian-12")
+    host = Host(ports=made.ports)
+    host.apply(host.plan(site(WEB)))
+    for _ in range(3):
+        made.advance(3600)
+        host.apply(host.backups.plan("web-01", full=True))
+    return made
+
+
 SLOW = WEB.replace("{size: 4G}", "{size: 4G, limits: {rate: 50M, iops: 500}}")
 BIGGER = """
   web-01:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import pytest
 
-from tests.engine.scenes import WEB, site
+from tests.engine.scenes import WEB, site, with_three_points
 from vmhost.backupports import Tell
 from vmhost.model.errors import DamagedData, NotFound, PartlyDone
 from vmhost.model.events import Event, Notice
@@ -23,14 +23,7 @@ KEEP = Keep(last=1)
 @pytest.fixture
 def fake() -> FakeHost:
     """A host with a guest and three full points of it."""
-    made = FakeHost(seed=3)
-    made.add_image("debian-12")
-    host = Host(ports=made.ports)
-    host.apply(host.plan(site(WEB)))
-    for _ in range(3):
-        made.advance(3600)
-        host.apply(host.backups.plan("web-01", full=True))
-    return made
+    return with_three_points()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.engine.scenes import WEB, site
+from tests.engine.scenes import with_three_points
 from vmhost.model.errors import ApplyError
 from vmhost.model.retention import Keep
 from vmhost.ops.host import Host
@@ -17,14 +17,7 @@ KEEP = Keep(last=1)
 @pytest.fixture
 def fake() -> FakeHost:
     """A host with a guest and three full points of it."""
-    made = FakeHost(seed=3)
-    made.add_image("debian-12")
-    host = Host(ports=made.ports)
-    host.apply(host.plan(site(WEB)))
-    for _ in range(3):
-        made.advance(3600)
-        host.apply(host.backups.plan("web-01", full=True))
-    return made
+    return with_three_points()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from vmhost.model.retention import Held, Keep, Verdict
@@ -183,6 +183,10 @@ def test_the_order_in_which_points_come_does_not_matter(points: list[Held], rule
     assert retain(points, rules) == retain(shuffled, rules)
 
 
+def _whole(points: list[Held]) -> list[Held]:
+    return sorted((p for p in points if p.whole), key=lambda p: p.generation)
+
+
 WITHIN = st.sampled_from([HOUR, DAY, 10 * DAY])
 
 
@@ -190,9 +194,8 @@ WITHIN = st.sampled_from([HOUR, DAY, 10 * DAY])
 def test_a_newest_point_that_is_far_ahead_takes_nothing_that_was_within(
     points: list[Held], within: float, ahead: float
 ) -> None:
-    whole = sorted((p for p in points if p.whole), key=lambda p: p.generation)
-    if not whole:
-        return
+    whole = _whole(points)
+    assume(whole)
     odd = Held("odd", len(points), whole[-1].time + ahead * within)
     stays = set(kept(retain([*points, odd], Keep(within=within))))
     assert {p.id for p in whole if p.time >= whole[-1].time - within} <= stays
@@ -202,9 +205,8 @@ def test_a_newest_point_that_is_far_ahead_takes_nothing_that_was_within(
 def test_what_is_within_counts_from_the_newest_when_points_come_regularly(
     points: list[Held], within: float, later: float
 ) -> None:
-    whole = sorted((p for p in points if p.whole), key=lambda p: p.generation)
-    if not whole:
-        return
+    whole = _whole(points)
+    assume(whole)
     newest = Held("newest", len(points), whole[-1].time + later * within)
     found = retain([*points, newest], Keep(within=within))
     told = {v.point.id for v in found if "within the time in which all are kept" in v.reasons}

@@ -27,9 +27,6 @@ _QUICK: Final = 60.0
 _SYSTEM: Final = Path("/var/lib/libvirt/qemu/nvram")
 
 
-_QCOW2: Final = b"QFI\xfb"
-
-
 class LocalDiskFiles:
     """The files of this machine.
 
@@ -129,6 +126,6 @@ def _is_qcow2(path: Path) -> bool:
     """Whether a file is there and is one; a power cut may leave a new one empty, with which no guest can have begun."""
     try:
         with os_errors(path, "read"), path.open("rb") as opened:
-            return opened.read(len(_QCOW2)) == _QCOW2
+            return opened.read(len(qcow2.MAGIC)) == qcow2.MAGIC
     except Absent:
         return False

@@ -25,7 +25,7 @@ from vmhost.ops.apply import apply_proposal
 from vmhost.ops.hostfile import host_spec
 from vmhost.ops.proposals import Proposal
 from vmhost.plan.admission import against_start
-from vmhost.plan.found import find, find_ours
+from vmhost.plan.found import UNPROTECT, find, find_ours
 from vmhost.plan.request import raise_all
 from vmhost.plan.tuning import check_start
 from vmhost.ports import Ports
@@ -56,7 +56,7 @@ def plan_power(name: str, action: Action, observed: Observed, *, timeout: float,
     discards = action == "start" and discard_saved and domain.raw.managed_save
     if (off or discards) and domain.metadata and domain.metadata.protect:
         instead = f"vmhost guest stop {domain.name}" if off else f"vmhost guest start {domain.name}"
-        hint = f"{instead}, or take 'protect: true' out of its site, then vmhost apply SITE"
+        hint = f"{instead}, or {UNPROTECT}"
         raise Protected("it is protected", subject=name, hint=hint)
     planned, text = _steps(domain, action, timeout, discard_saved)
     if any(isinstance(item.do, StartDomain) for item in planned) and (discards or not domain.raw.managed_save):

@@ -22,7 +22,7 @@ from vmhost.model.steps import (
     UndefineDomain,
 )
 from vmhost.plan.addresses import give_up_addresses
-from vmhost.plan.found import find, foreign
+from vmhost.plan.found import UNPROTECT, find, foreign
 from vmhost.plan.holders import holders, owns
 from vmhost.plan.links import bridge_alias, idle_bridges
 from vmhost.plan.network import forget
@@ -100,8 +100,7 @@ def against(name: str, domain: ObservedDomain | None, permit: Permit) -> list[Re
         ]
     reasons = []
     if domain.metadata.protect:
-        hint = "take 'protect: true' out of its site, then vmhost apply SITE"
-        reasons.append(Refusal(name, "it is protected", hint, Protected))
+        reasons.append(Refusal(name, "it is protected", UNPROTECT, Protected))
     if domain.active and not permit.power_off:
         hint = f"vmhost guest stop {domain.name}, or add --power-off"
         reasons.append(Refusal(name, "it is running", hint, Refused))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from shlex import quote
+from typing import Final
 
 from vmhost.model.domains import meant
 from vmhost.model.observed import ObservedDomain, ObservedGuests
-from vmhost.plan.request import NotFound, Refused
+from vmhost.plan.request import NotFound, Protected, Refused
+
+UNPROTECT: Final = "take 'protect: true' out of its site, then vmhost apply SITE"
+"""What to do where a guest is protected, and is not to be any more."""
 
 
 def find(name: str, observed: ObservedGuests) -> ObservedDomain | None:
@@ -35,3 +39,9 @@ def find_ours(name: str, observed: ObservedGuests, *, since: str = "") -> Observ
     if not domain.metadata.readable:
         raise Refused("its metadata is newer than this vmhost", subject=name, hint="vmhost --version")
     return domain
+
+
+def refuse_protected(domain: ObservedDomain) -> None:
+    """:raises Protected: its site says that it is neither deleted nor replaced, whatever the flags."""
+    if domain.metadata and domain.metadata.protect:
+        raise Protected("it is protected", subject=domain.name, hint=UNPROTECT)

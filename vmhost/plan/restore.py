@@ -8,13 +8,14 @@ from shlex import quote
 
 from vmhost.model.backupsteps import BringNvram, DropCheckpoint, RemoveFile, RestoreDisk, SwapFile, UnswapFile
 from vmhost.model.domains import DiskFacts
-from vmhost.model.errors import NotFound, Protected, Refused
+from vmhost.model.errors import NotFound, Refused
 from vmhost.model.observed import Observed, ObservedDomain
 from vmhost.model.plan import Change, Note, Plan, Planned
 from vmhost.model.points import KEPT, Point, PointDisk, Tracking
 from vmhost.model.snapsteps import KeepNvram, PutNvram
 from vmhost.model.steps import DefineDomain, PowerOff, ShutDown, StartDomain, Step
 from vmhost.plan.backup import guest_for_backup
+from vmhost.plan.found import refuse_protected
 from vmhost.plan.holders import holders
 from vmhost.render.parse.domain import DISK_ALIAS, parse_domain
 from vmhost.render.parse.snapshots import parse_snapshots
@@ -45,7 +46,7 @@ def plan_in_place(request: RestoreRequest) -> Plan:
     """Return the plan that brings a guest's disks, and UEFI's variables, back to a point; its definition stays.
 
     :raises NotFound: no such guest; :raises Refused: it runs, has saved memory, other disks, or an unconfirmed restore;
-        :raises Protected: it is protected and would be powered off.
+        :raises Protected: it is protected.
     """
     domain = guest_for_backup(request.name, request.observed)
     _check(domain, request)
@@ -118,9 +119,7 @@ def refuse_kept(name: str, kept: Mapping[str, Sequence[str]]) -> None:
 
 def _check(domain: ObservedDomain, request: RestoreRequest) -> None:
     name = domain.name
-    if domain.metadata and domain.metadata.protect:
-        hint = "take 'protect: true' out of its site, then vmhost apply SITE"
-        raise Protected("it is protected", subject=name, hint=hint)
+    refuse_protected(domain)
     refuse_kept(name, request.kept)
     if domain.raw.managed_save:
         text = "its memory is saved, and would not fit to other disks"

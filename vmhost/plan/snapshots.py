@@ -29,8 +29,9 @@ from vmhost.model.steps import (
     ShutDown,
     StartDomain,
 )
+from vmhost.plan.found import refuse_protected
 from vmhost.plan.quiesce import Around, around, thawing
-from vmhost.plan.request import Conflict, Protected, Refused
+from vmhost.plan.request import Conflict, Refused
 from vmhost.plan.snapsubject import PRESENT, Disk, Subject, look, named, refuse_saved, site_of
 from vmhost.plan.tuning import check_start
 from vmhost.render.parse.domain import agent_connected
@@ -170,9 +171,7 @@ def plan_revert(
 def _may_revert(subject: Subject, permit: Permit) -> None:
     domain = subject.domain
     name = domain.name
-    if domain.metadata and domain.metadata.protect:
-        hint = "take 'protect: true' out of its site, then vmhost apply SITE"
-        raise Protected("it is protected", subject=name, hint=hint)
+    refuse_protected(domain)
     if domain.active and not (permit.stop or permit.power_off):
         raise Refused("it runs", subject=name, hint="add --allow-stop (it is shut down) or --power-off")
     if domain.raw.managed_save and not permit.discard_saved:
