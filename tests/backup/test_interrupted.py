@@ -46,6 +46,14 @@ ENDS: dict[str, Callable[[Command, Host], None]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def heard() -> Iterator[None]:
+    """Let what is started here hear SIGINT, also where a shell has put these tests into the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def wide(connected: Host, lab: InLab, kind: str) -> Iterator[Paused]:
     """The paused guest with one disk of more than is copied at once."""

@@ -175,9 +175,9 @@ class Command:
 
 @contextmanager
 def started(*words: str, env: dict[str, str] | None = None) -> Iterator[Command]:
-    """Start the command line; it does not outlive the block, and hears SIGINT though a shell may keep it from us."""
+    """Start the command line; it does not outlive the block."""
     process = subprocess.Popen(
-        ["env", "--default-signal=INT", VMHOST, *words],
+        [VMHOST, *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
