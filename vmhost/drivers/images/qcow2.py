@@ -25,6 +25,7 @@ _COMPRESSIONS: Final = {0: "zlib", 1: "zstd"}
 
 _BITS, _REFCOUNT_ORDER = 16, 4
 """Of a cluster's size and of a refcount's, in what is made here: QEMU's own choice."""
+CLUSTER: Final = 1 << _BITS
 
 _L1_LIMIT: Final = 32 * 1024 * 1024
 _NAME_LIMIT: Final = 1023
@@ -115,19 +116,39 @@ def empty(size: int, backing: str) -> Iterator[tuple[int, bytes]]:
     :param size: as the guest sees it, in bytes, a multiple of 512; :param backing: a path of up to 1,023 bytes.
     :raises Malformed: one of them is not so.
     """
-    cluster, name = 1 << _BITS, backing.encode(errors="surrogateescape")
+    cluster, name = CLUSTER, backing.encode(errors="surrogateescape")
     entries = -(-size // (cluster * (cluster // 8)))
     clusters = 3 + -(-entries * 8 // cluster)  # the header, the refcounts' table and block, the first-level table
     if size <= 0 or size % 512 or entries * 8 > _L1_LIMIT or not 0 < len(name) <= _NAME_LIMIT:
         raise Malformed(f"no overlay can be of {size} bytes, on a name of {len(name)}")
-    extensions = _EXTENSION.pack(_BACKING_FORMAT, 5) + b"qcow2\0\0\0" + _EXTENSION.pack(_END, 0)
-    length = _V2.size + _V3.size
-    place = length + len(extensions)
-    head = _V2.pack(MAGIC, 3, place, len(name), _BITS, size, 0, entries, 3 * cluster, cluster, 1, 0, 0)
     yield cluster, struct.pack(">Q", 2 * cluster)
     yield 2 * cluster, struct.pack(">H", 1) * clusters
     yield clusters * cluster - 1, b"\0"
-    yield 0, head + _V3.pack(0, 0, 0, _REFCOUNT_ORDER, length) + extensions + name
+    yield 0, header(size, Tables(entries, 3 * cluster, cluster, 1), name)
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """Where the tables of a file lie, in bytes, and how large they are: in entries, and in clusters."""
+
+    l1_entries: int
+    l1_offset: int
+    refcount_offset: int
+    refcount_clusters: int
+
+
+def header(size: int, tables: Tables, backing: bytes = b"") -> bytes:
+    """Return the header of a file of version 3 with clusters of 64 KiB and refcounts of 16 bits.
+
+    :param size: as the guest sees it, in bytes; :param backing: the name of a qcow2 file that it lies on, or empty.
+    """
+    below = _EXTENSION.pack(_BACKING_FORMAT, 5) + b"qcow2\0\0\0" if backing else b""
+    extensions = below + _EXTENSION.pack(_END, 0)
+    length = _V2.size + _V3.size
+    place = length + len(extensions) if backing else 0
+    where = (tables.l1_entries, tables.l1_offset, tables.refcount_offset, tables.refcount_clusters)
+    head = _V2.pack(MAGIC, 3, place, len(backing), _BITS, size, 0, *where, 0, 0)
+    return head + _V3.pack(0, 0, 0, _REFCOUNT_ORDER, length) + extensions + backing
 
 
 def _fields(read: Read) -> _Raw:

@@ -7,14 +7,24 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import filterfalse
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from vmhost.backupports import Tell
 from vmhost.drivers.files import make_directory, os_errors, sync_directory, write_atomically
-from vmhost.drivers.repository import checking, copying, exposing, manifest, notes, packing, places, restoring
+from vmhost.drivers.repository import (
+    checking,
+    copying,
+    exposing,
+    manifest,
+    notes,
+    packing,
+    places,
+    restoring,
+    streaming,
+)
 from vmhost.drivers.repository.ground import Ground, free_at, id_at, readme_is_ours
 from vmhost.model.errors import Absent, AlreadyThere, Conflict, DamagedData, Refused
 from vmhost.model.points import Compression, Damage, Level, NewPoint, Point, PointFile, PointRef, RepositoryId
@@ -30,12 +40,21 @@ _LOCK: Final = ".lock"
 _NO_DIRECTORY: Final = "is a link, or something else that is no directory"
 
 
+@dataclass(slots=True)
+class _Begun:
+    """A point that is being made; ``hashed``: its files whose hash is known since they were written."""
+
+    point: Point
+    lock: FileLock
+    hashed: dict[str, PointFile] = field(default_factory=dict)
+
+
 class FileRepositories:
     """Repositories on this machine's file systems."""
 
     def __init__(self, layout: Layout) -> None:
         self._ground = Ground(layout.state)
-        self._begun: dict[PointRef, tuple[Point, FileLock]] = {}
+        self._begun: dict[PointRef, _Begun] = {}
 
     def look(self, path: str, *, new_id: str) -> RepositoryId:
         return self._ground.look(path, new_id)
@@ -80,7 +99,7 @@ class FileRepositories:
         except BaseException:
             lock.release()
             raise
-        self._begun[ref] = (new.point, lock)
+        self._begun[ref] = _Begun(new.point, lock)
 
     def copy(
         self,
@@ -92,21 +111,25 @@ class FileRepositories:
         rate: int = 0,
         compression: Compression = "none",
     ) -> None:
-        point, _ = self._mine(ref)
+        begun = self._mine(ref)
         target = places.begun(ref) / disk.file
-        source, form = (copying.export_of(socket, disk.target), "raw") if socket else (disk.source, disk.format)
-        capacity = next(found.capacity for found in point.disks if found.file == disk.file)
+        capacity = next(found.capacity for found in begun.point.disks if found.file == disk.file)
+        patience = copying.patience(capacity, rate)
         copying.make(target)
+        if socket and compression == "none":
+            found = streaming.copy_export(socket, disk.target, target, capacity, tell, rate=rate, timeout=patience)
+            begun.hashed[disk.file] = PointFile(disk.file, *found)
+            return
+        source, form = (copying.export_of(socket, disk.target), "raw") if socket else (disk.source, disk.format)
         copying.convert(
             *(source, form, target, lambda share: tell(int(share * capacity), capacity)),
             rate=rate,
-            timeout=copying.patience(capacity, rate),
+            timeout=patience,
             compression=compression,
         )
 
     def pack(self, ref: PointRef, file: str, compression: Compression, tell: Tell, *, rate: int = 0) -> None:
-        point, _ = self._mine(ref)
-        packing.pack(point, file, compression, tell, rate)
+        packing.pack(self._mine(ref).point, file, compression, tell, rate)
 
     def put(self, ref: PointRef, name: str, data: bytes) -> None:
         self._mine(ref)
@@ -117,8 +140,8 @@ class FileRepositories:
             file.truncate(len(data))  # seeds end in zeros
 
     def publish(self, ref: PointRef, documents: Mapping[str, str], tell: Tell, *, level: Level = "crash") -> Point:
-        point, lock = self._mine(ref)
-        directory, final = places.begun(ref), places.published(ref)
+        begun = self._mine(ref)
+        point, directory, final = begun.point, places.begun(ref), places.published(ref)
         places.check_levels(ref)
         if os.path.lexists(final):
             raise AlreadyThere("the point is there", subject=ref.id, hint="vmhost backup list")
@@ -127,14 +150,14 @@ class FileRepositories:
                 _write(directory / name, text)
             _check_disks(point, directory)  # after which QEMU writes no more
             nvram = point.nvram if point.nvram and (directory / point.nvram).exists() else ""
-            whole = replace(point, files=_hashed(directory, tell), level=level, nvram=nvram)
+            whole = replace(point, files=_hashed(directory, begun.hashed, tell), level=level, nvram=nvram)
             text = manifest.text_of(whole)
             write_atomically(directory / places.SUMS, manifest.sums_of(whole, text).encode())
             write_atomically(directory / places.MANIFEST, text.encode())
             directory.rename(final)
             sync_directory(final.parent)
         del self._begun[ref]
-        lock.release()
+        begun.lock.release()
         return whole
 
     def discard(self, ref: PointRef) -> None:
@@ -147,8 +170,7 @@ class FileRepositories:
             raise Absent("no such point was begun", subject=ref.id) from error
         with os_errors(directory, "discard a point"):
             if ref in self._begun:
-                _, lock = self._begun.pop(ref)
-                lock.release()
+                self._begun.pop(ref).lock.release()
             if not places.plain_directory(directory):
                 raise Absent("no such point was begun", subject=ref.id)
             shutil.rmtree(directory)
@@ -219,7 +241,7 @@ class FileRepositories:
     def kept(self, path: str) -> tuple[str, ...]:
         return restoring.kept(Path(path))
 
-    def _mine(self, ref: PointRef) -> tuple[Point, FileLock]:
+    def _mine(self, ref: PointRef) -> _Begun:
         if ref not in self._begun:
             raise Absent("no such point was begun", subject=ref.id, hint="vmhost backup list")
         return self._begun[ref]
@@ -314,14 +336,23 @@ def _write(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _hashed(directory: Path, tell: Tell) -> tuple[PointFile, ...]:
-    """Hash every file of a point and bring it to the disk meanwhile; nobody else may read it, whoever made it."""
-    paths = sorted(directory.iterdir())
-    meter = copying.Meter(sum(path.stat().st_size for path in paths), tell)
+def _hashed(directory: Path, known: Mapping[str, PointFile], tell: Tell) -> tuple[PointFile, ...]:
+    """Hash every file of a point whose hash is not known, and bring each to the disk meanwhile.
+
+    Nobody else may read it, whoever made it.
+    """
+    sizes = {path: path.stat().st_size for path in sorted(directory.iterdir())}
+    for path, size in sizes.items():
+        if size != known.get(path.name, PointFile(path.name, size, "")).size:
+            raise DamagedData(f"has {size} bytes, was written with {known[path.name].size}", subject=str(path))
+    meter = copying.Meter(sum(size for path, size in sizes.items() if path.name not in known), tell)
+
+    def hashed(path: Path) -> PointFile:
+        return known.get(path.name) or PointFile(path.name, *copying.hash_file(path, meter.add))
+
     with ThreadPoolExecutor(4, thread_name_prefix="publish") as pool:
-        synced = [pool.submit(copying.sync_file, path, 0o600) for path in paths]
-        hashed = [pool.submit(copying.hash_file, path, meter.add) for path in paths]
-        found = tuple(PointFile(path.name, *future.result()) for path, future in zip(paths, hashed, strict=True))
+        synced = [pool.submit(copying.sync_file, path, 0o600) for path in sizes]
+        found = tuple(pool.map(hashed, sizes))
         for one in synced:
             one.result()
     return found
