@@ -167,7 +167,7 @@ def test_an_answer_in_pieces_and_holes(tmp_path: Path) -> None:
     assert buffer == bytes(128) + b"a" * 128 + b"b" * 256
 
 
-NOTHING = (chunk(0, b""), chunk(5, struct.pack(">I", 7)))
+NOTHING = (chunk(0, b""), chunk(5, struct.pack(">I", 7)), chunk(5, struct.pack(">III", 7, 0, 0)))
 OTHER = chunk(5, struct.pack(">III", 8, 1, 0))
 
 

@@ -89,7 +89,7 @@ class Export:
         while place < self.size:
             asked = _Asked(place, min(MOST, self.size - place))
             self.wait({self._ask(asked, _BLOCK_STATUS)})
-            if not asked.extents:
+            if not all(length for length, _ in asked.extents or [(0, 0)]):
                 raise self._wrong("it does not say what the disk holds")
             for length, flags in asked.extents:
                 # The last one may reach beyond what was asked for

@@ -21,7 +21,7 @@ from typing import Final, Self
 from vmhost.backupports import Tell
 from vmhost.drivers.directio import PIECE, takes_direct
 from vmhost.drivers.files import os_errors
-from vmhost.drivers.images.qcow2 import CLUSTER
+from vmhost.drivers.images.qcow2 import CLUSTER, Malformed
 from vmhost.drivers.images.qcow2layout import Layout
 from vmhost.drivers.nbd import LOOK, Export
 from vmhost.model.errors import DamagedData, DriverError
@@ -49,7 +49,10 @@ def copy_export(
     with Export(socket, name, pace.look) as export:
         if export.size != capacity:
             raise DamagedData(f"is a disk of {export.size} bytes, should be one of {capacity}", subject=name)
-        layout = Layout(capacity, export.held())
+        try:
+            layout = Layout(capacity, export.held())
+        except Malformed as error:
+            raise DamagedData(str(error), subject=name) from error
         pace.total = sum(length for _, length in layout.runs())
         with _Written(target, layout.size, pace.look) as file:
             _write_tables(layout, file)
