@@ -159,6 +159,18 @@ def test_a_restore_is_not_confirmed_while_another_has_what_it_keeps(fake: FakeHo
         host.backups.plan_confirm("web-01")
 
 
+def test_a_restore_is_not_confirmed_while_the_guest_itself_has_what_it_keeps(fake: FakeHost, host: Host) -> None:
+    """Somebody let what runs go back by hand; the definition names the restored disk again."""
+    host.apply(host.backups.plan("web-01"))
+    host.apply(host.backups.plan_restore("web-01"))
+    now = path_of(fake, "-root.qcow2")
+    (kept,) = fake.ports.repositories.kept(now)
+    domain = fake.world.domains[fake.domain("web-01").uuid]
+    domain.live_xml = domain.xml.replace(now, kept)
+    with pytest.raises(Refused, match=r"web-01 has .*before-.*, which would be deleted"):
+        host.backups.plan_confirm("web-01")
+
+
 def test_metadata_alone_make_no_volume_the_guests(fake: FakeHost, host: Host) -> None:
     fake.world.pools["other"] = Pool("other", "other", "/srv/other")
     fake.add_volume("other", Volume("nas.qcow2", 4 << 30, "qcow2"))

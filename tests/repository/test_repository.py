@@ -16,6 +16,7 @@ from threading import Event
 
 import pytest
 
+from tests.exported import exported
 from vmhost.drivers.command import CommandFailed, run
 from vmhost.drivers.files import checksum
 from vmhost.drivers.repository import checking, copying, ground, places
@@ -467,3 +468,15 @@ def test_a_swap_never_leaves_nothing_and_is_put_back(shelf: Shelf, tmp_path: Pat
     assert not shelf.port.swapped(str(disk), str(kept))
     shelf.port.unswap(str(disk), str(kept))
     assert (disk.read_text(), kept.exists()) == ("old", False)
+
+
+def test_what_qemu_has_open_is_not_removed(shelf: Shelf) -> None:
+    """A guest that somebody let go back to what a restore kept would lose it at its end."""
+    path = shelf.directory / "kept.qcow2"
+    run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "1M"], timeout=30)
+    with exported(path):
+        with pytest.raises(DriverError, match="has it open; it stays") as caught:
+            shelf.port.remove(str(path))
+        assert caught.value.retryable
+    shelf.port.remove(str(path))
+    assert not path.exists()

@@ -83,14 +83,15 @@ def plan_in_place(request: RestoreRequest) -> Plan:
 def plan_confirm(name: str, observed: Observed, kept: Mapping[str, Sequence[str]]) -> Plan:
     """Return the plan that deletes what a restore kept.
 
-    :raises NotFound: no such guest, or nothing is kept; :raises Refused: another guest has what is kept.
+    :raises NotFound: no such guest, or nothing is kept; :raises Refused: a guest has what is kept, this one perhaps
+        since somebody let it go back by hand, or a volume lies on it.
     """
     domain = guest_for_backup(name, observed)
     files = [file for found in kept.values() for file in found]
-    others = holders(observed.domains, observed.pools, (domain.uuid,))
+    have = holders(observed.domains, observed.pools)
     for file in files:
-        if file in others:
-            text = f"{' and '.join(others[file])} has {file}, which would be deleted"
+        if file in have:
+            text = f"{' and '.join(have[file])} has {file}, which would be deleted"
             raise Refused(text, subject=name, hint="vmhost guest list")
     if not files:
         raise NotFound("nothing of a restore waits to be confirmed", subject=name, hint=f"vmhost backup list {name}")

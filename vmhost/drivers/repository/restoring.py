@@ -6,14 +6,25 @@ import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from shlex import quote
+from typing import Final
 
 from vmhost.backupports import Tell
 from vmhost.drivers.command import CommandFailed
 from vmhost.drivers.files import os_errors, sync_directory
+from vmhost.drivers.imagelock import is_open
 from vmhost.drivers.repository import checking, copying, places
-from vmhost.model.errors import Absent, DamagedData, NoCapacity
+from vmhost.drivers.retries import tried
+from vmhost.model.errors import Absent, DamagedData, DriverError, NoCapacity
 from vmhost.model.points import KEPT, Damage, Point, PointFile, PointRef
 from vmhost.model.units import format_size
+
+_CLOSING: Final = 2.0
+"""Seconds that a program which ends may take to close a file."""
+
+
+class _Open(DriverError):
+    """QEMU, or a program of it, has a file open."""
 
 
 def restore(ref: PointRef, file: str, target: Path, like: Path | None, tell: Tell) -> None:
@@ -110,11 +121,19 @@ def unswap(path: Path, kept: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file. :raises Absent: there is none."""
+    """Delete a file that no QEMU has open. :raises Absent: there is none; :raises DriverError: one has."""
+    # A copier that was killed may be about to close it
+    tried(lambda: _refuse_open(path), _Open, timeout=_CLOSING, wait_initial=0.02, wait_max=0.2, wait_jitter=0.02)
     with os_errors(path, "remove"):
         if not path.exists() and not path.is_symlink():
             raise Absent("there is no such file", subject=str(path))
         path.unlink()
+
+
+def _refuse_open(path: Path) -> None:
+    if is_open(str(path)):
+        hint = f"fuser -v {quote(str(path))}"
+        raise _Open("a guest or a program has it open; it stays", subject=str(path), hint=hint, retryable=True)
 
 
 def kept(path: Path) -> tuple[str, ...]:
