@@ -218,6 +218,20 @@ def test_what_was_read_lately_is_only_seen_to_be_there(chain: Shelf) -> None:
         assert said in damage.text
 
 
+def test_damage_that_a_restore_finds_is_noted(chain: Shelf) -> None:
+    """Else the next increments would go on lying on it."""
+    _flip(chain.place("two") / "root.qcow2", random.Random(1))
+    target = chain.directory / "never"
+    with pytest.raises(DamagedData, match="is not restorable"):
+        chain.port.restore(chain.ref("three"), "root.qcow2", str(target), "", silent)
+    assert not target.exists()
+    assert [(point.id, point.damaged) for point in chain.port.points(chain.path)] == [
+        ("one", False),
+        ("two", True),
+        ("three", True),
+    ]
+
+
 HARM: dict[str, Callable[[Path, random.Random], None]] = {
     "flip": lambda path, chance: _flip(path, chance),
     "cut": lambda path, chance: os.truncate(path, chance.randrange(path.stat().st_size)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from shlex import quote
 from typing import Final
@@ -13,9 +14,9 @@ from vmhost.backupports import Tell
 from vmhost.drivers.command import CommandFailed
 from vmhost.drivers.files import os_errors, sync_directory
 from vmhost.drivers.imagelock import is_open
-from vmhost.drivers.repository import checking, copying, places
+from vmhost.drivers.repository import checking, copying, notes, places
 from vmhost.drivers.retries import tried
-from vmhost.model.errors import Absent, DamagedData, DriverError, NoCapacity
+from vmhost.model.errors import Absent, DamagedData, DriverError, NoCapacity, VmhostError
 from vmhost.model.points import KEPT, Damage, Point, PointFile, PointRef
 from vmhost.model.units import format_size
 
@@ -28,7 +29,10 @@ class _Open(DriverError):
 
 
 def restore(ref: PointRef, file: str, target: Path, like: Path | None, tell: Tell) -> None:
-    """Verify a disk with all that it lies on, and write it whole into a new file, which stays only if all holds."""
+    """Verify a disk with all that it lies on, and write it whole into a new file, which stays only if all holds.
+
+    What is damaged is noted beside the points, as by verifying them.
+    """
     needed = checking.levels(ref, file)
     entries = [(point, next(entry for entry in point.files if entry.name == file)) for point, _ in needed]
     total, capacity = sum(entry.size for _, entry in entries), needed[0][1].capacity
@@ -42,9 +46,20 @@ def restore(ref: PointRef, file: str, target: Path, like: Path | None, tell: Tel
                 _look_like(target, like)
             copying.sync_file(target)
             sync_directory(target.parent)
-    except BaseException:
+    except BaseException as error:
         target.unlink(missing_ok=True)
+        if isinstance(error, DamagedData):
+            _mark([point.ref for point, _ in entries], error.subject)
         raise
+
+
+def _mark(refs: Sequence[PointRef], bad: str) -> None:
+    """Note that a point is damaged, and so are those of these that lie on it: the next point shall lie on none."""
+    for ref in refs:
+        with suppress(VmhostError):  # a repository that cannot be written to
+            notes.note(ref, verified="", damaged=True)
+        if ref.id == bad:
+            return
 
 
 def _write(
