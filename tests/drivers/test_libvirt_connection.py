@@ -134,6 +134,12 @@ def test_errors_by_kind(code: int, domain: int, number: int, kind: type, retryab
     assert (found.message, found.subject, found.retryable) == ("libvirt's own words", "web-01", retryable)
 
 
+def test_words_that_a_guest_may_have_chosen_are_cut() -> None:
+    error = libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR)
+    error.args = ("a" * 3_000_000,)
+    assert len(errors.translate(error, "web-01").message) < 3000
+
+
 class Here:
     """A connection that says where it leads."""
 

@@ -170,6 +170,20 @@ def test_what_nobody_can_thaw_is_reported_first_with_the_remedy(stage: Stage) ->
     assert (stage.frozen, stage.flags) == (0, ())
 
 
+def test_an_agent_that_only_says_that_it_thaws_is_not_believed(stage: Stage) -> None:
+    """It answers that nothing was frozen any more, and then, asked, that all is."""
+    stage.take(freezes="lies", dead_man=False)
+    assert isinstance(stage.error, GuestError)
+    assert stage.flags[0] == "FROZEN"
+    assert stage.frozen
+    assert stage.seconds <= BOUND
+
+
+def test_who_only_says_that_it_thaws_is_outlived_by_the_dead_man(stage: Stage) -> None:
+    stage.take(freezes="lies")
+    assert (stage.error, stage.frozen, stage.flags, stage.level) == (None, 0, (), "filesystem")
+
+
 def test_a_guest_that_was_powered_off_is_no_longer_frozen(stage: Stage) -> None:
     stage.take(freezes="dies", dead_man=False)
     assert stage.flags[0] == "FROZEN"

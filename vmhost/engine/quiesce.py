@@ -152,7 +152,10 @@ def _frozen(name: str) -> GuestError:
 
 
 def _thaw(uuid: str, name: str, context: Context, patience: float) -> int | None:
-    """Thaw, and return how many file systems were frozen until then; -1: not known; None: nobody could thaw them."""
+    """Thaw, and return how many file systems were frozen until then; -1: not known; None: nobody could thaw them.
+
+    An agent that has thawed none is asked whether they are thawed, then.
+    """
     ports = context.ports
     wakeups = ports.signals.open(ports.hypervisor, uuid, "")
     try:
@@ -160,7 +163,7 @@ def _thaw(uuid: str, name: str, context: Context, patience: float) -> int | None
         while True:
             try:
                 count = _ask(context, uuid, "guest-fsfreeze-thaw", ASK)
-                if isinstance(count, int):
+                if isinstance(count, int) and (count > 0 or not _says_frozen(uuid, context)):
                     return count
             except Absent:
                 raise
@@ -172,6 +175,16 @@ def _thaw(uuid: str, name: str, context: Context, patience: float) -> int | None
     finally:
         wakeups.close()
     return -1 if _thaw_by_ssh(uuid, context) else None
+
+
+def _says_frozen(uuid: str, context: Context) -> bool:
+    """Whether a guest's agent says that its file systems are frozen; where it says nothing, they are not."""
+    try:
+        return bool(_ask(context, uuid, "guest-fsfreeze-status", ASK) == "frozen")
+    except Absent:
+        raise
+    except DriverError:
+        return False
 
 
 def _thaw_by_ssh(uuid: str, context: Context) -> bool:

@@ -44,6 +44,7 @@ class FakeAgents:
             "guest-network-get-interfaces": _interfaces,
             "guest-fsfreeze-freeze": lambda asked: freezing.freeze(asked.world, asked.domain),
             "guest-fsfreeze-thaw": lambda asked: freezing.thaw(asked.world, asked.domain),
+            "guest-fsfreeze-status": lambda asked: "frozen" if asked.domain.frozen else "thawed",
             "guest-exec": self._exec,
             "guest-exec-status": self._exec_status,
         }

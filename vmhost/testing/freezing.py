@@ -36,6 +36,8 @@ def freeze(world: World, domain: Domain) -> int:
 def thaw(world: World, domain: Domain) -> int:
     """Thaw; return how many file systems were frozen."""
     thaw_on_time(world, domain)
+    if world.behaviour(domain.name).freezes == "lies":
+        return 0
     count, domain.frozen = domain.frozen, 0
     return count
 

@@ -27,8 +27,9 @@ class Behaviour:
     ``boots`` False: it never comes up. ``host_key`` another key than its seed's, when it is somebody else's machine.
     ``verdict`` is cloud-init's, with its ``errors`` and ``warnings``. ``obeys`` False: it does not shut down.
     ``freezes`` is what is wrong with its agent when it is to freeze: ``silent`` (never an answer), ``late`` (it
-    freezes, and answers nothing for 12 s), ``garbage``, ``dies`` (between freeze and thaw). ``dead_man``: it thaws
-    itself after 10 s. ``hangs``: its agent stays connected and is silent, like SSH.
+    freezes, and answers nothing for 12 s), ``garbage``, ``dies`` (between freeze and thaw), ``lies`` (it does not
+    thaw, and says that it did). ``dead_man``: it thaws itself after 10 s. ``hangs``: its agent stays connected and is
+    silent, like SSH.
     """
 
     boots: bool = True

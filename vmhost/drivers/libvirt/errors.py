@@ -32,6 +32,8 @@ _DENIED: Final = frozenset(
 )
 _SILENT: Final = frozenset({libvirt.VIR_ERR_NO_CONNECT, libvirt.VIR_ERR_INVALID_CONN, libvirt.VIR_ERR_RPC})
 _PASSING: Final = frozenset({libvirt.VIR_ERR_OPERATION_TIMEOUT, libvirt.VIR_ERR_RESOURCE_BUSY})
+_LONGEST: Final = 2000
+"""Characters of an error's text."""
 _DENIED_BY_SYSTEM: Final = frozenset({errno.EACCES, errno.EPERM})
 
 
@@ -65,6 +67,8 @@ def translate(error: libvirt.libvirtError, subject: str = "", *, hint: str = "")
     """Return our error for libvirt's; ``retryable`` when the other side was silent or busy."""
     code = error.get_error_code()
     message = str(error).strip()
+    if len(message) > _LONGEST:  # it may hold what a guest's agent said
+        message = f"{message[:_LONGEST]}..."
     if code in _DENIED or _denied_by_system(error):
         return PermissionDenied(message, subject=subject, hint=hint or "sudo vmhost host doctor")
     if code in _SILENT or broken(error):
