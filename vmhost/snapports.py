@@ -19,6 +19,11 @@ class DomainDisks(Protocol):
         has open, as its own or below its own, stays.
         """
 
+    def users(self, pool: str, name: str) -> tuple[str, ...]:
+        """The guests, running or not, whose definitions name a volume, or what lies on it as far as the files can be
+        read here; Absent when there is no such volume.
+        """
+
     def resize_disk(self, uuid: str, source: str, capacity: int) -> None: ...
     def snapshot_disks(self, uuid: str, files: Mapping[str, str]) -> None:
         """Let a running domain write to other files, all at one instant: ``files`` maps targets to paths of overlays

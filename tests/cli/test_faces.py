@@ -40,6 +40,7 @@ CODES = {
     "PermissionDenied": 5,
     "Absent": 5,
     "AlreadyThere": 5,
+    "InUse": 5,
     "ApplyError": 6,
     "VerifyError": 9,
     "GuestError": 8,

@@ -146,6 +146,28 @@ def test_a_volume_that_a_running_guest_has_open_is_not_deleted(backend: Backend)
     assert backend.volumes(pool) == {}
 
 
+def test_who_has_a_volume_by_a_definition_is_known(backend: Backend) -> None:
+    """Whether it runs or not, whatever the definition calls it, and also what its disk lies on."""
+    pool, users = backend.pool(), backend.hypervisor.users
+    for name, on in (("below", ""), ("disk", "below"), ("spare", "below")):
+        place = fromstring(backend.volumes(pool)[on]).findtext("target/path") or "" if on else ""
+        backend.hypervisor.create_volume(pool, volume_xml(name, MIB, backing=place))
+    path = fromstring(backend.volumes(pool)["disk"]).findtext("target/path")
+    driver, target = "<driver name='qemu' type='qcow2'/>", "<target dev='vda' bus='virtio'/>"
+    for kind, source in (("file", f"file='{path}'"), ("volume", f"pool='{pool}' volume='disk'")):
+        guest = backend.defined(devices=f"<disk type='{kind}'>{driver}<source {source}/>{target}</disk>")
+        below = () if backend.lacks("locks on images") else (guest.name,)
+        assert (users(pool, "disk"), users(pool, "below"), users(pool, "spare")) == ((guest.name,), below, ())
+        if kind == "file":
+            backend.hypervisor.start(guest.uuid)
+            assert (users(pool, "disk"), users(pool, "below")) == ((guest.name,), below)
+            backend.hypervisor.power_off(guest.uuid)
+        backend.hypervisor.undefine(guest.uuid)
+        assert users(pool, "disk") == ()
+    with pytest.raises(Absent):
+        users(pool, "none")
+
+
 def test_a_volume_is_written(backend: Backend) -> None:
     pool = backend.pool()
     data = bytes(range(256)) * 8192

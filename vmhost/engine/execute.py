@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from shlex import quote
 from typing import Final, assert_never
 
 from vmhost.engine.await_guest import await_guest
@@ -18,7 +19,7 @@ from vmhost.engine.quiesce import forget_freeze, is_marked, quiesce
 from vmhost.engine.snapsteps import execute_on_disks
 from vmhost.model.backupsteps import BackupStep
 from vmhost.model.drills import DrillStep
-from vmhost.model.errors import Absent, AlreadyThere, Conflict
+from vmhost.model.errors import Absent, AlreadyThere, Conflict, InUse
 from vmhost.model.netsteps import (
     AwaitConfirmation,
     DeleteBridge,
@@ -78,6 +79,7 @@ from vmhost.model.steps import (
     Unreserve,
 )
 from vmhost.netports import Hook, Keeper
+from vmhost.ports import Hypervisor
 from vmhost.render.parse.domain import parse_domain
 from vmhost.render.seed import SeedDocuments, seed_files
 from vmhost.render.storage import volume_xml
@@ -128,7 +130,7 @@ def _execute(step: PlainStep, context: Context) -> None:  # noqa: C901 - one mat
         case ResizeDisk(uuid, source, capacity):
             hypervisor.resize_disk(uuid, source, capacity)
         case DeleteVolume(pool, name):
-            hypervisor.delete_volume(pool, name)
+            _delete_volume(pool, name, hypervisor)
         case DefineDomain(_, _, xml):
             hypervisor.define(xml)
         case UndefineDomain(uuid, _):
@@ -227,6 +229,17 @@ def _undefine(uuid: str, context: Context) -> None:
 def _create_volume(step: CreateVolume, context: Context) -> None:
     xml = volume_xml(step.name, step.capacity, format="qcow2", backing=step.backing, backing_format=step.backing_format)
     context.ports.hypervisor.create_volume(step.pool, xml)
+
+
+def _delete_volume(pool: str, name: str, hypervisor: Hypervisor) -> None:
+    """Delete a volume, unless it has become a guest's since that was planned, perhaps days ago.
+
+    :raises InUse: it has, and stays.
+    """
+    if users := hypervisor.users(pool, name):
+        text = f"it stays: {' and '.join(users)} has it by {'its' if len(users) == 1 else 'their'} definition"
+        raise InUse(text, subject=f"{pool}/{name}", hint=f"virsh domblklist --inactive {quote(users[0])}")
+    hypervisor.delete_volume(pool, name)
 
 
 def _write_seed(step: CreateSeed | ScrubSeed, context: Context) -> None:

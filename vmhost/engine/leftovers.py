@@ -11,6 +11,12 @@ from vmhost.model.snapsteps import PostThaw, Thaw
 from vmhost.model.steps import Step
 
 
+def by_hand(step: Step, error: Exception) -> str:
+    """Return the command that does what a step could not; a volume that somebody has open is nobody's to delete."""
+    later = isinstance(step, steps.DeleteVolume) and getattr(error, "retryable", False)
+    return "vmhost recover" if later else leftover(step)
+
+
 def leftover(undo: Step) -> str:  # noqa: C901 - one match over steps
     """Return the command that does what the undo step could not."""
     match undo:

@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from vmhost.engine.context import Context
 from vmhost.engine.execute import execute
 from vmhost.engine.goneon import gone_on
-from vmhost.engine.leftovers import leftover
+from vmhost.engine.leftovers import by_hand
 from vmhost.engine.record import Past, Record, read_past
 from vmhost.engine.transaction import undo_steps
 from vmhost.model.backupsteps import DeletePoint, DropBitmap, DropCheckpoint, RemoveFile, RestoreDisk
 from vmhost.model.drills import EndDrill, LiftDrill
-from vmhost.model.errors import Absent, VmhostError
+from vmhost.model.errors import Absent, AlreadyThere, InUse, VmhostError
 from vmhost.model.netsteps import InstallNetworkUnit, KeepNetwork, RemoveNetworkUnit
 from vmhost.model.plan import Planned
 from vmhost.model.snapsteps import KeepSnapshots, MergeOverlays, PostThaw, SeeThawed
@@ -71,7 +71,7 @@ class Recovered:
     """What became of one interrupted operation: the sentences of what was undone, finished or dropped, and what is
     left over.
 
-    ``stays`` says what was not undone, for good, since a guest has written to it.
+    ``stays`` says what was not undone, or not deleted, for good, since a guest has written to it, or has it now.
     """
 
     operation: str
@@ -137,7 +137,8 @@ def _go_on(past: Past, text: str, context: Context, record: Record) -> Recovered
         if isinstance(item.do, RestoreDisk):
             _carry_on(RemoveFile(item.do.target), context)  # most have taken the place of a disk
     record.committed()
-    return replace(_finish(past, context, record), stays=(text,))
+    settled = _finish(past, context, record)
+    return replace(settled, stays=(text, *settled.stays))
 
 
 def _finish(past: Past, context: Context, record: Record) -> Recovered:
@@ -148,6 +149,7 @@ def _finish(past: Past, context: Context, record: Record) -> Recovered:
     finished: list[str] = []
     leftovers: list[str] = []
     dropped: list[str] = []
+    stays: list[str] = []
     failed: set[str] = set()
     for number in past.to_finish:
         item: Planned = past.plan.after[number - len(past.plan.steps)]
@@ -158,13 +160,21 @@ def _finish(past: Past, context: Context, record: Record) -> Recovered:
                 dropped.append(item.why)
                 continue
         except VmhostError as error:
-            leftovers.append(f"{leftover(item.do)}    # {error}")
+            if _is_anothers(item.do, error):
+                stays.append(str(error))
+                continue
+            leftovers.append(f"{by_hand(item.do, error)}    # {error}")
             failed.add(item.subject)
             continue
         record.done(number)
         finished.append(item.why)
     told = {"finished": tuple(finished), "leftovers": tuple(leftovers), "dropped": tuple(dropped)}
-    return Recovered(past.operation, past.plan.guests, **told)
+    return Recovered(past.operation, past.plan.guests, **told, stays=tuple(stays))
+
+
+def _is_anothers(step: Step, error: VmhostError) -> bool:
+    """Whether what was to be deleted has become somebody's since: a volume by a definition, a pool by what is in it."""
+    return isinstance(error, InUse) or (isinstance(step, DeletePool) and isinstance(error, AlreadyThere))
 
 
 def _carry_on(step: Step, context: Context) -> bool:

@@ -12,13 +12,13 @@ from typing import Final
 from vmhost.engine.context import Context
 from vmhost.engine.execute import execute, undo
 from vmhost.engine.goneon import gone_on, written_disk
-from vmhost.engine.leftovers import leftover
+from vmhost.engine.leftovers import by_hand
 from vmhost.engine.record import Record
 from vmhost.engine.together import outlast, side_by_side
 from vmhost.engine.waves import AT_ONCE, in_waves
 from vmhost.model.backupsteps import RemoveFile
 from vmhost.model.drills import EndDrill, LiftDrill
-from vmhost.model.errors import AlreadyThere, ApplyError, Cancelled, GuestError, PartlyDone, VmhostError
+from vmhost.model.errors import AlreadyThere, ApplyError, Cancelled, GuestError, InUse, PartlyDone, VmhostError
 from vmhost.model.events import StepDone, StepFailed, StepStarted, Undone
 from vmhost.model.plan import Plan, Planned
 from vmhost.model.snapsteps import (
@@ -324,8 +324,11 @@ def undo_steps(
                 stays.append(f"{item.subject} has written to {_stays(item.undo)}, so it stays")
                 continue
             undo(item.undo, context)
+        except InUse as error:
+            stays.append(str(error))
+            continue
         except Exception as error:  # noqa: BLE001 - whatever one undo meets, the others have their turn
-            leftovers.append(f"{_by_hand(item.undo, error)}    # {error}")
+            leftovers.append(f"{by_hand(item.undo, error)}    # {error}")
             context.on_event(Undone(item.subject, item.why, str(error)))
             if isinstance(item.undo, HOLDS_DISKS):
                 in_use.add(item.subject)
@@ -335,12 +338,6 @@ def undo_steps(
         undone.append(item.why)
         context.on_event(Undone(item.subject, item.why))
     return undone, leftovers, stays
-
-
-def _by_hand(step: Step, error: Exception) -> str:
-    """Return the command that does what an undo could not; a volume that somebody has open is nobody's to delete."""
-    later = isinstance(step, DeleteVolume) and getattr(error, "retryable", False)
-    return "vmhost recover" if later else leftover(step)
 
 
 def _stays(step: DeleteVolume | LiftDrill | CloseAccess | RemoveFile) -> str:

@@ -17,6 +17,7 @@ The tree, with the exit code that the command line gives for each (``vmhost.cli.
      |    +-- PermissionDenied      5
      |    +-- Absent                5   the thing is not there
      |    +-- AlreadyThere          5   the thing is there before us
+     |    +-- InUse                 5   the thing is somebody's, and stays
      +-- ApplyError              6/10   a step failed; undone, or with leftovers
      +-- VerifyError                9   applied, yet differs
      +-- GuestError                 8   not ready in time, or cloud-init failed
@@ -136,6 +137,10 @@ class Absent(DriverError):
 
 class AlreadyThere(DriverError):
     """The thing that a call would make is there before us."""
+
+
+class InUse(DriverError):
+    """What was to be deleted is a guest's by its definition, and stays."""
 
 
 class ApplyError(VmhostError):

@@ -177,6 +177,17 @@ def user_of(world: World, path: str) -> str:
     return ""
 
 
+def users_of(world: World, path: str) -> tuple[str, ...]:
+    """Return the names of guests whose definitions, live or not, have a file as a disk or below one."""
+    found, named = [], {f"{pool.name}/{volume.name}": pool.path_of(volume.name) for pool, volume in world.volumes()}
+    for domain in world.domains.values():
+        texts = filter(None, (domain.xml, domain.live_xml))
+        sources = [disk.source for text in texts for disk in facts_in(text).disks]
+        if any(path in _chain(world, named.get(source, source)) for source in sources):
+            found.append(domain.name)
+    return tuple(found)
+
+
 def _move(domain: Domain, target: str, old: str, new: str) -> None:
     """Let a disk be another file, in what runs and in the definition if that has it, too."""
     domain.live_xml = _moved(domain.live_xml, target, old, new)

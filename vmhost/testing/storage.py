@@ -15,7 +15,7 @@ from vmhost.render.parse.units import size_of
 from vmhost.testing.chance import drawn_uuid
 from vmhost.testing.guests import facts_in
 from vmhost.testing.machine import Machine
-from vmhost.testing.overlays import user_of
+from vmhost.testing.overlays import user_of, users_of
 from vmhost.testing.seed import MAGIC
 from vmhost.testing.world import Pool, Volume, World
 from vmhost.testing.xml import E, read, write
@@ -94,6 +94,12 @@ class FakePools:
                 text = "Can't shrink capacity below current capacity unless shrink flag explicitly specified"
                 raise DriverError(f"invalid argument: {text}", subject=f"{pool}/{name}")
             volume.capacity = capacity
+
+    def users(self, pool: str, name: str) -> tuple[str, ...]:
+        """Return the guests, running or not, whose definitions name a volume, or what lies on it."""
+        with self._machine.at_work() as world:
+            _volume(world, pool, name)
+            return users_of(world, world.pools[pool].path_of(name))
 
     def delete_volume(self, pool: str, name: str) -> None:
         """Delete a volume. :raises DriverError: a running guest has it open."""

@@ -62,6 +62,11 @@ def disks_of(domain: str) -> tuple[str, ...]:
     return tuple(place for source in sources if (place := source.get("file") or source.get("dev")))
 
 
+def places_of(domain: str) -> tuple[str, ...]:
+    """Return what the disks of a domain are: files, block devices, and ``POOL/VOLUME``."""
+    return (*disks_of(domain), *(f"{source.get('pool')}/{source.get('volume')}" for source in _in_pools(domain)))
+
+
 def uses(domain: str, path: str) -> bool:
     """Whether a running domain has a file open, one that lies on it, or copies to it: its live XML names them all."""
     return any(path in (source.get("file"), source.get("dev")) for source in _root(domain).iter("source"))
@@ -71,6 +76,10 @@ def agent_connected(domain: str) -> bool:
     """Whether a running domain's XML says that the guest agent has opened its channel."""
     targets = _root(domain).iterfind("devices/channel/target")
     return any(t.get("name") == "org.qemu.guest_agent.0" and t.get("state") == "connected" for t in targets)
+
+
+def _in_pools(domain: str) -> list[Element]:
+    return [source for source in _root(domain).iterfind("devices/disk/source") if source.get("pool")]
 
 
 def _root(xml: str) -> Element:

@@ -183,6 +183,9 @@ class LibvirtHypervisor:
     def delete_volume(self, pool: str, name: str) -> None:
         self._pools.delete_volume(pool, name)
 
+    def users(self, pool: str, name: str) -> tuple[str, ...]:
+        return self._pools.users(pool, name)
+
     def agent(self, uuid: str, command: str, timeout: float) -> str:
         return self._domains.agent(uuid, command, timeout)
 

@@ -13,10 +13,10 @@ import libvirt
 
 from vmhost.drivers.imagelock import is_open
 from vmhost.drivers.libvirt.connection import Connection, Handle
-from vmhost.drivers.libvirt.documents import label_of, pool_xml, raw_capacity, uses
+from vmhost.drivers.libvirt.documents import label_of, places_of, pool_xml, raw_capacity, uses
 from vmhost.drivers.libvirt.errors import code_is, skipping, system_errno, translated
 from vmhost.drivers.retries import tried
-from vmhost.model.errors import AlreadyThere, DriverError
+from vmhost.model.errors import AlreadyThere, DriverError, VmhostError
 
 if TYPE_CHECKING:
     from vmhost.ports import RawPool
@@ -118,6 +118,16 @@ class Pools:
         :raises Busy: that took longer than 60 s, or 10 s where libvirt knows of nobody; DriverError: a guest has it.
         """
         _patiently(lambda: self._change_volume(pool, name, _delete_volume))
+
+    def users(self, pool: str, name: str) -> tuple[str, ...]:
+        """Return the guests, running or not, whose definitions name a volume, or what lies on it."""
+
+        def call(handle: Handle) -> tuple[str, ...]:
+            found = handle.storagePoolLookupByName(pool)
+            with translated(f"{pool}/{name}"):
+                return tuple(_users(handle, {_lookup(found, name).path(), f"{pool}/{name}"}))
+
+        return self._connection.read(call, pool)
 
     def _change(self, pool: str, act: Callable[[Pool], T], *, subject: str = "") -> T:
         def call(handle: Handle) -> T:
@@ -274,6 +284,45 @@ def _delete_pool(pool: Pool) -> None:
 
 def _not_empty(name: str, why: str) -> AlreadyThere:
     return AlreadyThere(f"the storage pool is not empty: {why}", subject=name, hint=f"virsh vol-list {quote(name)}")
+
+
+def _users(handle: Handle, places: Collection[str]) -> Iterator[str]:
+    """Yield the names of guests that have a file, which may be called in several ways, as a disk or below one."""
+    below: dict[str, str] = {}
+    for domain in handle.listAllDomains(0):
+        with skipping(libvirt.VIR_ERR_NO_DOMAIN):
+            texts = [domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)]
+            if domain.isActive():
+                texts.append(domain.XMLDesc(0))
+            named = {place for text in texts for place in places_of(text)}
+            if any(path in places for place in named for path in _chain(handle, place, below)):
+                yield domain.name()
+
+
+def _chain(handle: Handle, place: str, below: dict[str, str]) -> Iterator[str]:
+    """Yield a file and all that it lies on, each once, as their headers say; ``below`` is what was read before."""
+    seen = set[str]()
+    while place and place not in seen:
+        yield place
+        seen.add(place)
+        if place not in below:
+            below[place] = _backing(handle, place)
+        place = below[place]
+
+
+def _backing(handle: Handle, place: str) -> str:
+    """Return what a file lies on; nothing where it cannot be read here."""
+    if not place.startswith("/"):
+        with suppress(libvirt.libvirtError):
+            pool, _, volume = place.partition("/")
+            return str(handle.storagePoolLookupByName(pool).storageVolLookupByName(volume).path())
+        return ""
+    from vmhost.drivers.images.inspection import inspect
+
+    with suppress(VmhostError):
+        if backing := inspect(Path(place)).backing_file:
+            return str(Path(place).parent / backing)
+    return ""
 
 
 def _delete_volume(handle: Handle, volume: Volume) -> None:
