@@ -242,3 +242,35 @@ def test_what_cannot_be_done_is_refused_before_anything_is(snaphost: Host, lab: 
         snapshots.plan_revert("no", "one", OFF)
     snaphost.apply(snapshots.plan_revert("no", "one", Permit(discard_saved=True)))
     assert not snaphost.guest("no").domain.raw.managed_save
+
+
+def test_what_somebody_else_has_merged_is_never_deleted(snaphost: Host, lab: InLab) -> None:
+    """``virsh blockcommit`` into a snapshot's file, and ``rm`` of the overlay; the disk is that file from then on."""
+    guest = Written(snaphost, lab, "merged")
+    guest.create()
+    fill(guest, 1)
+    take(guest, "one")
+    fill(guest, 2)
+    base = guest.snapshots()["one"]["root"]
+    overlay = guest.sources()["root"]
+    words = ("blockcommit", guest.name, "vda", "--base", base, "--active", "--pivot", "--wait")
+    lab.virsh(*words)
+    Path(overlay).unlink()
+    (row,) = snaphost.snapshots.list(guest.name)
+    assert (row.state, row.present) == ("overwritten", False)
+    with pytest.raises(Refused, match="one is overwritten"):
+        snaphost.snapshots.plan_revert(guest.name, "one", OFF)
+    delete(guest, "one")
+    guest.check("all that it has written, and the record is gone")
+    assert guest.sources()["root"] == base
+    pool, name = "vmhost", Path(base).name
+    assert snaphost.ports.hypervisor.users(pool, name) == (guest.name,)
+    snaphost.power([guest.name], "power-off")
+    assert snaphost.ports.hypervisor.users(pool, name) == (guest.name,), "by its definition, too"
+    take(guest, "two")
+    assert snaphost.ports.hypervisor.users(pool, name) == (guest.name,), "and below its disk"
+    guest.check("a snapshot again")
+    snaphost.power([guest.name], "start")
+    guest.pause()
+    delete(guest, "two")
+    guest.check("merged by vmhost")

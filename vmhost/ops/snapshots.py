@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from vmhost.engine.observe import observe, observe_domains, observe_guest, observe_guests, observe_pools
+from vmhost.engine.observe import observe, observe_guest, observe_guests
 from vmhost.model.errors import UsageError
 from vmhost.model.permit import Permit
 from vmhost.model.reservations import iso
@@ -16,6 +16,7 @@ from vmhost.ops.guests import find_guest
 from vmhost.ops.proposals import Proposal
 from vmhost.plan.found import find
 from vmhost.plan.restore import disk_files, refuse_kept
+from vmhost.plan.snapfiles import Files
 from vmhost.plan.snapmerge import plan_delete_snapshot
 from vmhost.plan.snapshots import plan_create, plan_revert, plan_thaw
 from vmhost.render.parse.snapshots import parse_snapshots
@@ -35,8 +36,9 @@ class SnapshotRow:
     """One snapshot of a guest.
 
     ``on`` is the snapshot that it rests on, ``depth`` how many there are from it downwards; ``size`` is what its own
-    files take, in bytes. ``present``: the guest's disks of now rest on it. ``state`` is ``whole``, ``merging`` or
-    ``damaged`` (a file is gone).
+    files take, in bytes. ``present``: the guest's disks of now rest on it. ``state`` is ``whole``, ``merging``,
+    ``damaged`` (a file is gone), ``overwritten`` (a guest writes to a file of it, or below one), or ``doubtful``
+    (somebody else merged, or took away, what lay on it).
     """
 
     guest: str
@@ -61,9 +63,12 @@ class Snapshots:
     def list(self, guest: str = "") -> tuple[SnapshotRow, ...]:
         """Return the snapshots of a guest, or of all, the oldest first. :raises NotFound: there is no such guest."""
         hypervisor = self._host.ports.hypervisor
-        domains = (find_guest(hypervisor, guest),) if guest else observe_domains(hypervisor)
-        sizes = {(v.pool, v.name): v.allocation for pool in observe_pools(hypervisor) for v in pool.volumes}
-        return tuple(row for domain in domains for row in _rows(domain, sizes))
+        only = find_guest(hypervisor, guest) if guest else None
+        seen = observe_guests(hypervisor)
+        files = Files(seen.domains, seen.pools)
+        sizes = {(v.pool, v.name): v.allocation for pool in seen.pools for v in pool.volumes}
+        domains = seen.domains if only is None else [one for one in seen.domains if one.uuid == only.uuid]
+        return tuple(row for domain in domains for row in _rows(domain, sizes, files))
 
     def plan_create(self, guest: str, name: str = "", *, quiesce: bool | None = None) -> Proposal:
         """Return what would be done to take a snapshot; nothing is changed.
@@ -140,14 +145,12 @@ def _checked(name: str) -> str:
         raise UsageError(str(error), subject="--name", hint="--name before-upgrade") from error
 
 
-def _rows(domain: ObservedDomain, sizes: dict[tuple[str, str], int]) -> Iterator[SnapshotRow]:
+def _rows(domain: ObservedDomain, sizes: dict[tuple[str, str], int], files: Files) -> Iterator[SnapshotRow]:
     if domain.foreign:
         return  # what a copied definition says of snapshots are another guest's
     have = parse_snapshots(domain.raw.xml)
     names = {item.number: item.name for item in have.items}
     for item in have.items:
-        files = [(kept.pool, kept.volume) for kept in item.disks]
-        whole = "whole" if all(file in sizes for file in files) else "damaged"
         yield SnapshotRow(
             guest=domain.name,
             name=item.name,
@@ -155,9 +158,9 @@ def _rows(domain: ObservedDomain, sizes: dict[tuple[str, str], int]) -> Iterator
             level=str(item.level),
             on=names.get(item.parent, ""),
             depth=len(have.line(item.number)),
-            size=sum(sizes.get(file, 0) for file in files),
+            size=sum(sizes.get((kept.pool, kept.volume), 0) for kept in item.disks),
             disks=tuple(kept.disk for kept in item.disks),
-            present=item.number == have.present,
-            state="merging" if item.merging else whole,
+            present=item.number == have.present and files.lies_below(item, domain),
+            state=files.state(item, have, domain),
             why=item.why,
         )

@@ -6,17 +6,21 @@ from dataclasses import dataclass, replace
 from shlex import quote
 
 from vmhost.model.observed import ObservedGuests, ObservedVolume
-from vmhost.model.plan import Change, Plan
+from vmhost.model.plan import Change, Note, Plan
 from vmhost.model.snapshots import KeptDisk, Snapshot, Snapshots
 from vmhost.model.snapsteps import MergeOverlays, Overlay
 from vmhost.model.steps import DeleteVolume
 from vmhost.plan.holders import holders
 from vmhost.plan.request import Refused
+from vmhost.plan.snapfiles import Writer
 from vmhost.plan.snapsubject import PRESENT, Disk, Subject, look, named, refuse_saved, site_of
 
 
 def plan_delete_snapshot(name: str, snapshot: str, observed: ObservedGuests) -> Plan:
     """Return the plan that deletes a snapshot: what lies on its files is merged into them, while the guest runs.
+
+    Of what a guest writes to nothing is deleted, and into it nothing is merged: where somebody else has merged an
+    overlay, a snapshot's file is the disk itself, and the record alone goes.
 
     :param observed: with all guests and pools, since others may have its files.
     :raises NotFound: no such guest or snapshot; :raises Refused: several others rest on it; the guest is foreign, or
@@ -43,35 +47,40 @@ def plan_delete_snapshot(name: str, snapshot: str, observed: ObservedGuests) -> 
     for pool, volume in merge.idle:
         text = f"delete {pool}/{volume}, which nothing rests on"
         after.append(subject.planned(DeleteVolume(pool, volume), None, text, Change.REMOVE))
-    return Plan(site_of(subject), tuple(steps), tuple(after))
+    return Plan(site_of(subject), tuple(steps), tuple(after), tuple(Note(name, text) for text in merge.notes))
 
 
 @dataclass(frozen=True, slots=True)
 class _Merge:
-    """What is merged, the records afterwards, and the volumes that nothing rests on then."""
+    """What is merged, the records afterwards, the volumes that nothing rests on then, and why others stay."""
 
     overlays: tuple[Overlay, ...]
     records: Snapshots
     idle: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...] = ()
 
 
 def _merge(subject: Subject, gone: Snapshot) -> _Merge:
     parts = [_merge_disk(subject, gone, kept) for kept in gone.disks]
     _refuse_shared(subject, gone)
     overlays = tuple(part.overlay for part in parts if part.overlay)
-    moved = {part.top: kept for part, kept in zip(parts, gone.disks, strict=True) if part.overlay}
-    idle = [part.top for part in parts]
-    if gone.nvram:
+    moved = {part.top: kept for part, kept in zip(parts, gone.disks, strict=True) if part.overlay and part.top}
+    idle = [part.top for part in parts if part.top]
+    if gone.nvram and subject.has(gone.disks[0].pool, gone.nvram):
         idle.append((gone.disks[0].pool, gone.nvram))
-    return _Merge(overlays, _without(subject.snapshots, gone, moved), tuple(idle))
+    notes = tuple(part.note for part in parts if part.note)
+    return _Merge(overlays, _without(subject.snapshots, gone, moved), tuple(idle), notes)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What becomes of one disk's file: something is merged into it, or nothing; ``top`` is the volume that goes."""
+    """What becomes of one disk's file: something is merged into it, or nothing; ``top`` is the volume that goes, if one
+    does; else ``note`` says why none does.
+    """
 
-    overlay: Overlay | None
-    top: tuple[str, str]
+    overlay: Overlay | None = None
+    top: tuple[str, str] | None = None
+    note: str = ""
 
 
 def _merge_disk(subject: Subject, gone: Snapshot, kept: KeptDisk) -> _Part:
@@ -79,6 +88,8 @@ def _merge_disk(subject: Subject, gone: Snapshot, kept: KeptDisk) -> _Part:
     present = next((disk for disk in subject.disks if disk.id == kept.disk), None)
     holders = {(one.pool, one.volume): item for item in subject.snapshots.items for one in item.disks}
     uppers = subject.above(base)
+    if writer := subject.files.writer(base):
+        return _overwritten(subject, gone, kept, writer)
     told = {upper.path: _called(upper, present, holders) for upper in uppers}
     strange = next((path for path, text in told.items() if not text), "")
     if strange:
@@ -89,7 +100,8 @@ def _merge_disk(subject: Subject, gone: Snapshot, kept: KeptDisk) -> _Part:
         text = f"{' and '.join(told.values())} rest on snapshot {gone.name}; it cannot go before one of them"
         raise Refused(text, subject=name, hint=f"vmhost snapshot delete {name} {only}")
     if not uppers:
-        return _Part(None, (kept.pool, kept.volume))
+        return _alone(subject, kept, present)
+    subject.file(kept)
     top = uppers[0]
     chain = subject.chain(present.volume.path) if present else []
     above = () if present and top.path == present.volume.path else subject.above(top.path)
@@ -97,6 +109,34 @@ def _merge_disk(subject: Subject, gone: Snapshot, kept: KeptDisk) -> _Part:
         present.target if present else "", top.path, base, top.path in chain, tuple(one.path for one in above)
     )
     return _Part(overlay, (top.pool, top.name))
+
+
+def _overwritten(subject: Subject, gone: Snapshot, kept: KeptDisk, writer: Writer) -> _Part:
+    """Return what becomes of a file that a guest writes to, or that lies on such a one: it is no snapshot any more.
+
+    :raises Refused: another snapshot rests on it; it is none any more either, but it would be the last to say so.
+    """
+    base = subject.path(kept.pool, kept.volume)
+    uppers = {(upper.pool, upper.name): upper.path for upper in subject.above(base)}
+    for item in subject.snapshots.items:
+        if any((one.pool, one.volume) in uppers for one in item.disks):
+            text = f"snapshot {item.name} rests on it, and both are overwritten: {writer.guest} writes to {writer.path}"
+            hint = f"vmhost snapshot delete {subject.domain.name} {item.name}"
+            raise Refused(text, subject=subject.domain.name, hint=hint)
+    if not uppers and writer.path != base:
+        return _Part(top=(kept.pool, kept.volume))
+    stays = " and ".join([kept.volume, *(path.rpartition("/")[2] for path in uppers.values())])
+    why = f"{writer.guest} writes to {writer.path}, so somebody else merged it or redefined the guest"
+    return _Part(note=f"snapshot {gone.name} of disk {kept.disk} is lost: {why}; {stays} stays")
+
+
+def _alone(subject: Subject, kept: KeptDisk, present: Disk | None) -> _Part:
+    """Return what becomes of a file on which nothing lies: it goes, unless it is all that there is of a disk."""
+    if not subject.has(kept.pool, kept.volume):
+        return _Part(note=f"{kept.pool}/{kept.volume} is gone already")
+    if present is None:
+        return _Part(note=f"{kept.pool}/{kept.volume} stays: the guest does not have disk {kept.disk} now")
+    return _Part(top=(kept.pool, kept.volume))
 
 
 def _refuse_shared(subject: Subject, gone: Snapshot) -> None:

@@ -32,7 +32,8 @@ from vmhost.model.steps import (
 from vmhost.plan.found import refuse_protected
 from vmhost.plan.quiesce import Around, around, thawing
 from vmhost.plan.request import Conflict, Refused
-from vmhost.plan.snapsubject import PRESENT, Disk, Subject, look, named, refuse_saved, site_of
+from vmhost.plan.snapfiles import DOUBTFUL
+from vmhost.plan.snapsubject import PRESENT, Disk, Subject, look, named, refuse_overwritten, refuse_saved, site_of
 from vmhost.plan.tuning import check_start
 from vmhost.render.parse.domain import agent_connected
 from vmhost.render.parse.tuning import parse_tuning
@@ -65,6 +66,7 @@ def plan_create(
     if snapshot.startswith(SAFETY):
         text = f"names that begin with {SAFETY} are those of the snapshots that a revert takes"
         raise Conflict(text, subject=name, hint=f"vmhost snapshot create {name} --name other-name")
+    refuse_overwritten(subject)
     if have.depth >= MOST_DEEP:
         oldest = have.line(have.present)[-1].name
         text = f"its disks rest on {have.depth} snapshots, {MOST_DEEP} are the most"
@@ -138,6 +140,7 @@ def plan_revert(
         text = f"snapshot {snapshot} is being merged away and is no longer whole"
         raise Refused(text, subject=name, hint=f"vmhost snapshot delete {name} {snapshot}")
     _may_revert(subject, permit)
+    _may_go_back(subject, back)
     here = [disk for disk in subject.disks if back.disk(disk.id)]
     if not here:
         text = f"snapshot {snapshot} has none of the disks that the guest has now"
@@ -166,6 +169,15 @@ def plan_revert(
         steps.append(subject.planned(start, stop, "start"))
         steps += check_start(domain.uuid, domain.name, parse_tuning(domain.raw.xml), observed)
     return Plan(site_of(subject), tuple(steps), notes=tuple(notes))
+
+
+def _may_go_back(subject: Subject, back: Snapshot) -> None:
+    """:raises Refused: the snapshot is no longer what it was, or another is the guest's disk of now."""
+    name, found = subject.domain.name, subject.files.overwritten(back)
+    if found is not None:
+        text = f"snapshot {back.name} is overwritten: {found.guest} writes to {found.path}, which it keeps or lies on"
+        raise Refused(text, subject=name, hint=f"vmhost snapshot delete {name} {back.name}")
+    refuse_overwritten(subject)
 
 
 def _may_revert(subject: Subject, permit: Permit) -> None:
@@ -242,6 +254,9 @@ def _define(subject: Subject, xml: str, text: str) -> Planned:
 def _differences(subject: Subject, back: Snapshot) -> Iterator[Note]:
     have = {disk.id for disk in subject.disks}
     name = subject.domain.name
+    if subject.files.state(back, subject.snapshots, subject.domain) == DOUBTFUL:
+        text = "somebody else merged or took away what lay on it, so it may hold what is newer than it"
+        yield Note(name, f"snapshot {back.name} is doubtful: {text}")
     for disk in sorted(have - {kept.disk for kept in back.disks}):
         yield Note(name, f"disk {disk} was not there then; it stays as it is")
     for kept in back.disks:

@@ -13,7 +13,7 @@ from vmhost.model.snapsteps import KeepSnapshots
 from vmhost.model.steps import Step
 from vmhost.plan.found import find_ours
 from vmhost.plan.request import NotFound, Refused
-from vmhost.render.parse.domain import DISK_ALIAS, parse_domain
+from vmhost.plan.snapfiles import Files, disk_id, written_disks
 from vmhost.render.parse.snapshots import parse_snapshots
 from vmhost.render.snapshots import snapshots_xml
 
@@ -64,15 +64,27 @@ class Subject:
         """Return every volume that lies directly on a file, whoever made it."""
         return tuple(volume for pool in self.observed.pools for volume in pool.volumes if volume.backing == path)
 
+    @property
+    def files(self) -> Files:
+        """What lies on what, and who writes to which file."""
+        return Files(self.observed.domains, self.observed.pools)
+
     def file(self, kept: KeptDisk) -> ObservedVolume:
         """Return the volume that holds a disk as it was. :raises Refused: it is gone."""
         path = self.path(kept.pool, kept.volume)
-        pool = self.observed.pool(kept.pool)
-        found = next((volume for volume in pool.volumes if volume.name == kept.volume), None) if pool else None
+        found = self._volume(kept.pool, kept.volume)
         if found is None:
             text = f"the volume of disk {kept.disk} is gone: {path}"
             raise Refused(text, subject=self.domain.name, hint=f"virsh vol-list {quote(kept.pool)}")
         return found
+
+    def has(self, pool: str, volume: str) -> bool:
+        """Whether a volume is there."""
+        return self._volume(pool, volume) is not None
+
+    def _volume(self, pool: str, name: str) -> ObservedVolume | None:
+        found = self.observed.pool(pool)
+        return next((volume for volume in found.volumes if volume.name == name), None) if found else None
 
     def planned(self, do: Step, undo: Step | None, text: str, change: Change = Change.LIVE) -> Planned:
         """Return a step about this guest."""
@@ -99,8 +111,9 @@ def look(name: str, observed: ObservedGuests) -> Subject:
     if not domain.raw.persistent:
         raise Refused("it has no definition any more", subject=name, hint=f"virsh dominfo {quote(domain.name)}")
     volumes = {volume.path: volume for pool in observed.pools for volume in pool.volumes}
-    facts = parse_domain(domain.raw.live_xml) if domain.active and domain.raw.live_xml else domain.facts
-    disks = tuple(_disk(domain, disk, volumes) for disk in facts.disks if disk.device == "disk" and not disk.readonly)
+    xml = domain.raw.live_xml if domain.active and domain.raw.live_xml else domain.raw.xml
+    disks = tuple(_disk(domain, disk, volumes) for disk in written_disks(xml))
+    _refuse_differing(domain)
     if not disks:
         raise Refused("it has no disk that it writes", subject=name, hint=f"vmhost guest show {name}")
     return Subject(domain, disks, snapshots, observed)
@@ -112,7 +125,30 @@ def _disk(domain: ObservedDomain, disk: DiskFacts, volumes: dict[str, ObservedVo
     if volume is None or reason:
         text = f"disk {disk.target} {reason}, so it cannot be kept at the instant of the others"
         raise Refused(text, subject=domain.name, hint=f"vmhost guest show {domain.name}")
-    return Disk(disk.alias.removeprefix(DISK_ALIAS) or disk.target, disk.target, volume)
+    return Disk(disk_id(disk), disk.target, volume)
+
+
+def _refuse_differing(domain: ObservedDomain) -> None:
+    """:raises Refused: the guest runs with another file than its definition says, so it would start with that."""
+    defined = {disk_id(disk): disk.source for disk in written_disks(domain.raw.xml)}
+    for disk in written_disks(domain.raw.live_xml) if domain.active and domain.raw.live_xml else ():
+        source = defined.get(disk_id(disk), disk.source)
+        if source != disk.source:
+            text = f"disk {disk_id(disk)} is {disk.source} while it runs, and {source} at its next start"
+            hint = f"virsh domblklist {quote(domain.name)}; virsh domblklist --inactive {quote(domain.name)}"
+            raise Refused(text, subject=domain.name, hint=hint)
+
+
+def refuse_overwritten(subject: Subject) -> None:
+    """:raises Refused: a disk of now is the file of a snapshot: by the next one two would have the same file."""
+    name = subject.domain.name
+    present = {(disk.volume.pool, disk.volume.name): disk.id for disk in subject.disks}
+    for item in subject.snapshots.items:
+        if found := next((kept for kept in item.disks if (kept.pool, kept.volume) in present), None):
+            disk = present[found.pool, found.volume]
+            why = "somebody else merged it, or redefined the guest"
+            text = f"disk {disk} is the very file of snapshot {item.name}: {why}"
+            raise Refused(text, subject=name, hint=f"vmhost snapshot delete {name} {item.name}")
 
 
 def named(subject: Subject, snapshot: str) -> Snapshot:
