@@ -25,6 +25,7 @@ from vmhost.plan.create import build_metadata, first_boot, fits, seed_step, volu
 from vmhost.plan.disklimits import set_disk_limits
 from vmhost.plan.guards import set_guards, set_limits
 from vmhost.plan.held import is_live, live_steps
+from vmhost.plan.keptdisks import kept_disks
 from vmhost.plan.plug import Plugging, plan_plugging
 from vmhost.plan.redefine import amended
 from vmhost.plan.request import Parts, Protected, Refusal, Refused, Request
@@ -45,6 +46,7 @@ def plan_change(pair: Pair, request: Request) -> Parts | list[Refusal]:
     """
     deltas = compare(pair)
     refusals = [*_against(pair, deltas, request), *_shrinks(pair, deltas), *_astray(pair)]
+    refusals += kept_disks(pair, deltas)
     refusals += fits(pair.spec, request)
     if refusals:
         return refusals
