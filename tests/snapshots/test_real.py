@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import threading
 from itertools import count
@@ -274,3 +275,25 @@ def test_what_somebody_else_has_merged_is_never_deleted(snaphost: Host, lab: InL
     guest.pause()
     delete(guest, "two")
     guest.check("merged by vmhost")
+
+
+def test_a_disk_that_was_detached_by_others_comes_back_by_its_newest_file(snaphost: Host, lab: InLab) -> None:
+    guest = Written(snaphost, lab, "detached")
+    guest.create()
+    fill(guest, 1)
+    take(guest, "one")
+    fill(guest, 2)
+    site = parse_site(SITE % (guest.name, "bios"))
+    snaphost.power([guest.name], "power-off")
+    newest = guest.sources()["data1"]
+    lab.virsh("detach-disk", guest.name, newest, "--config")
+    with pytest.raises(Refused, match="not attached as disk data1: snapshot one keeps it") as refused:
+        snaphost.plan(site)
+    run(("virsh", "--connect", lab.uri, *shlex.split(refused.value.hint)[1:]), timeout=60)
+    assert guest.sources()["data1"] == newest
+    assert [(one.field, one.want) for one in snaphost.drift(site)] == [("state", "running")], "it is as it was"
+    snaphost.apply(snaphost.plan(site))
+    guest.pause()
+    guest.check("attached again")
+    delete(guest, "one")
+    guest.check("and merged")
