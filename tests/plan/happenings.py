@@ -89,6 +89,36 @@ def _lose(fake: FakeHost, name: str, disk: str) -> None:
     del fake.world.pools["vmhost"].volumes[f"{fake.domain(name).uuid}-{disk}.{kind}"]
 
 
+def lay_over(fake: FakeHost, name: str, disk: str, path: str = "tp", noted: str = "") -> str:
+    """Somebody made a snapshot with virsh snapshot-create-as --disk-only: a guest goes on in an overlay, whose path is
+    returned. A name without ``/`` is put beside the disk as libvirt does; ``noted``: the definition says what is below.
+    """
+    domain, alias = fake.domain(name), f"ua-disk-{disk}"
+    facts = next(one for one in parse_domain(domain.xml).disks if one.alias == alias)
+    top = path if "/" in path else f"{facts.source.rpartition('.')[0]}.{path}"
+    place, _, file = top.rpartition("/")
+    pool = next((pool for pool in fake.world.pools.values() if pool.path == place), None)
+    below = fake.world.volume_at(facts.source)
+    assert below is not None
+    if pool is not None:
+        pool.volumes[file] = replace(below, name=file, backing=facts.source, backing_format="qcow2")
+    store = f"<backingStore type='file'><format type='qcow2'/><source file='{facts.source}'/></backingStore>"
+    found = fake.world.domains[domain.uuid]
+    for which, note in (("xml", bool(noted)), ("live_xml", True)):
+        text = getattr(found, which)
+        old = re.search(rf"""<source file=["']{re.escape(facts.source)}["'][^>]*/>""", text)
+        if old is not None:
+            new = f"<source file='{top}'/>{store if note else ''}"
+            setattr(found, which, text.replace(old[0], new))
+    return top
+
+
+def _defined_back(fake: FakeHost, name: str, disk: str) -> None:
+    """Somebody defined a guest anew from an old text, while it runs on in what it had."""
+    uuid = fake.domain(name).uuid
+    _edit(fake, name, rf"""/{uuid}-{disk}\.tp(["'])""", rf"/{uuid}-{disk}.qcow2\g<1>")
+
+
 def _link(fake: FakeHost, name: str, kind: str, alias: str = "", *addresses: str) -> None:
     """There is a link that vmhost did not make now."""
     fake.add_link(Link(name, kind="" if kind == "hardware" else kind, alias=alias, addresses=list(addresses)))
@@ -165,6 +195,8 @@ HAPPENINGS: Mapping[str, Callable[..., None]] = {
     "managed-save": lambda fake, name: fake.save_memory(name),
     "grow": _grow,
     "lose": _lose,
+    "overlay": lay_over,
+    "defined-back": _defined_back,
     "link": _link,
     "link-down": _link_down,
     "pool": _pool,

@@ -17,6 +17,7 @@ from vmhost.model.text import sanitize
 
 if TYPE_CHECKING:
     from vmhost.model.outcome import Outcome
+    from vmhost.model.plan import Note
     from vmhost.model.spec import Site
     from vmhost.ops.host import Host
     from vmhost.ops.proposals import Proposal
@@ -32,7 +33,10 @@ def permit_options(function: Callable[..., Any]) -> Callable[..., Any]:
             ),
             click.option("--prune", multiple=True, metavar="NAME", help="Remove this guest, which left the site."),
             click.option(
-                "--overwrite", multiple=True, metavar="NAME", help="Undo what a command changed past the site."
+                "--overwrite",
+                multiple=True,
+                metavar="NAME",
+                help="Undo what others changed past the site; see the manual.",
             ),
             click.option("--power-off", is_flag=True, help="Guests that are removed may be powered off."),
             click.option("--disks", is_flag=True, help="Disks of guests that are removed are deleted."),
@@ -161,7 +165,7 @@ def drift(ctx: click.Context, site: str, output: str) -> int:
     from vmhost.ops.sites import load_site
 
     with open_host(ctx) as host:
-        differences = host.drift(load_site(site))
+        differences = host.drift(load_site(site), on_note=_tell_note)
     if output in DOCUMENTS:
         emit(output, "Drift", differences)
     elif output == "name":
@@ -172,6 +176,10 @@ def drift(ctx: click.Context, site: str, output: str) -> int:
         if not differences:
             diagnostics.say("no drift")
     return diagnostics.PENDING if differences else 0
+
+
+def _tell_note(note: Note) -> None:
+    diagnostics.say(sanitize(f"note: {note.subject}: {note.text}"))
 
 
 @click.command()

@@ -51,7 +51,10 @@ class RawDomain:
 
 @dataclass(frozen=True, slots=True)
 class DiskFacts:
-    """A ``<disk>``; ``alias`` is our stable id (``ua-disk-ID``) or empty, ``source`` a path."""
+    """A ``<disk>``; ``alias`` is our stable id (``ua-disk-ID``) or empty, ``source`` a path.
+
+    ``below`` is what it says that this lies on, the nearest first; mostly libvirt finds out by itself, and it is empty.
+    """
 
     target: str
     source: str
@@ -61,6 +64,7 @@ class DiskFacts:
     alias: str = ""
     readonly: bool = False
     limits: DiskLimits = UNLIMITED
+    below: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ class Permit:
 
     ``stop``: shut running guests down; ``power_off``: take the power from guests that are removed; ``disks``: delete
     the disks of guests that are removed; ``discard_saved``: lose saved memory. ``replace``, ``prune`` and
-    ``overwrite`` name guests.
+    ``overwrite`` name guests, the last those of which a command's changes, and others' files of disks, are given up.
     """
 
     stop: bool = False

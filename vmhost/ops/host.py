@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from vmhost.model.network import PendingChange
     from vmhost.model.observed import Observed
     from vmhost.model.outcome import Finding, JobRecord, Outcome
-    from vmhost.model.plan import Difference
+    from vmhost.model.plan import Difference, Note
     from vmhost.model.shell import CommandResult, SshTarget
     from vmhost.model.spec import Site
     from vmhost.model.wire import NetDifference
@@ -154,11 +154,14 @@ class Host(Connected):
 
         return apply_site(self.ports, site, permit or Permit(), on_plan=on_plan, on_event=on_event, cancelled=cancelled)
 
-    def drift(self, site: Site) -> tuple[Difference, ...]:
-        """Return where this host differs from the site, on the fields that vmhost owns; empty when it does not."""
+    def drift(self, site: Site, *, on_note: Callable[[Note], None] | None = None) -> tuple[Difference, ...]:
+        """Return where this host differs from the site, on the fields that vmhost owns; empty when it does not.
+
+        :param on_note: is told what is no drift, and yet to be known: disks that others laid overlays over.
+        """
         from vmhost.ops.proposals import find_drift
 
-        return find_drift(self.ports, site)
+        return find_drift(self.ports, site, on_note)
 
     def verify_network(self, site: Site | None = None) -> tuple[NetDifference, ...]:
         """Return every difference on the way from the site over libvirt and the kernel's VLAN table to the uplinks.

@@ -13,7 +13,7 @@ from vmhost.engine.observe import observe
 from vmhost.model.errors import PermissionDenied, VmhostError
 from vmhost.model.observed import Observed
 from vmhost.model.permit import Permit
-from vmhost.model.plan import Difference, Plan
+from vmhost.model.plan import Difference, Note, Plan
 from vmhost.model.reservations import iso
 from vmhost.model.spec import GuestSpec, Site
 from vmhost.model.steps import CreateSeed
@@ -26,7 +26,7 @@ from vmhost.ops.secrets import read_secrets
 from vmhost.ops.templates import load_templates
 from vmhost.plan.delete import plan_delete
 from vmhost.plan.request import Drawn, Request
-from vmhost.plan.site import drift, plan_site
+from vmhost.plan.site import drift, left_alone, plan_site
 from vmhost.ports import KeyPair, Ports
 from vmhost.render.seed import host_key_secret
 
@@ -111,10 +111,16 @@ def _half_made(ports: Ports) -> Iterator[None]:
         raise
 
 
-def find_drift(ports: Ports, site: Site) -> tuple[Difference, ...]:
-    """Return where the host differs from the site, on the fields that vmhost owns."""
+def find_drift(ports: Ports, site: Site, on_note: Callable[[Note], None] | None = None) -> tuple[Difference, ...]:
+    """Return where the host differs from the site, on the fields that vmhost owns.
+
+    :param on_note: is told what is no difference, and yet to be known.
+    """
     site, observed = with_host(site, ports), observe(ports)
     request, _, _ = _request(ports, site, observed, Permit())
+    if on_note is not None:
+        for note in left_alone(request):
+            on_note(note)
     return drift(request)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from vmhost.model.domains import DiskFacts
 from vmhost.model.identity import GuestIdentity, GuestMetadata
 from vmhost.model.plan import Change, Note, Planned
-from vmhost.model.snapshots import is_overlay_of
-from vmhost.model.spec import GuestSpec
+from vmhost.model.spec import DiskSpec, GuestSpec
 from vmhost.model.steps import (
     DefineDomain,
     DiscardManagedSave,
@@ -20,12 +20,13 @@ from vmhost.model.steps import (
 )
 from vmhost.model.units import format_size
 from vmhost.plan.addresses import give_up_addresses
-from vmhost.plan.compare import FIRST_BOOT, Delta, Pair, compare
+from vmhost.plan.compare import FIRST_BOOT, Delta, Pair, compare, first_file, wanted_file
 from vmhost.plan.create import build_metadata, first_boot, fits, seed_step, volume_step, wait_step
 from vmhost.plan.disklimits import set_disk_limits
 from vmhost.plan.guards import set_guards, set_limits
 from vmhost.plan.held import is_live, live_steps
 from vmhost.plan.keptdisks import kept_disks
+from vmhost.plan.overlays import live_disks, merge_command, overlay_notes, own_file, runs_over
 from vmhost.plan.plug import Plugging, plan_plugging
 from vmhost.plan.redefine import amended
 from vmhost.plan.request import Parts, Protected, Refusal, Refused, Request
@@ -34,6 +35,7 @@ from vmhost.plan.tuning import check_start, defined, live_tuning
 from vmhost.plan.vlans import set_ports
 from vmhost.render.document import same
 from vmhost.render.metadata import metadata_xml
+from vmhost.render.parse.domain import DISK_ALIAS
 from vmhost.render.seed import SeedDocuments, render_seed, scrubbed
 
 STOP_TIMEOUT = 180.0
@@ -56,6 +58,8 @@ def plan_change(pair: Pair, request: Request) -> Parts | list[Refusal]:
     plugging = plan_plugging(pair, deltas, definition)
     waits = [delta for delta in boot if delta.field not in plugging.fields]
     restart = bool(waits) and pair.domain.active and request.permit.stop and pair.spec.state == "running"
+    if (restart or pair.spec.state == "stopped") and (lost := _out_of_sight(pair)):
+        return lost
     if restart:
         plugging = Plugging()
     steps = [
@@ -109,7 +113,7 @@ def _shrinks(pair: Pair, deltas: list[Delta]) -> list[Refusal]:
     refusals = []
     for disk in pair.spec.disks:
         for delta in deltas:
-            if delta.field == f"disks.{disk.id}.size" and disk.size < _capacity(pair, str(disk.id)):
+            if delta.field == f"disks.{disk.id}.size" and disk.size < _capacity(pair, disk):
                 text = f"disk {disk.id} is {delta.have}, should be {delta.want}: disks only grow"
                 refusals.append(Refusal(pair.spec.name, text, f"write size: {delta.have} in the site", Refused))
     return refusals
@@ -118,18 +122,23 @@ def _shrinks(pair: Pair, deltas: list[Delta]) -> list[Refusal]:
 def _astray(pair: Pair) -> list[Refusal]:
     """Return why disks that the guest has cannot be had as they are written: another pool, or no volume any more."""
     name = pair.spec.name
-    sources = {disk.alias: disk.source for disk in pair.domain.facts.disks}
     refusals = []
     for disk in pair.spec.disks:
-        pool = pair.pools.pool_of(disk)
-        want, have = pair.pools.path(pool, disk_volume(pair.identity.uuid, disk)), sources.get(f"ua-disk-{disk.id}")
-        if have is None or want in pair.pools.sizes:
+        found = _found(pair, disk)
+        if found is None:
             continue
-        if have == want:
-            text, hint = f"the volume of disk {disk.id} is gone: {want}", f"virsh vol-list {pool}"
+        pool, first, have = pair.pools.pool_of(disk), first_file(pair, disk), found.source
+        own = own_file(found, first, pair.pools.backing)
+        if (own or first) in pair.pools.sizes:
+            if not own and _carried_off(pair, disk, first):
+                text = f"disk {disk.id} is {have}, should be {first}; what it holds now would be left behind"
+                refusals.append(Refusal(name, text, f"add --overwrite {name}"))
+            continue
+        if own:
+            text, hint = f"the volume of disk {disk.id} is gone: {own}", f"virsh vol-list {pool}"
         else:
             lies = next(
-                (volume.pool for found in pair.observed.pools for volume in found.volumes if volume.path == have), ""
+                (volume.pool for one in pair.observed.pools for volume in one.volumes if volume.path == have), ""
             )
             text = f"disk {disk.id} is {have}, not in pool {pool}; vmhost does not move disks"
             hint = f"write pool: {lies} in the site" if lies else f"virsh domblklist {name}"
@@ -137,9 +146,36 @@ def _astray(pair: Pair) -> list[Refusal]:
     return refusals
 
 
-def _capacity(pair: Pair, disk_id: str) -> int:
-    path = next(disk.source for disk in pair.domain.facts.disks if disk.alias == f"ua-disk-{disk_id}")
-    return pair.pools.sizes.get(path, 0)
+def _found(pair: Pair, disk: DiskSpec) -> DiskFacts | None:
+    return next((one for one in pair.domain.facts.disks if one.alias == f"{DISK_ALIAS}{disk.id}"), None)
+
+
+def _carried_off(pair: Pair, disk: DiskSpec, first: str) -> bool:
+    """Whether somebody else gave a disk another file: neither the site did, nor does the guest still run in its own."""
+    was = next((one for one in pair.applied.disks if one.id == disk.id), None) if pair.applied else None
+    live = live_disks(pair.domain).get(f"{DISK_ALIAS}{disk.id}")
+    return not (pair.overwrite or (was and was.pool != disk.pool) or (live and live.source == first))
+
+
+def _out_of_sight(pair: Pair) -> list[Refusal]:
+    """Return why a guest may not be stopped: disks run in overlays that its next start would not know of."""
+    name, running = pair.spec.name, live_disks(pair.domain)
+    return [
+        Refusal(
+            name,
+            f"disk {disk.alias.removeprefix(DISK_ALIAS)} runs in {over}, which its definition does not name: "
+            "the next start would go without what was written since",
+            merge_command(name, disk.target, disk.source),
+        )
+        for disk in pair.domain.facts.disks
+        if disk.alias.startswith(DISK_ALIAS)
+        and not pair.overwrite
+        and (over := runs_over(disk, running, pair.pools.backing))
+    ]
+
+
+def _capacity(pair: Pair, disk: DiskSpec) -> int:
+    return pair.pools.sizes.get(wanted_file(pair, disk, _found(pair, disk)), 0)
 
 
 def _discard(pair: Pair, boot: list[Delta]) -> list[Planned]:
@@ -276,24 +312,20 @@ def _grow(pair: Pair, deltas: list[Delta]) -> list[Planned]:
 
     By then the guest is in the state that the spec wishes.
     """
-    fields = {delta.field: delta for delta in deltas}
+    fields = {delta.field: delta for delta in deltas if delta.field.startswith("disks.")}
     uuid, name = pair.identity.uuid, pair.spec.name
-    sources = {disk.alias: disk.source for disk in pair.domain.facts.disks}
+    places = {one.path: (one.pool, one.name) for pool in pair.observed.pools for one in pool.volumes} if fields else {}
     steps = []
     for disk in pair.spec.disks:
         delta = fields.get(f"disks.{disk.id}.size")
         if delta is None:
             continue
         why = f"{name}: grow disk {disk.id} from {delta.have} to {format_size(disk.size)}"
-        volume = disk_volume(uuid, disk)
-        pool = pair.pools.pool_of(disk)
-        source = sources.get(f"ua-disk-{disk.id}", "")
-        if is_overlay_of(source, pair.pools.path(pool, volume)):
-            volume = source.rpartition("/")[2]
+        path = wanted_file(pair, disk, _found(pair, disk))
         do = (
-            ResizeDisk(uuid, pair.pools.path(pool, volume), disk.size)
+            ResizeDisk(uuid, path, disk.size)
             if pair.spec.state == "running"
-            else ResizeVolume(pool, volume, disk.size)
+            else ResizeVolume(*places[path], disk.size)
         )
         steps.append(Planned(do, None, Change.LIVE, name, why))
     return steps
@@ -341,10 +373,15 @@ def _notes(pair: Pair, deltas: list[Delta], waits: list[Delta], *, restart: bool
         notes.append(Note(name, text))
     if waits and pair.domain.active and pair.spec.state == "running" and not restart:
         notes.append(Note(name, "it runs on with the old definition until its next boot; --allow-stop restarts it now"))
+    moved = {delta.field for delta in deltas}
+    stay = {str(disk.id): first_file(pair, disk) for disk in pair.spec.disks if f"disks.{disk.id}.source" not in moved}
+    notes += overlay_notes(pair.domain, stay, pair.pools.backing)
     for delta in deltas:
         kind, _, device = delta.field.partition(".")
         if delta.change is not Change.NEXT_BOOT:
             continue
+        if pair.overwrite and kind == "disks" and device.endswith(".source"):
+            notes.append(Note(name, f"{delta.have} stays, and what was written to it since is not in {delta.want}"))
         if kind == "nics" and not delta.have and not delta.outside:
             text = "cloud-init set up its network at the first boot only"
             notes.append(Note(name, f"{text}: set up NIC {device} inside the guest"))

@@ -11,14 +11,14 @@ from vmhost.model.guard import guard_of
 from vmhost.model.identity import GuestIdentity, NicIdentity
 from vmhost.model.observed import DiskFacts, NicFacts, Observed, ObservedDomain
 from vmhost.model.plan import Change, Difference
-from vmhost.model.snapshots import is_overlay_of
-from vmhost.model.spec import GuestSpec, Site
+from vmhost.model.spec import DiskSpec, GuestSpec, Site
 from vmhost.model.tuning import Tuning
 from vmhost.model.units import format_rate, format_size
 from vmhost.plan.applied import read_spec
 from vmhost.plan.disklimits import limit_differences
 from vmhost.plan.guards import live_guards
 from vmhost.plan.held import can_blow, can_plug, can_plug_memory, held_differences
+from vmhost.plan.overlays import own_file
 from vmhost.plan.storage import Pools, disk_volume, seed_volume
 from vmhost.plan.vlans import live_ports
 from vmhost.render.views import kib_a_second
@@ -44,7 +44,7 @@ class Delta:
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A guest's wish beside its reality. ``identity`` is who it is after the plan, ``tuning`` how it is to be held
-    then; None: that is not looked at.
+    then; None: that is not looked at. ``overwrite``: what others did to its disks' files may be undone.
     """
 
     spec: GuestSpec
@@ -54,11 +54,26 @@ class Pair:
     observed: Observed
     pools: Pools
     tuning: Tuning | None = None
+    overwrite: bool = False
 
     @property
     def applied(self) -> GuestSpec | None:
         """The spec that was applied last, or None when this vmhost cannot read it."""
         return read_spec(self.domain.metadata.spec) if self.domain.metadata else None
+
+
+def first_file(pair: Pair, disk: DiskSpec) -> str:
+    """Return the file that a disk is when it is made, and that overlays of snapshots lie on later."""
+    return pair.pools.path(pair.pools.pool_of(disk), disk_volume(pair.identity.uuid, disk))
+
+
+def wanted_file(pair: Pair, disk: DiskSpec, found: DiskFacts | None) -> str:
+    """Return the file that a disk should be: the one that it is, if that is its own or an overlay over it, whoever made
+    that; only what is to be overwritten leaves somebody else's.
+    """
+    first = first_file(pair, disk)
+    own = own_file(found, first, pair.pools.backing) if found is not None else ""
+    return first if found is None or not own else own if pair.overwrite else found.source
 
 
 def compare(pair: Pair) -> list[Delta]:
@@ -112,18 +127,15 @@ def _disks(pair: Pair) -> Iterator[Delta]:
         yield Delta("root disk", str(pair.spec.root.id), str(pair.applied.root.id), Change.REPLACE, False)
     for disk in pair.spec.disks:
         found: DiskFacts | None = present.pop(f"ua-disk-{disk.id}", None)
-        path = pair.pools.path(pair.pools.pool_of(disk), disk_volume(pair.identity.uuid, disk))
-        name = f"disks.{disk.id}"
+        path, name = wanted_file(pair, disk, found), f"disks.{disk.id}"
         if found is None:
             yield Delta(name, format_size(disk.size), "", Change.NEXT_BOOT, disk.id in before)
             continue
         was = before.get(disk.id)
         applied = path if was and was.pool == disk.pool else None
-        if is_overlay_of(found.source, path):  # a snapshot was taken; the disk is where it should be
-            path = applied = found.source
         yield from _delta(pair, f"{name}.source", path, found.source, Change.NEXT_BOOT, applied)
         have = sizes.get(path)
-        if have is None and found.source == path:
+        if have is None and found.source == path == own_file(found, first_file(pair, disk), pair.pools.backing):
             yield Delta(f"{name}.volume", "there", "gone", Change.NEXT_BOOT, True)
         if have is not None and have != disk.size:
             outside = was is not None and was.size == disk.size

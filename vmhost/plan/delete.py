@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from shlex import quote
 
-from vmhost.model.identity import console_log
+from vmhost.model.identity import console_log, volume_name
 from vmhost.model.observed import Observed, ObservedDomain, ObservedVolume
 from vmhost.model.plan import Change, Note, Plan, Planned
+from vmhost.model.snapshots import is_overlay_of
 from vmhost.model.spec import HostSpec
 from vmhost.model.steps import (
     DefineDomain,
@@ -26,11 +27,13 @@ from vmhost.plan.found import UNPROTECT, find, foreign
 from vmhost.plan.holders import holders, owns
 from vmhost.plan.links import bridge_alias, idle_bridges
 from vmhost.plan.network import forget
+from vmhost.plan.overlays import backing_of, chain_of, live_disks
 from vmhost.plan.reach import unused_access
 from vmhost.plan.request import NotFound, Parts, Permit, Protected, Refusal, Refused, raise_all
 from vmhost.plan.reserve import held_for_site, release
 from vmhost.plan.tuning import make_room_again
 from vmhost.plan.vlans import unused_hook
+from vmhost.render.parse.domain import DISK_ALIAS
 from vmhost.render.parse.snapshots import parse_snapshots
 
 
@@ -158,6 +161,7 @@ def _volumes_that_go(
 ) -> tuple[list[ObservedVolume], list[Note]]:
     """Return the volumes that go with a guest, and why others stay: those that carry its UUID and nobody else has."""
     others, name = holders(observed.domains, observed.pools, leaving), domain.name
+    kept_for = _below_others(domain, observed)
     named = frozenset(domain.metadata.volumes) if domain.metadata else frozenset[str]()
     goes, kept, notes = list[ObservedVolume](), list[str](), list[Note]()
     for volume in (volume for pool in observed.pools for volume in pool.volumes):
@@ -167,6 +171,8 @@ def _volumes_that_go(
                 notes.append(Note(name, f"{where} stays: its metadata name it, and its name is none that vmhost gives"))
         elif not permit.disks and not volume.name.endswith("-seed.iso"):
             kept.append(where)
+        elif volume.path in kept_for:
+            notes.append(Note(name, f"{where} stays: {kept_for[volume.path]}"))
         elif volume.path in others:
             notes.append(Note(name, f"{where} stays: {' and '.join(others[volume.path])} has it, too"))
         else:
@@ -174,6 +180,24 @@ def _volumes_that_go(
     if kept:
         notes.insert(0, Note(name, f"disks stay: {', '.join(kept)}; --disks deletes them"))
     return goes, notes
+
+
+def _below_others(domain: ObservedDomain, observed: Observed) -> dict[str, str]:
+    """Return files of a guest that stay below a disk that others made elsewhere, with why: without them that would be
+    worth nothing. Of one that lies in no pool nobody knows what it lies on.
+    """
+    volumes = {volume.path: volume.name for pool in observed.pools for volume in pool.volumes}
+    backing, found = backing_of(observed.pools), dict[str, str]()
+    for disk in (*domain.facts.disks, *live_disks(domain).values()):
+        disk_id = disk.alias.removeprefix(DISK_ALIAS)
+        if disk_id == disk.alias or owns(domain.uuid, volumes.get(disk.source, "")):
+            continue
+        first = volume_name(domain.uuid, disk_id)
+        its = [path for path, name in volumes.items() if name == first or is_overlay_of(name, first)]
+        text = f"disk {disk_id} is {disk.source}, which vmhost did not make and does not delete, and which"
+        found |= dict.fromkeys(() if disk.source in volumes else its, f"{text} may lie on it")
+        found |= dict.fromkeys(chain_of(disk, backing)[1:], f"{text} lies on it")
+    return found
 
 
 def _live(do: SetAutostart | ForgetConsole, undo: SetAutostart | None, name: str, text: str) -> Planned:

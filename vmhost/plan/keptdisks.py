@@ -31,7 +31,7 @@ def kept_disks(pair: Pair, deltas: Iterable[Delta]) -> list[Refusal]:
     for delta in deltas:
         kind, _, rest = delta.field.partition(".")
         disk, _, what = rest.partition(".")
-        if kind != "disks" or delta.change is not Change.NEXT_BOOT or what not in ("", "source"):
+        if kind != "disks" or delta.change is not Change.NEXT_BOOT or what:
             continue
         if disk in wanted:
             pool = pair.pools.pool_of(wanted[disk])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from vmhost.model.observed import Observed, ObservedDomain, ObservedVolume
@@ -34,7 +34,7 @@ def edited(
     spec = applied_spec(domain)
     if spec is None or domain.metadata is None:
         return ()
-    mine = [volumes[disk.source] for disk in domain.facts.disks if disk.source in volumes]
+    mine = list(_volumes_of(domain, volumes))
     around = replace(
         observed,
         domains=(domain,),
@@ -56,6 +56,16 @@ def networks_of(domain: ObservedDomain) -> dict[str, NetworkSpec]:
         else:
             found[nic.network] = NetworkSpec(type="user")
     return found
+
+
+def _volumes_of(domain: ObservedDomain, volumes: Mapping[str, ObservedVolume]) -> Iterator[ObservedVolume]:
+    """Yield the volumes of a guest's disks and all that they lie on, each once."""
+    seen = set[str]()
+    for path in (disk.source for disk in domain.facts.disks):
+        while path in volumes and path not in seen:
+            seen.add(path)
+            yield volumes[path]
+            path = volumes[path].backing
 
 
 def _of(pool: str, volumes: Iterable[ObservedVolume]) -> tuple[ObservedVolume, ...]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vmhost.plan.compare import Delta, Pair
+from vmhost.plan.compare import Delta, Pair, wanted_file
 from vmhost.plan.disklimits import limits_of
 from vmhost.plan.shape import mirrors
-from vmhost.plan.storage import disk_volume
 from vmhost.plan.tuning import defined
 from vmhost.render import amend
 from vmhost.render.domain import DiskPath
+from vmhost.render.parse.domain import DISK_ALIAS
 from vmhost.render.shape import flat
 from vmhost.render.templates import Templates
 from vmhost.render.tuning import with_disks_spread, with_tuning
@@ -45,9 +45,9 @@ def _with_disk(xml: str, disk_id: str, pair: Pair, templates: Templates) -> str:
     disk = next((disk for disk in pair.spec.disks if disk.id == disk_id), None)
     if disk is None:
         return amend.with_disk_removed(xml, disk_id)
-    pool = pair.pools.pool_of(disk)
-    path = pair.pools.path(pool, disk_volume(pair.identity.uuid, disk))
-    made = DiskPath(disk_id, path, direct=pair.pools.direct(pool), limits=limits_of(disk))
+    found = next((one for one in pair.domain.facts.disks if one.alias == f"{DISK_ALIAS}{disk_id}"), None)
+    direct = pair.pools.direct(pair.pools.pool_of(disk))
+    made = DiskPath(disk_id, wanted_file(pair, disk, found), direct=direct, limits=limits_of(disk))
     return amend.with_disk_added(xml, made, templates)
 
 

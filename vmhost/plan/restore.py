@@ -16,7 +16,8 @@ from vmhost.model.snapsteps import KeepNvram, PutNvram
 from vmhost.model.steps import DefineDomain, PowerOff, ShutDown, StartDomain, Step
 from vmhost.plan.backup import guest_for_backup
 from vmhost.plan.found import refuse_protected
-from vmhost.plan.holders import holders
+from vmhost.plan.holders import holders, owns
+from vmhost.plan.overlays import backing_of, chain_of, live_disks, merge_command
 from vmhost.render.parse.domain import DISK_ALIAS, parse_domain
 from vmhost.render.parse.snapshots import parse_snapshots
 from vmhost.render.snapshots import with_sources
@@ -45,12 +46,13 @@ class RestoreRequest:
 def plan_in_place(request: RestoreRequest) -> Plan:
     """Return the plan that brings a guest's disks, and UEFI's variables, back to a point; its definition stays.
 
-    :raises NotFound: no such guest; :raises Refused: it runs, has saved memory, other disks, or an unconfirmed restore;
-        :raises Protected: it is protected.
+    :raises NotFound: no such guest; :raises Refused: it runs, has saved memory, other disks, disks that others laid
+        overlays over, or an unconfirmed restore; :raises Protected: it is protected.
     """
     domain = guest_for_backup(request.name, request.observed)
     _check(domain, request)
     pairs = _pairs(domain, request.point)
+    _refuse_overlays(domain, [now for _, now in pairs], request.observed)
     bring, keep, put, forget = _variables(domain, request.point, pairs[0][1].source)
     steps = [_restore(domain, request.point, then, now.source) for then, now in pairs]
     steps += bring
@@ -156,6 +158,24 @@ def _pairs(domain: ObservedDomain, point: Point) -> list[tuple[PointDisk, DiskFa
         text = f"disk {raw} is {now[raw].format}; only qcow2 disks are restored in place"
         raise Refused(text, subject=domain.name, hint=f"vmhost guest show {domain.name}")
     return [(then[name], now[name]) for name in then]
+
+
+def _refuse_overlays(domain: ObservedDomain, disks: Sequence[DiskFacts], observed: Observed) -> None:
+    """:raises Refused: a disk is an overlay over another file of this guest: what is restored would have its name, and
+    whoever made it may take it for what it was, and let the guest go on with the file below.
+    """
+    backing, running = backing_of(observed.pools), live_disks(domain)
+    volumes = domain.metadata.volumes if domain.metadata else ()
+    named = {volume.partition("/")[2] for volume in volumes}
+    for disk in disks:
+        for now in (disk, running.get(disk.alias, disk)):
+            names = ((path, path.rpartition("/")[2]) for path in chain_of(now, backing)[1:])
+            own = next((path for path, name in names if name in named or owns(domain.uuid, name)), "")
+            if own:
+                text = f"disk {disk.target} lies in {now.source}, an overlay that others made over {own}"
+                start = "" if domain.active else f"vmhost guest start {domain.name}; "
+                hint = f"{start}{merge_command(domain.name, disk.target, own)}"
+                raise Refused(text, subject=domain.name, hint=hint)
 
 
 def _restore(domain: ObservedDomain, point: Point, disk: PointDisk, path: str) -> Planned:

@@ -19,10 +19,11 @@ from vmhost.plan.held import waits_for_boot
 from vmhost.plan.links import plan_bridges
 from vmhost.plan.network import keep_steps, network_drift, still_open
 from vmhost.plan.overhead import overhead_refusals
+from vmhost.plan.overlays import overlay_notes
 from vmhost.plan.reach import plan_access, unused_access, wanted_nics
 from vmhost.plan.request import Conflict, NoCapacity, NotFound, Parts, Permit, Refusal, Refused, Request, raise_all
 from vmhost.plan.reserve import Settled, settle_vlans, usage
-from vmhost.plan.storage import Pools
+from vmhost.plan.storage import Pools, disk_volume
 from vmhost.plan.tuning import Placing, aside, in_order, loose_notes, place_guests
 from vmhost.plan.vlans import plan_hook
 
@@ -106,6 +107,19 @@ def drift(request: Request) -> tuple[Difference, ...]:
     return tuple(found)
 
 
+def left_alone(request: Request) -> tuple[Note, ...]:
+    """Return what is no drift of the site's guests and yet to be known: disks that others laid overlays over."""
+    pools = Pools(request.site, request.observed, request.disks, request.direct)
+    notes: list[Note] = []
+    for spec in request.site.guests:
+        domain = request.observed.domain(spec.name)
+        if domain is not None and _ours(domain, request):
+            volumes = {str(disk.id): (pools.pool_of(disk), disk_volume(domain.uuid, disk)) for disk in spec.disks}
+            firsts = {disk: pools.path(*volume) for disk, volume in volumes.items()}
+            notes += overlay_notes(domain, firsts, pools.backing)
+    return tuple(notes)
+
+
 def _settled(request: Request) -> Settled:
     observed = request.observed
     used = usage(observed.reservations, observed.domains, observed.links, request.applied)
@@ -172,7 +186,8 @@ def _pair(
     if isinstance(identity, list):
         return [*missing, *identity]
     tuning = placing.tunings.get(spec.name)
-    return missing or Pair(spec, identity, domain, request.site, request.observed, pools, tuning)
+    overwrite = spec.name in request.permit.overwrite
+    return missing or Pair(spec, identity, domain, request.site, request.observed, pools, tuning, overwrite)
 
 
 def _ours(domain: ObservedDomain, request: Request) -> bool:

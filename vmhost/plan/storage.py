@@ -12,6 +12,7 @@ from vmhost.model.plan import Change, Planned
 from vmhost.model.spec import DiskSpec, GuestSpec, Site
 from vmhost.model.steps import DeletePool, EnsurePool
 from vmhost.model.units import format_size
+from vmhost.plan.overlays import backing_of
 from vmhost.plan.request import NotFound, Refusal, Refused
 
 SEED = "seed"
@@ -31,6 +32,11 @@ class Pools:
     def sizes(self) -> Mapping[str, int]:
         """The bytes that each volume of the host can hold, by its path."""
         return {volume.path: volume.capacity for pool in self._observed.pools for volume in pool.volumes}
+
+    @cached_property
+    def backing(self) -> Mapping[str, str]:
+        """What each volume of the host lies on, by its path."""
+        return backing_of(self._observed.pools)
 
     def pool_of(self, disk: DiskSpec | None = None) -> str:
         """Return the name of the pool for a disk, or for the seed."""

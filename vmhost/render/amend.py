@@ -115,7 +115,8 @@ def with_vcpus(xml: str, count: int, maximum: int) -> str:
 
 
 def with_disk_added(xml: str, disk: DiskPath, templates: Templates) -> str:
-    """Return the definition with one more disk, on the lowest free target; one that is there gets the path.
+    """Return the definition with one more disk, on the lowest free target; one that is there gets the path, and nothing
+    is left of what libvirt noted of the files below another one.
 
     :raises UsageError: the disk's template is wrong.
     :raises Refused: there is no room for another disk.
@@ -256,7 +257,10 @@ def _free_target(devices: etree._Element) -> int:
 
 
 def _with_source(root: etree._Element, element: etree._Element, disk: DiskPath) -> str:
-    child(element, "source").set("file", disk.path)
+    source = child(element, "source")
+    if source.get("file") != disk.path:
+        drop(element.find("backingStore"))  # QEMU would lay the new file on what the old one lay on
+    source.set("file", disk.path)
     child(element, "driver").set("type", disk.format)
     return write(root)
 

@@ -106,7 +106,7 @@ def _firmware(root: Node) -> str:
 
 
 def _disk(element: Node) -> DiskFacts:
-    target, driver = element.find("target"), element.find("driver")
+    target, driver, below = element.find("target"), element.find("driver"), element.find("backingStore")
     return DiskFacts(
         target="" if target is None else target.get("dev", ""),
         source=_source(element.find("source")),
@@ -116,6 +116,7 @@ def _disk(element: Node) -> DiskFacts:
         alias=alias_of(element),
         readonly=element.find("readonly") is not None,
         limits=_limits(element.find("iotune")),
+        below=() if below is None else tuple(path for source in below.iter("source") if (path := _source(source))),
     )
 
 
