@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from tests.purity import no_real_world
 
 FULL = os.environ.get("VMHOST_TEST_FULL") == "1"
+SEED = os.environ.get("VMHOST_TEST_SEED", "1")
 PURE_ROOMS = frozenset({"model", "render", "plan"})
 FULL_LIMIT = 3600  # seconds for thousands of made-up examples
 TIME_LIMITS = {"lab": 120, "uml": 240, "guest": 420, "backup": 420}  # seconds; a test's own timeout marker wins
@@ -22,6 +24,11 @@ AT_LEISURE: dict[str, Any] = {"deadline": None, "suppress_health_check": [Health
 settings.register_profile("sample", max_examples=100, **AT_LEISURE)
 settings.register_profile("full", max_examples=5000, **AT_LEISURE)
 settings.load_profile("full" if FULL else "sample")
+
+
+def one_of(what: str, *variants: Any) -> Sequence[Any]:
+    """Return all variants of a test in a full run, else one of them, which follows from the printed seed."""
+    return variants if FULL else (random.Random(f"{SEED} {what}").choice(variants),)
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,8 @@ import pytest
 
 from tests.backup import sealed
 from tests.backup.conftest import disks_of
-from tests.backup.test_kills import SEED, assert_killed, chosen, victim
-from tests.conftest import FULL, FULL_LIMIT
+from tests.backup.test_kills import assert_killed, chosen, victim
+from tests.conftest import FULL, FULL_LIMIT, SEED
 from tests.labfixture import InLab
 from tests.reliability.scene import told, vmhost
 from vmhost.drivers.command import run

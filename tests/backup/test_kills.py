@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import sys
@@ -15,7 +14,7 @@ import pytest
 from tests.backup.test_chain import back_up, scribble
 from tests.backup.victim import KEEP
 from tests.backup.writing import Kept, Paused, held_by_point
-from tests.conftest import FULL, FULL_LIMIT
+from tests.conftest import FULL, FULL_LIMIT, SEED
 from tests.labfixture import InLab
 from vmhost.drivers.command import Completed, run
 from vmhost.model.errors import VmhostError
@@ -24,7 +23,6 @@ from vmhost.ops.host import Host
 
 pytestmark = [pytest.mark.backup, pytest.mark.timeout(FULL_LIMIT if FULL else 400)]
 
-SEED = os.environ.get("VMHOST_TEST_SEED", "1")
 SAMPLE, WITHIN = 6, 4
 """Points of each kind in an ordinary run, and within the calls of a restore; a full run takes them all."""
 

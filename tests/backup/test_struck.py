@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.backup.test_chain import back_up, scribble
-from tests.backup.test_kills import SEED
 from tests.backup.writing import Kept, Paused, held_by_point
-from tests.conftest import FULL, FULL_LIMIT
+from tests.conftest import FULL, FULL_LIMIT, SEED
 from tests.labfixture import InLab
 from vmhost.drivers.command import run
 from vmhost.model.errors import VmhostError

@@ -1,9 +1,10 @@
-"""Two real Debian guests, booted once for all tests of this room, through the command line as a person types it."""
+"""Two real Debian guests, booted once for those who share them, through the command line as a person types it."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 SITE = ROOT / "examples" / "two-guests.yaml"
 VMHOST = str(Path(sys.executable).with_name("vmhost"))
 GUESTS = ("db-01", "web-01")
+DEMO = pytest.mark.xdist_group("demo")
+"""For tests with the guests that run for all of them: they share a lab."""
 
 
 def vmhost(*words: str, check: bool = True, timeout: float = 60, stdin: bytes = b"") -> Completed:
@@ -29,7 +32,7 @@ class Booted:
     """The two guests after ``vmhost apply``: its outcome and what it said."""
 
     talk: str
-    site: Path = SITE
+    site: Path
 
 
 @pytest.fixture(scope="session")
@@ -40,10 +43,25 @@ def image() -> str:
     return "debian-12"
 
 
+@contextmanager
+def applied(site: Path) -> Iterator[Booted]:
+    """Apply a site, and remove the guests that it made at the end."""
+    before = names()
+    done = vmhost("apply", str(site), "--yes", timeout=900)
+    made = names() - before
+    yield Booted(done.stderr.decode(), site)
+    if made := made & names():
+        vmhost("guest", "delete", *sorted(made), "--power-off", "--disks", "--yes", timeout=120)
+
+
+def names() -> set[str]:
+    """The guests that there are."""
+    return set(vmhost("guest", "list", "-o", "name").text.split())
+
+
 @pytest.fixture(scope="session")
 def booted(lab: InLab, image: str) -> Iterator[Booted]:
-    """Apply the example once, and remove its guests at the end."""
+    """Apply the example once for all tests that are marked with ``DEMO``."""
     del lab, image
-    done = vmhost("apply", str(SITE), "--yes", timeout=900)
-    yield Booted(done.stderr.decode())
-    vmhost("guest", "delete", *GUESTS, "--power-off", "--disks", "--yes", check=False, timeout=120)
+    with applied(SITE) as found:
+        yield found

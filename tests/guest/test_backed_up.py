@@ -18,7 +18,7 @@ import pytest
 
 import vmhost as library
 from tests.contract.backends import eventually
-from tests.guest.conftest import Booted, vmhost
+from tests.guest.conftest import DEMO, Booted, vmhost
 from tests.guest.protected import hands_in, inside, is_there, put, records, rows, who_is, writing
 from tests.labfixture import InLab
 from vmhost.drivers.command import run
@@ -26,7 +26,7 @@ from vmhost.model.events import Event, Notice, StepDone
 from vmhost.model.points import Point
 from vmhost.render.document import read
 
-pytestmark = [pytest.mark.guest, pytest.mark.full, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.guest, DEMO, pytest.mark.full, pytest.mark.timeout(1500)]
 
 COPY = "web-01-copy"
 HOOK = "/etc/qemu/fsfreeze-hook"

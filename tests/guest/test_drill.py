@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.guest.conftest import Booted, vmhost
+from tests.guest.conftest import DEMO, Booted, vmhost
 from tests.labfixture import InLab
 
-pytestmark = [pytest.mark.guest, pytest.mark.full, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.guest, DEMO, pytest.mark.full, pytest.mark.timeout(1500)]
 
 
 @pytest.mark.parametrize("name", ["web-01", "db-01"])

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.backup.test_drill import left
-from tests.guest.conftest import GUESTS, Booted, vmhost
+from tests.guest.conftest import DEMO, GUESTS, Booted, vmhost
 from tests.guest.protected import Hands, hands_in, inside, rows
 from tests.labfixture import InLab
 
-pytestmark = [pytest.mark.guest, pytest.mark.full, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.guest, DEMO, pytest.mark.full, pytest.mark.timeout(2400)]
 
 POINTS = "schedule: {points: '*:*:0/5'}"
 DRILLED = "schedule: {points: '*:*:0/5', drill: '*:*:0/5'}, keep: {last: 2}"

@@ -9,14 +9,14 @@ import pytest
 
 import vmhost as library
 from tests.contract.backends import eventually
-from tests.guest.conftest import Booted, vmhost
+from tests.guest.conftest import DEMO, Booted, vmhost
 from tests.labfixture import InLab
 from vmhost.drivers.kernel import LinuxKernel
 from vmhost.drivers.libvirt import LibvirtHypervisor, connect
 from vmhost.model.errors import DriverError
 from vmhost.ports import DomainEvent
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, DEMO]
 
 PING = '{"execute": "guest-ping"}'
 

@@ -11,12 +11,12 @@ import pytest
 
 import vmhost as library
 from tests.contract.backends import eventually
-from tests.guest.conftest import GUESTS, ROOT, VMHOST, Booted, vmhost
+from tests.guest.conftest import DEMO, GUESTS, ROOT, VMHOST, Booted, vmhost
 from tests.labfixture import InLab
 from tests.terminal import on_a_terminal
 from vmhost.model.identity import NAMESPACE
 
-pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.guest, DEMO, pytest.mark.timeout(900)]
 
 
 def test_apply_ends_when_both_guests_are_ready(booted: Booted) -> None:

@@ -105,6 +105,14 @@ def test_which_tests_run_where(suite, tmp_path, options, expected):
 
 
 @pytest.mark.serial
+def test_two_labs_share_full_guests_and_backups(suite, tmp_path):
+    assert command.run([*suite, "-m", "guest or backup"], timeout=200, cwd=TOP).code == 0
+    names = [(tmp_path / "suite" / name).read_text() for name in ("guest", "backup")]
+    assert len(set(names)) == 2
+    assert lab.labs() == ()
+
+
+@pytest.mark.serial
 def test_failure_is_handed_on(suite, monkeypatch):
     monkeypatch.setenv("FAIL", "1")
     done = command.run([*suite, "-m", "lab or guest"], timeout=200, check=False, cwd=TOP)

@@ -44,15 +44,14 @@ def ear(bridge: str) -> Iterator[Sniffer]:
 
 @dataclass(frozen=True)
 class Trio:
-    """Two guests in VLAN 100, the first of them guarded, one in VLAN 200, all in one subnet, and one on a trunk.
+    """Two guests in VLAN 100, the first of them guarded, and one in VLAN 200, all in one subnet.
 
-    ``two`` and ``trunk`` send broadcasts all the time, from their first moment on.
+    ``two`` sends broadcasts all the time, from its first moment on.
     """
 
     one: Guest
     two: Guest
     other: Guest
-    trunk: Guest
 
 
 @pytest.fixture(scope="session")
@@ -61,7 +60,6 @@ def trio(lab: InLab, bridge: str, ear: Sniffer) -> Iterator[Trio]:
         Guest(lab, "one", 100, words="ip4=10.1.1.1/24", address="10.1.1.1/24", spoofing="refused"),
         Guest(lab, "two", 100, words="ip4=10.1.1.2/24 chatter=10.1.1.255", disk=True),
         Guest(lab, "other", 200, words="ip4=10.1.1.3/24"),
-        Guest(lab, "trunk", tagged="300-301", words="ip4=10.1.1.4/24 vlan=300 tagged=10.3.0.4/24 chatter=10.1.1.255"),
     )
     start_all(*guests)
     yield Trio(*guests)

@@ -171,7 +171,7 @@ class Guest:
 
     def reaches(self, address: str) -> bool:
         """Whether at least one of three pings is answered."""
-        code, text = self.run(f"ping -c 3 -W 2 {address}")
+        code, text = self.run(f"ping -c 3 -i 0.2 -W 4 {address}")
         assert "packets transmitted" in text, text
         return code == 0
 

@@ -31,10 +31,20 @@ from vmhost.model.vlans import port_vlans
 from vmhost.ops.host import Host
 from vmhost.ops.sites import load_site
 
-pytestmark = [pytest.mark.uml, GUESTS, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.uml, pytest.mark.timeout(300)]
 
 INTO_100 = AccessPort(BRIDGE, 100, "10.1.1.250/24")
 INTO_200 = AccessPort(BRIDGE, 200, "10.1.1.250/24")
+QUIET = "br-quiet"
+INTO_QUIET = AccessPort(QUIET, 100, "10.1.1.250/24")
+
+
+@pytest.fixture
+def quiet() -> Iterator[str]:
+    """A VLAN-aware bridge without guests."""
+    Netlink().create_bridge(QUIET, alias=ALIAS, mtu=1500, address="", vlan_aware=True)
+    yield QUIET
+    Netlink().delete_bridge(QUIET, alias=ALIAS)
 
 
 @contextmanager
@@ -58,6 +68,7 @@ def _ask(way: AccessPort, host: str) -> bytes:
     pytest.fail(f"{host} does not listen")
 
 
+@GUESTS
 def test_tcp_into_two_vlans_with_one_subnet(trio: Trio, ear: Sniffer) -> None:
     before = ({link.name for link in Netlink().links()}, Netlink().namespaces())
     for guest in (trio.one, trio.other):
@@ -94,10 +105,10 @@ def machine(name: str, bridge: str, address: str) -> Iterator[None]:
         run(["ip", "netns", "delete", name], timeout=20)
 
 
-def test_ssh_of_both_kinds_goes_through_without_noticing(bridge: str, tmp_path: Path) -> None:
-    with machine("machine", bridge, "10.1.1.77"), opened(INTO_100), SshShell() as shell:
+def test_ssh_of_both_kinds_goes_through_without_noticing(quiet: str, tmp_path: Path) -> None:
+    with machine("machine", quiet, "10.1.1.77"), opened(INTO_QUIET), SshShell() as shell:
         server = PrivateSshd(tmp_path, port=22, address="10.1.1.77", namespace="machine")
-        target = server.target(via=INTO_100)
+        target = server.target(via=INTO_QUIET)
         came = threading.Event()
         with shell.knock(target, lambda _sign: came.set()):
             time.sleep(0.5)
@@ -115,11 +126,11 @@ def test_ssh_of_both_kinds_goes_through_without_noticing(bridge: str, tmp_path: 
                 assert (done.returncode, done.stdout) == (0, b"over\n"), done.stderr
 
 
-def test_a_jump_host_leads_into_a_vlan_that_this_host_is_not_in(bridge: str, tmp_path: Path) -> None:
+def test_a_jump_host_leads_into_a_vlan_that_this_host_is_not_in(quiet: str, tmp_path: Path) -> None:
     """Two machines: the gate has a link to this host and a port in the VLAN, the other that port alone."""
     for name in ("gate", "inner"):
         (tmp_path / name).mkdir()
-    with machine("gate", bridge, "10.1.1.66"), machine("inner", bridge, "10.1.1.77"), SshShell() as shell:
+    with machine("gate", quiet, "10.1.1.66"), machine("inner", quiet, "10.1.1.77"), SshShell() as shell:
         run(["ip", "link", "add", "to-gate", "type", "veth", "peer", "name", "eth1", "netns", "gate"], timeout=20)
         run(["ip", "addr", "add", "10.9.0.1/24", "dev", "to-gate"], timeout=20)
         run(["ip", "link", "set", "to-gate", "up"], timeout=20)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import one_of
 from tests.labfixture import InLab
 from tests.network.wire import SITE, UPLINK, dump, ip, reaches, site_file, until, wire
 from vmhost.drivers.command import run
@@ -160,7 +161,7 @@ def test_a_change_that_nobody_confirms_is_taken_back(host: Host, tmp_path: Path)
         host.plan_confirmation()
 
 
-@pytest.mark.parametrize(("place", "number"), [("after", 0), ("before", 8), ("after", 9)])
+@pytest.mark.parametrize(("place", "number"), one_of("uplinks", ("after", 0), ("before", 8), ("after", 9)))
 def test_kill_9_leaves_the_former_network(host: Host, tmp_path: Path, place: str, number: int) -> None:
     before = dump()
     words = [sys.executable, "-c", KILLED, str(site_file(tmp_path)), place, str(number), "5"]

@@ -13,7 +13,7 @@ import pytest
 
 from tests.labfixture import InLab
 from tests.network.conftest import GUESTS, Trio
-from tests.network.guests import Guest
+from tests.network.guests import Guest, remove, start_all
 from tests.network.sniffer import Sniffer, heard_again, until
 from vmhost.drivers.command import run
 from vmhost.drivers.netlink import Netlink
@@ -25,6 +25,16 @@ STRANGER = bytes.fromhex("ffffffffffff0200000000ee88b5") + bytes(46)
 """A broadcast of a machine that nobody knows (an experimental EtherType, IEEE 802)."""
 
 
+@pytest.fixture(scope="module")
+def trunk(lab: InLab, trio: Trio) -> Iterator[Guest]:
+    """A guest on a trunk, which sends broadcasts all the time, from its first moment on, without a tag."""
+    words = "ip4=10.1.1.4/24 vlan=300 tagged=10.3.0.4/24 chatter=10.1.1.255"
+    guest = Guest(lab, "trunk", tagged="300-301", words=words)
+    start_all(guest)
+    yield guest
+    remove(guest)
+
+
 @pytest.fixture
 def desk(bridge: str) -> Iterator[Sniffer]:
     """A machine of VLAN 300: the host itself, through an access port."""
@@ -34,7 +44,7 @@ def desk(bridge: str) -> Iterator[Sniffer]:
 
 
 def _answers(address: str) -> bool:
-    return run(["busybox", "ping", "-c", "3", "-W", "2", address], timeout=30, check=False).code == 0
+    return run(["busybox", "ping", "-c", "3", "-i", "0.2", "-W", "4", address], timeout=30, check=False).code == 0
 
 
 def test_the_ear_hears_every_vlan_with_its_tag(trio: Trio, ear: Sniffer) -> None:
@@ -46,37 +56,37 @@ def test_the_ear_hears_every_vlan_with_its_tag(trio: Trio, ear: Sniffer) -> None
     assert ear.vids(trio.two.mac) == {100}
 
 
-def test_a_trunk_guest_sees_tags(trio: Trio, ear: Sniffer, desk: Sniffer) -> None:
-    assert trio.trunk.vlans == port_vlans(0, [300, 301])
+def test_a_trunk_guest_sees_tags(trunk: Guest, ear: Sniffer, desk: Sniffer) -> None:
+    assert trunk.vlans == port_vlans(0, [300, 301])
     # Its eth0.300 takes frames with the tag 300 only, and the access port on the other side has none.
     assert _answers("10.3.0.4")
-    assert trio.trunk.reaches("10.3.0.9")
-    assert ear.vids(trio.trunk.mac) == {300}
-    assert desk.vids(trio.trunk.mac) == {0}
+    assert trunk.reaches("10.3.0.9")
+    assert ear.vids(trunk.mac) == {300}
+    assert desk.vids(trunk.mac) == {0}
     # What it sends without a tag, all the time, arrives nowhere.
-    assert not trio.trunk.reaches("10.1.1.1")
-    assert ear.vids(trio.trunk.mac) == {300}
+    assert not trunk.reaches("10.1.1.1")
+    assert ear.vids(trunk.mac) == {300}
 
 
 def test_a_hybrid_guest_is_in_one_vlan_untagged_and_sees_the_others_tagged(
-    trio: Trio, ear: Sniffer, desk: Sniffer
+    trunk: Guest, ear: Sniffer, desk: Sniffer
 ) -> None:
-    Netlink().set_port_vlans(trio.trunk.tap, port_vlans(100, [300]))
+    Netlink().set_port_vlans(trunk.tap, port_vlans(100, [300]))
     try:
-        assert trio.trunk.reaches("10.1.1.1")
+        assert trunk.reaches("10.1.1.1")
         assert _answers("10.3.0.4")
-        assert ear.vids(trio.trunk.mac) == {100, 300}
+        assert ear.vids(trunk.mac) == {100, 300}
     finally:
-        Netlink().set_port_vlans(trio.trunk.tap, port_vlans(0, [300, 301]))
-    assert not trio.trunk.reaches("10.1.1.1")
+        Netlink().set_port_vlans(trunk.tap, port_vlans(0, [300, 301]))
+    assert not trunk.reaches("10.1.1.1")
 
 
-def test_a_port_that_nobody_tagged_carries_nothing(trio: Trio, ear: Sniffer) -> None:
+def test_a_port_that_nobody_tagged_carries_nothing(trio: Trio, trunk: Guest, ear: Sniffer) -> None:
     with Sniffer("closed", NO_VLAN) as closed:
         closed.tell(STRANGER)
         assert heard_again(ear, trio.two, 20)
         assert ear.heard("02:00:00:00:00:ee") == []
-        assert all(closed.heard(guest.mac) == [] for guest in (trio.one, trio.two, trio.other, trio.trunk))
+        assert all(closed.heard(guest.mac) == [] for guest in (trio.one, trio.two, trio.other, trunk))
         # The very same port, tagged: now the same frame arrives, and it hears its VLAN.
         Netlink().set_port_vlans("closed", port_vlans(100))
         closed.tell(STRANGER)

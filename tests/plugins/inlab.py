@@ -5,8 +5,10 @@ runs in a fresh one; its result is the result, and the lab is gone afterwards. N
 lab (``vmhost lab exec NAME -- pytest ...``), or with ``--no-lab``.
 
 Tests marked ``uml`` run in a lab with a kernel of its own; what else is selected runs before them, as it would alone.
-Such a kernel has one CPU: where the machine has more, two labs share the tests (pytest-xdist). Tests of one file stay
-together, and so do those of one ``xdist_group``, which share what takes long to come up.
+
+Where the machine has more than one CPU, two labs share the tests marked ``uml``, ``guest`` or ``backup``
+(pytest-xdist). Tests of one file stay together, and so do those of one ``xdist_group``, which share what takes long to
+come up; those marked ``backup`` share nothing, and are handed out singly.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import shlex
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import chain, combinations
@@ -35,6 +37,7 @@ from vmhost.model.errors import VmhostError
 
 NEEDS = frozenset({"lab", "guest", "backup"})
 UML = frozenset({"uml"})
+SHARED = frozenset({"guest", "backup"})
 OTHERS = frozenset({"serial", "uml", "tui"})
 SMALL_GUEST = "VMHOST_SMALL_GUEST"
 """Where tests in a lab with a kernel of its own find the small guest (scripts/small-guest)."""
@@ -60,8 +63,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
             return _with_own_kernel(config)
         if not _selects(config, NEEDS):
             return None
-        with _own_labs() as (name,):
-            return lab.execute(name, _pytest(config), grace=LAST_WORDS)
+        return _in_labs(config, lab.Kernel.HOST, config.option.markexpr.strip())
     except KeyboardInterrupt:
         return pytest.ExitCode.INTERRUPTED
     except VmhostError as error:
@@ -72,40 +74,53 @@ def _with_own_kernel(config: pytest.Config) -> int:
     """Run what needs no kernel of its own, then the rest; the exit code is the first one that is bad."""
     rest = _only(config, "not uml")
     first = 0
-    if _finds_tests(config, rest):
+    if needs_lab(config.option.markexpr.strip(), UML) is None and _finds_tests(config, rest):
         first = command.foreground([*_pytest(config), "-m", rest], grace=LAST_WORDS)
         if first in (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.USAGE_ERROR):
             return first
     guest = command.run([str(config.rootpath / "scripts/small-guest")], timeout=600).text.strip()
     os.environ[SMALL_GUEST] = guest
-    line, chosen = _pytest(config), ["-m", _only(config, "uml")]
+    second = _in_labs(config, lab.Kernel.UML, _only(config, "uml"), _in_one_process(config))
+    return first or second
+
+
+def _in_labs(config: pytest.Config, kernel: lab.Kernel, expression: str, alone: Sequence[str] = ()) -> int:
+    """Run what a marker expression selects in two labs, if they can share it; else in one, with options ``alone``."""
+    line, chosen = _pytest(config), ["-m", expression]
     with tempfile.TemporaryDirectory() as place:
-        os.environ[GROUPS] = str(Path(place) / "groups.json")
-        if not _can_share(config):
-            with _own_labs(lab.Kernel.UML) as (name,):
-                second = lab.execute(name, [*line, *_in_one_process(config), *chosen], grace=LAST_WORDS)
-            return first or second
-        with _own_labs(lab.Kernel.UML, 2) as names:
+        groups = Path(place) / "groups.json"
+        os.environ[GROUPS] = str(groups)
+        if not _can_share(config, expression):
+            del os.environ[GROUPS]
+            with _own_labs(kernel) as (name,):
+                return lab.execute(name, [*line, *alone, *chosen], grace=LAST_WORDS)
+        if config.args_source is pytest.Config.ArgsSource.TESTPATHS:  # that is quicker than to look at all files
+            line += sorted({str(config.rootpath / test.partition("::")[0]) for test in _groups()})
+        with _own_labs(kernel, 2) as names:
             places = [word for name in names for word in ("--tx", f"popen//python={shlex.join(_python_in(name))}")]
-            second = command.foreground([*line, "--no-lab", "--dist", "load", *places, *chosen], grace=LAST_WORDS)
-        return first or second
+            return command.foreground([*line, "--no-lab", "--dist", "load", *places, *chosen], grace=LAST_WORDS)
 
 
-def _can_share(config: pytest.Config) -> bool:
+def _can_share(config: pytest.Config, expression: str) -> bool:
     """Whether two labs may share the tests: nothing was said of processes, and there is more than one group of them."""
     if (os.cpu_count() or 1) < 2 or not config.pluginmanager.hasplugin("xdist") or config.option.usepdb:
         return False
-    if config.option.numprocesses is not None or config.option.tx:
+    if config.option.numprocesses is not None or config.option.tx or not needs_lab(expression, UML | SHARED):
         return False
-    return _finds_tests(config, _only(config, "uml")) and len(set(_groups().values())) > 1
+    return _finds_tests(config, expression) and len(set(_groups().values())) > 1
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Write down which tests belong together, for whoever hands them out: that process does not see their marks."""
     if session.config.option.collectonly and (place := os.environ.get(GROUPS)):
-        marks = {item.nodeid: item.get_closest_marker("xdist_group") for item in session.items}
-        groups = {test: mark.args[0] if mark else test.partition("::")[0] for test, mark in marks.items()}
-        Path(place).write_text(json.dumps(groups))
+        Path(place).write_text(json.dumps({item.nodeid: _group(item) for item in session.items}))
+
+
+def _group(item: pytest.Item) -> str:
+    """What a test belongs to: an ``xdist_group``, itself, or its file."""
+    if mark := item.get_closest_marker("xdist_group"):
+        return str(mark.args[0])
+    return item.nodeid if item.get_closest_marker("backup") else item.nodeid.partition("::")[0]
 
 
 def _groups() -> dict[str, str]:
