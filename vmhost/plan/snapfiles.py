@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vmhost.model.domains import DiskFacts, ObservedDomain
+from vmhost.model.domains import DiskFacts, DomainFacts, ObservedDomain
 from vmhost.model.observed import ObservedPool
 from vmhost.model.snapshots import KeptDisk, Snapshot, Snapshots
 from vmhost.render.parse.domain import DISK_ALIAS, parse_domain
@@ -22,9 +22,14 @@ def disk_id(disk: DiskFacts) -> str:
     return disk.alias.removeprefix(DISK_ALIAS) or disk.target
 
 
-def written_disks(xml: str) -> tuple[DiskFacts, ...]:
+def facts_now(domain: ObservedDomain) -> DomainFacts:
+    """Return what a guest runs with, or would start with."""
+    return parse_domain(domain.raw.live_xml) if domain.active and domain.raw.live_xml else domain.facts
+
+
+def written_disks(facts: DomainFacts) -> tuple[DiskFacts, ...]:
     """Return the disks of a definition that its guest writes to."""
-    return tuple(disk for disk in parse_domain(xml).disks if disk.device == "disk" and not disk.readonly)
+    return tuple(disk for disk in facts.disks if disk.device == "disk" and not disk.readonly)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +52,8 @@ class Files:
         named = {f"{volume.pool}/{volume.name}": volume.path for volume in volumes}
         self._writers: dict[str, str] = {}
         for domain in domains:
-            for xml in filter(None, (domain.raw.xml, domain.raw.live_xml)):
-                for disk in written_disks(xml):
-                    self._writers[named.get(disk.source, disk.source)] = domain.name
+            for disk in (*written_disks(domain.facts), *written_disks(facts_now(domain))):
+                self._writers[named.get(disk.source, disk.source)] = domain.name
 
     def path(self, kept: KeptDisk) -> str:
         """Return where the file of a snapshot lies; empty: it is gone."""
@@ -99,8 +103,7 @@ class Files:
         return path != "" and all(one in self._below for one in below)
 
     def _chains(self, domain: ObservedDomain) -> dict[str, tuple[str, ...]]:
-        xml = domain.raw.live_xml if domain.active and domain.raw.live_xml else domain.raw.xml
-        return {disk_id(disk): self.chain(disk.source) for disk in written_disks(xml)}
+        return {disk_id(disk): self.chain(disk.source) for disk in written_disks(facts_now(domain))}
 
     def _doubtful(self, have: Snapshots, domain: ObservedDomain) -> set[int]:
         """Return the snapshots next to which others are no longer below the disk of now that the records have there."""

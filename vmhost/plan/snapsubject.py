@@ -13,7 +13,7 @@ from vmhost.model.snapsteps import KeepSnapshots
 from vmhost.model.steps import Step
 from vmhost.plan.found import find_ours
 from vmhost.plan.request import NotFound, Refused
-from vmhost.plan.snapfiles import Files, disk_id, written_disks
+from vmhost.plan.snapfiles import Files, disk_id, facts_now, written_disks
 from vmhost.render.parse.snapshots import parse_snapshots
 from vmhost.render.snapshots import snapshots_xml
 
@@ -37,12 +37,13 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A guest of ours, its disks and the records of its snapshots."""
+    """A guest of ours, its disks, the records of its snapshots, and what lies on what and who writes to which file."""
 
     domain: ObservedDomain
     disks: tuple[Disk, ...]
     snapshots: Snapshots
     observed: ObservedGuests
+    files: Files
 
     def path(self, pool: str, volume: str) -> str:
         """Return where a volume lies."""
@@ -63,11 +64,6 @@ class Subject:
     def above(self, path: str) -> tuple[ObservedVolume, ...]:
         """Return every volume that lies directly on a file, whoever made it."""
         return tuple(volume for pool in self.observed.pools for volume in pool.volumes if volume.backing == path)
-
-    @property
-    def files(self) -> Files:
-        """What lies on what, and who writes to which file."""
-        return Files(self.observed.domains, self.observed.pools)
 
     def file(self, kept: KeptDisk) -> ObservedVolume:
         """Return the volume that holds a disk as it was. :raises Refused: it is gone."""
@@ -111,12 +107,11 @@ def look(name: str, observed: ObservedGuests) -> Subject:
     if not domain.raw.persistent:
         raise Refused("it has no definition any more", subject=name, hint=f"virsh dominfo {quote(domain.name)}")
     volumes = {volume.path: volume for pool in observed.pools for volume in pool.volumes}
-    xml = domain.raw.live_xml if domain.active and domain.raw.live_xml else domain.raw.xml
-    disks = tuple(_disk(domain, disk, volumes) for disk in written_disks(xml))
+    disks = tuple(_disk(domain, disk, volumes) for disk in written_disks(facts_now(domain)))
     _refuse_differing(domain)
     if not disks:
         raise Refused("it has no disk that it writes", subject=name, hint=f"vmhost guest show {name}")
-    return Subject(domain, disks, snapshots, observed)
+    return Subject(domain, disks, snapshots, observed, Files(observed.domains, observed.pools))
 
 
 def _disk(domain: ObservedDomain, disk: DiskFacts, volumes: dict[str, ObservedVolume]) -> Disk:
@@ -130,8 +125,8 @@ def _disk(domain: ObservedDomain, disk: DiskFacts, volumes: dict[str, ObservedVo
 
 def _refuse_differing(domain: ObservedDomain) -> None:
     """:raises Refused: the guest runs with another file than its definition says, so it would start with that."""
-    defined = {disk_id(disk): disk.source for disk in written_disks(domain.raw.xml)}
-    for disk in written_disks(domain.raw.live_xml) if domain.active and domain.raw.live_xml else ():
+    defined = {disk_id(disk): disk.source for disk in written_disks(domain.facts)}
+    for disk in written_disks(facts_now(domain)):
         source = defined.get(disk_id(disk), disk.source)
         if source != disk.source:
             text = f"disk {disk_id(disk)} is {disk.source} while it runs, and {source} at its next start"
