@@ -169,6 +169,8 @@ def _refuse_overlays(domain: ObservedDomain, disks: Sequence[DiskFacts], observe
     named = {volume.partition("/")[2] for volume in volumes}
     for disk in disks:
         for now in (disk, running.get(disk.alias, disk)):
+            if now.source.rpartition("/")[2] in named:
+                continue  # ours, whatever its definition says that it lies on
             names = ((path, path.rpartition("/")[2]) for path in chain_of(now, backing)[1:])
             own = next((path for path, name in names if name in named or owns(domain.uuid, name)), "")
             if own:
