@@ -8,6 +8,7 @@ memory, unless their row says otherwise.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -35,6 +36,11 @@ def clear(bench: Bench, directory: Path) -> None:
         checkpoint.delete(0)
 
 
+def settle() -> None:
+    """Bring to the disk what whoever went before has left in the kernel's memory: it is not the work of the next."""
+    os.sync()
+
+
 def ours(bench: Bench, directory: Path) -> float:
     """Take a point; what the guest is written meanwhile is the caller's."""
     began = time.perf_counter()
@@ -50,6 +56,7 @@ def full(bench: Bench) -> Callable[[], float]:
 
     def once() -> float:
         directory = bench.scratch / "ours"
+        settle()
         seconds = ours(bench, directory)
         clear(bench, directory)
         return seconds
@@ -72,6 +79,7 @@ def nbdcopy(bench: Bench, *words: str) -> Callable[[], float]:
 
     def once() -> float:
         target = bench.scratch / "copy.raw"
+        settle()
         seconds = job(bench, lambda uri: _run("nbdcopy", *words, uri, str(target)))
         target.unlink()
         return seconds
@@ -84,6 +92,7 @@ def virtnbdbackup(bench: Bench) -> Callable[[], float]:
 
     def once() -> float:
         directory = bench.scratch / "peer"
+        settle()
         began = time.perf_counter()
         _peer("full", bench, directory)
         seconds = time.perf_counter() - began
@@ -139,6 +148,7 @@ def restores(bench: Bench, rounds: int) -> list[Row]:
     target = bench.disk.with_name(f"{bench.disk.name}.restored")
 
     def floor(*, durable: bool) -> float:
+        settle()
         began = time.perf_counter()
         _run("qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", str(last / "root.qcow2"), str(target))
         if durable:
@@ -149,6 +159,7 @@ def restores(bench: Bench, rounds: int) -> list[Row]:
 
     def mine() -> float:
         backups = bench.host.backups
+        settle()
         began = time.perf_counter()
         bench.host.apply(backups.plan_restore(bench.name, repository=str(directory)))
         seconds = time.perf_counter() - began
