@@ -63,7 +63,10 @@ def test_vmhost_is_killed_while_it_takes_a_point(
         scribble(small, chance, 1)
         point = back_up(connected, repository)  # settles what was left, and takes a point
         where = f"{number} {place}"
-        assert point.kind == "incremental", f"{where}: {point.because}"
+        # A full run takes more points than may lie on one full copy
+        assert point.kind == "incremental" or "points lie on one full copy" in point.because, (
+            f"{where}: {point.because}"
+        )
         instants[point.id] = small.hashes()
         small.assert_left_alone()
         assert list(Path(repository).rglob(".new-*")) == [], where
