@@ -20,6 +20,19 @@ INCREMENTS = 8
 BLOCK = 1 << 16
 
 
+def of_two_instants(
+    small: Paused, host: Host, repository: str, lab: InLab, chance: random.Random
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Take a point of a guest that has gone on since, and is off: return what its disks held then, and hold now."""
+    scribble(small, chance)
+    then = small.hashes()
+    back_up(host, repository)
+    scribble(small, chance)
+    now = small.hashes()
+    lab.virsh("destroy", "--graceful", "small")
+    return then, now
+
+
 def back_up(host: Host, repository: str, **how: bool) -> Point:
     """Take one point of the small guest."""
     results = host.backups.run(["small"], repository=repository, **how)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backup.test_chain import back_up, scribble
+from tests.backup.test_chain import back_up, of_two_instants, scribble
 from tests.backup.victim import KEEP
 from tests.backup.writing import Kept, Paused, held_by_point
 from tests.conftest import FULL, FULL_LIMIT, SEED
@@ -20,6 +20,7 @@ from vmhost.drivers.command import Completed, run
 from vmhost.model.errors import VmhostError
 from vmhost.model.events import Event, StepDone
 from vmhost.ops.host import Host
+from vmhost.plan.reconcile import LONGEST
 
 pytestmark = [pytest.mark.backup, pytest.mark.timeout(FULL_LIMIT if FULL else 400)]
 
@@ -46,6 +47,12 @@ def chosen(calls: int, full_run: bool, what: str) -> list[tuple[int, str]]:
     return sorted(random.Random(f"{SEED} {what}").sample(places, SAMPLE))
 
 
+def lying_on_the_last_full(host: Host, repository: str) -> int:
+    """Return how many points lie on the last full copy."""
+    kinds = [point.kind for point in host.backups.list(repository=repository)]
+    return kinds[::-1].index("full")
+
+
 def test_vmhost_is_killed_while_it_takes_a_point(
     small: Paused, connected: Host, repository: str, tmp_path: Path, lab: InLab, full_run: bool
 ) -> None:
@@ -61,12 +68,11 @@ def test_vmhost_is_killed_while_it_takes_a_point(
         late = {point.id for point in connected.backups.list(repository=repository)} - before
         instants |= dict.fromkeys(late, small.hashes())
         scribble(small, chance, 1)
+        chain = lying_on_the_last_full(connected, repository)
         point = back_up(connected, repository)  # settles what was left, and takes a point
         where = f"{number} {place}"
         # A full run takes more points than may lie on one full copy
-        assert point.kind == "incremental" or "points lie on one full copy" in point.because, (
-            f"{where}: {point.because}"
-        )
+        assert point.kind == ("full" if chain == LONGEST else "incremental"), f"{where}: {point.because}"
         instants[point.id] = small.hashes()
         small.assert_left_alone()
         assert list(Path(repository).rglob(".new-*")) == [], where
@@ -140,13 +146,7 @@ def test_vmhost_and_libvirtd_are_killed_while_old_points_are_deleted(
 def test_vmhost_is_killed_while_it_restores(
     small: Paused, connected: Host, repository: str, tmp_path: Path, lab: InLab, full_run: bool
 ) -> None:
-    chance = random.Random(10)
-    scribble(small, chance)
-    then = small.hashes()
-    back_up(connected, repository)
-    scribble(small, chance)
-    now = small.hashes()
-    lab.virsh("destroy", "--graceful", "small")
+    then, now = of_two_instants(small, connected, repository, lab, random.Random(10))
 
     kept = Kept(small, tmp_path)  # each victim finds the same, so that each makes the same calls
     calls = int(victim("restore", repository, -1, "count").text)

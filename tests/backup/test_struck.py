@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.backup.test_chain import back_up, scribble
+from tests.backup.test_chain import back_up, of_two_instants, scribble
 from tests.backup.writing import Kept, Paused, held_by_point
 from tests.conftest import FULL, FULL_LIMIT, SEED
 from tests.labfixture import InLab
@@ -92,13 +92,7 @@ def test_libvirtd_is_killed_while_a_disk_is_restored(
     small: Paused, connected: Host, repository: str, tmp_path: Path, lab: InLab, stays_away: bool, full_run: bool
 ) -> None:
     """Each time all disks are of one instant: of the point, or as they were, and what they were is kept or not."""
-    chance = random.Random(15)
-    scribble(small, chance)
-    then = small.hashes()
-    back_up(connected, repository)
-    scribble(small, chance)
-    now = small.hashes()
-    lab.virsh("destroy", "--graceful", "small")
+    then, now = of_two_instants(small, connected, repository, lab, random.Random(15))
     kept = Kept(small, tmp_path)
 
     def restore(at: int = -1) -> int:

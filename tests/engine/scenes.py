@@ -117,6 +117,15 @@ def site(*guests: str) -> Site:
     return parse_site(HEAD + ("".join(guests) or " {}"))
 
 
+def standing(text: str, *, seed: int = 3) -> FakeHost:
+    """Return a host on which the guests of a site's text run."""
+    fake = FakeHost(seed=seed)
+    fake.add_image("debian-12")
+    host = Host(ports=fake.ports)
+    host.apply(host.plan(site(text)))
+    return fake
+
+
 def _on_trial(host: Host) -> None:
     host.apply(host.plan_network(parse_site(NETWORK)))
 

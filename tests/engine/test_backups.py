@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.engine.scenes import HEAD, UEFI, WEB, site
+from tests.engine.scenes import HEAD, UEFI, WEB, site, standing
 from vmhost.backupports import Tell
 from vmhost.cli import main
 from vmhost.engine import backup
@@ -50,11 +50,7 @@ TWO = WEB.replace("disks: [{size: 4G}]", "disks: [{size: 4G}, {size: 1G}]") + WE
 @pytest.fixture
 def fake() -> FakeHost:
     """A host with two guests, the first of two disks."""
-    made = FakeHost(seed=3)
-    made.add_image("debian-12")
-    host = Host(ports=made.ports)
-    host.apply(host.plan(site(TWO)))
-    return made
+    return standing(TWO)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.engine.scenes import WEB, site
+from tests.engine.scenes import WEB, site, standing
 from vmhost.model.errors import Absent, ApplyError, DriverError, GuestError, Refused, VmhostError
 from vmhost.model.events import Event, Notice
 from vmhost.ops.apply import recover_host
@@ -61,11 +61,8 @@ class Stage:
 
 @pytest.fixture
 def stage() -> Stage:
-    fake = FakeHost(seed=7)
-    fake.add_image("debian-12")
-    host = Host(ports=fake.ports)
-    host.apply(host.plan(site(WEB)))
-    return Stage(fake, host)
+    fake = standing(WEB, seed=7)
+    return Stage(fake, Host(ports=fake.ports))
 
 
 def test_file_systems_are_frozen_for_the_instant_only(stage: Stage) -> None:

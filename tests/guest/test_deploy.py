@@ -9,6 +9,7 @@ import json
 import re
 import subprocess
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -18,11 +19,13 @@ from pathlib import Path
 import pytest
 
 import vmhost as library
+from tests.contract.backends import eventually
 from tests.guest.conftest import ROOT, SITE, VMHOST, applied, vmhost
 from tests.labfixture import InLab
 from vmhost.drivers.command import run
 from vmhost.engine.services.agentsession import AgentSession
 from vmhost.model.errors import DriverError
+from vmhost.ports import Hypervisor
 
 pytestmark = [pytest.mark.guest, pytest.mark.timeout(900)]
 
@@ -293,13 +296,19 @@ def test_services_are_told_before_a_snapshot_and_go_on_after_it(shop: Shop) -> N
 
 
 def _snapshot(name: str) -> str:
-    """Take a snapshot of the guest, which has seconds to freeze: on a busy machine once more. Return what was said."""
-    for _ in range(5):
-        told = vmhost("snapshot", "create", "web-01", "--name", name, "--yes", timeout=120).stderr.decode()
-        if "not quiesced" not in told:
-            break
-        vmhost("snapshot", "delete", "web-01", name, "--yes", timeout=120)
-    return told
+    """Take a snapshot once the guest, which has seconds to freeze, hears its agent at once; return what was said."""
+    with library.connect() as host:
+        hypervisor, uuid = host.ports.hypervisor, host.guest("web-01").row.uuid
+        assert eventually(lambda: _answers_at_once(hypervisor, uuid), seconds=120)
+    return vmhost("snapshot", "create", "web-01", "--name", name, "--yes", timeout=120).stderr.decode()
+
+
+def _answers_at_once(hypervisor: Hypervisor, uuid: str) -> bool:
+    began = time.monotonic()
+    with contextlib.suppress(DriverError):
+        hypervisor.agent(uuid, '{"execute": "guest-ping"}', 1)
+        return time.monotonic() - began < 0.5
+    return False
 
 
 def _holds(path: str, text: bytes) -> bool:

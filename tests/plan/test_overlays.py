@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine.scenes import HEAD, WEB, site
+from tests.engine.scenes import HEAD, WEB, site, standing
 from tests.plan.happenings import happen, lay_over
 from vmhost.cli import main
 from vmhost.model.errors import Refused
@@ -28,11 +28,7 @@ REMOVE = Permit(power_off=True, disks=True)
 @pytest.fixture
 def fake() -> FakeHost:
     """A host with a guest of two disks that runs."""
-    made = FakeHost(seed=3)
-    made.add_image("debian-12")
-    host = Host(ports=made.ports)
-    host.apply(host.plan(site(TWO)))
-    return made
+    return standing(TWO)
 
 
 @pytest.fixture

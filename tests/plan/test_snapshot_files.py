@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from tests.engine.scenes import WEB, site
+from tests.engine.scenes import WEB, site, standing
 from vmhost.model.errors import ApplyError, Refused, Unreachable
 from vmhost.model.permit import Permit
 from vmhost.model.steps import DeleteVolume
 from vmhost.ops.host import Host
 from vmhost.render.parse.domain import parse_domain
 from vmhost.render.snapshots import with_sources
-from vmhost.testing import FakeHost
+from vmhost.testing.world import Pool, Volume
 
 OFF = Permit(power_off=True)
 TWO = WEB.replace("disks: [{size: 4G}]", "disks: [{size: 4G}, {size: 1G}]")
@@ -22,10 +22,8 @@ class Scene:
     """A guest that runs, with two disks, and what others do to its files."""
 
     def __init__(self) -> None:
-        self.fake = FakeHost(seed=7)
-        self.fake.add_image("debian-12")
+        self.fake = standing(TWO, seed=7)
         self.host = Host(ports=self.fake.ports)
-        self.host.apply(self.host.plan(site(TWO)))
         self.uuid = self.host.guest("web-01").row.uuid
         self.place = self.fake.world.pools["vmhost"].path
 
@@ -221,3 +219,16 @@ def test_a_disk_that_was_detached_by_others_is_not_attached_by_what_it_rests_on(
     assert scene.delete("one") == ["root@1"], "what is all that there is of a disk stays"
     scene.host.apply(scene.host.plan(site(TWO)))
     scene.whole()
+
+
+def test_a_disk_that_moves_to_a_volume_which_others_lie_on_is_refused(scene: Scene) -> None:
+    """The site names another pool, and a volume of the disk's name is there already, below somebody's own."""
+    fast = Pool("fast", "fast", "/srv/fast")
+    scene.fake.world.pools["fast"] = fast
+    name = f"{scene.uuid}-data1.qcow2"
+    scene.fake.add_volume("fast", Volume(name, 1 << 30, "qcow2"))
+    moved = site(TWO.replace("{size: 1G}", "{size: 1G, pool: fast}"))
+    scene.host.plan(moved)
+    scene.fake.add_volume("fast", Volume("strange.qcow2", 1 << 30, "qcow2", f"/srv/fast/{name}"))
+    with pytest.raises(Refused, match=r"data1.qcow2 is not attached as disk data1: strange.qcow2 lies on it"):
+        scene.host.plan(moved)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.engine.scenes import WEB, site
+from tests.engine.scenes import WEB, site, standing
 from vmhost.engine.observe import observe
 from vmhost.model.errors import Conflict, Protected, Refused
 from vmhost.model.observed import Observed
@@ -23,7 +23,7 @@ from vmhost.plan.snapshots import plan_create, plan_revert
 from vmhost.render.parse.snapshots import parse_snapshots
 from vmhost.render.snapshots import snapshots_xml, with_snapshots, with_sources
 from vmhost.render.storage import volume_xml
-from vmhost.testing import FakeHost, FaultyPorts
+from vmhost.testing import FaultyPorts
 
 NOW = "2026-11-28T22:00:00Z"
 OFF = Permit(power_off=True)
@@ -81,11 +81,7 @@ def test_only_overlays_of_the_same_disk_are_its_own() -> None:
 @pytest.fixture
 def host() -> Host:
     """A guest that runs."""
-    fake = FakeHost(seed=7)
-    fake.add_image("debian-12")
-    made = Host(ports=fake.ports)
-    made.apply(made.plan(site(WEB)))
-    return made
+    return Host(ports=standing(WEB, seed=7).ports)
 
 
 def changed(observed: Observed, **raw: object) -> Observed:

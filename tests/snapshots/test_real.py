@@ -245,13 +245,19 @@ def test_what_cannot_be_done_is_refused_before_anything_is(snaphost: Host, lab: 
     assert not snaphost.guest("no").domain.raw.managed_save
 
 
-def test_what_somebody_else_has_merged_is_never_deleted(snaphost: Host, lab: InLab) -> None:
-    """``virsh blockcommit`` into a snapshot's file, and ``rm`` of the overlay; the disk is that file from then on."""
-    guest = Written(snaphost, lab, "merged")
+def in_an_overlay(host: Host, lab: InLab, name: str) -> Written:
+    """Make a guest that has written since its snapshot ``one``."""
+    guest = Written(host, lab, name)
     guest.create()
     fill(guest, 1)
     take(guest, "one")
     fill(guest, 2)
+    return guest
+
+
+def test_what_somebody_else_has_merged_is_never_deleted(snaphost: Host, lab: InLab) -> None:
+    """``virsh blockcommit`` into a snapshot's file, and ``rm`` of the overlay; the disk is that file from then on."""
+    guest = in_an_overlay(snaphost, lab, "merged")
     base = guest.snapshots()["one"]["root"]
     overlay = guest.sources()["root"]
     words = ("blockcommit", guest.name, "vda", "--base", base, "--active", "--pivot", "--wait")
@@ -278,11 +284,7 @@ def test_what_somebody_else_has_merged_is_never_deleted(snaphost: Host, lab: InL
 
 
 def test_a_disk_that_was_detached_by_others_comes_back_by_its_newest_file(snaphost: Host, lab: InLab) -> None:
-    guest = Written(snaphost, lab, "detached")
-    guest.create()
-    fill(guest, 1)
-    take(guest, "one")
-    fill(guest, 2)
+    guest = in_an_overlay(snaphost, lab, "detached")
     site = parse_site(SITE % (guest.name, "bios"))
     snaphost.power([guest.name], "power-off")
     newest = guest.sources()["data1"]

@@ -21,7 +21,7 @@ from vmhost.model.errors import DriverError
 
 LOOK: Final = 0.25
 """Seconds of silence after which ``idle`` is called, again and again."""
-MOST: Final = 1 << 30
+_MOST: Final = 1 << 30
 """Bytes of a disk of which is asked at once what they hold."""
 
 _AT_ONCE: Final = 16
@@ -87,7 +87,7 @@ class Export:
         """Yield offset and length in bytes of what does not read as zeros by the disk's own tables, in order."""
         place = 0
         while place < self.size:
-            asked = _Asked(place, min(MOST, self.size - place))
+            asked = _Asked(place, min(_MOST, self.size - place))
             self.wait({self._ask(asked, _BLOCK_STATUS)})
             if not all(length for length, _ in asked.extents or [(0, 0)]):
                 raise self._wrong("it does not say what the disk holds")

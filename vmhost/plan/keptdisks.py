@@ -31,8 +31,10 @@ def kept_disks(pair: Pair, deltas: Iterable[Delta]) -> list[Refusal]:
     for delta in deltas:
         kind, _, rest = delta.field.partition(".")
         disk, _, what = rest.partition(".")
-        if kind != "disks" or delta.change is not Change.NEXT_BOOT or what:
+        if kind != "disks" or delta.change is not Change.NEXT_BOOT or what not in ("", "source"):
             continue
+        if what and pair.overwrite:
+            continue  # it is asked for that the guest leaves the file that it is in
         if disk in wanted:
             pool = pair.pools.pool_of(wanted[disk])
             refusals += _attached(pair, disk, pool, disk_volume(pair.identity.uuid, wanted[disk]), snapshots)

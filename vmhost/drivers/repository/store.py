@@ -344,7 +344,8 @@ def _hashed(directory: Path, known: Mapping[str, PointFile], tell: Tell) -> tupl
     sizes = {path: path.stat().st_size for path in sorted(directory.iterdir())}
     for path, size in sizes.items():
         if size != known.get(path.name, PointFile(path.name, size, "")).size:
-            raise DamagedData(f"has {size} bytes, was written with {known[path.name].size}", subject=str(path))
+            text = f"has {size} bytes, was written with {known[path.name].size}"
+            raise DamagedData(text, subject=str(path), hint="vmhost backup run")
     meter = copying.Meter(sum(size for path, size in sizes.items() if path.name not in known), tell)
 
     def hashed(path: Path) -> PointFile:

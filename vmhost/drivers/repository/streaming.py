@@ -48,11 +48,12 @@ def copy_export(
     pace = _Pace(tell, rate, monotonic() + timeout, target)
     with Export(socket, name, pace.look) as export:
         if export.size != capacity:
-            raise DamagedData(f"is a disk of {export.size} bytes, should be one of {capacity}", subject=name)
+            text = f"is a disk of {export.size} bytes, should be one of {capacity}"
+            raise DamagedData(text, subject=name, hint="vmhost backup run")
         try:
             layout = Layout(capacity, export.held())
         except Malformed as error:
-            raise DamagedData(str(error), subject=name) from error
+            raise DamagedData(str(error), subject=name, hint="vmhost backup run") from error
         pace.total = sum(length for _, length in layout.runs())
         with _Written(target, layout.size, pace.look) as file:
             _write_tables(layout, file)
@@ -197,7 +198,8 @@ class _Written:
         while self._busy:
             self._await_oldest()
         if self._place != self._size:
-            raise DriverError(f"{self._place} of {self._size} bytes were written", subject=str(self._path))
+            text = f"{self._place} of {self._size} bytes were written"
+            raise DriverError(text, subject=str(self._path), hint="vmhost backup run")
 
     def _await_oldest(self) -> None:
         buffer, *works = self._busy[0]
