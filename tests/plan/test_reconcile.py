@@ -54,6 +54,22 @@ def test_the_newest_point_whose_checkpoint_is_there_is_the_parent() -> None:
 
 
 @pytest.mark.parametrize(
+    ("reverted", "counts"),
+    [
+        ("", False),
+        ("2026-11-19T21:59:59Z", False),
+        ("2026-11-19T22:00:00Z", True),
+        ("2026-11-20T01:00:00Z", True),
+        ("2026-11-20T22:00:01Z", False),
+    ],
+    ids=["never", "before the last point", "in its second", "after it", "in the future"],
+)
+def test_after_a_revert_it_is_a_full_one(reverted: str, *, counts: bool) -> None:
+    said = because(now="2026-11-20T22:00:00Z", reverted=reverted)
+    assert said == (f"it went back to a snapshot at {reverted}" if counts else "")
+
+
+@pytest.mark.parametrize(
     ("how", "why"),
     [
         ({"points": ()}, "it is the first one"),

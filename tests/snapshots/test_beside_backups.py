@@ -63,3 +63,25 @@ def test_points_are_right_whatever_snapshots_do(snaphost: Host, lab: InLab, tmp_
     fill(guest, 8)
     back_up(guest, repository)
     guest.check("in the end")
+
+
+def test_after_a_revert_the_next_point_is_a_full_one_whatever_became_of_the_snapshots(
+    snaphost: Host, lab: InLab, tmp_path: Path
+) -> None:
+    """The disks lie in the files of the last point again, and checkpoint and bitmaps are there."""
+    repository = str(tmp_path / "repository")
+    guest = Written(snaphost, lab, "back")
+    guest.create()
+    fill(guest, 1)
+    assert back_up(guest, repository).kind == "full"
+    take(guest, "one")
+    fill(guest, 2)
+    safety = revert(guest, "one")
+    guest.pause()
+    fill(guest, 3)
+    delete(guest, safety)
+    delete(guest, "one")
+    point = back_up(guest, repository)
+    assert (point.kind, point.because.startswith("it went back to a snapshot at ")) == ("full", True)
+    fill(guest, 4)
+    assert back_up(guest, repository).kind == "incremental"

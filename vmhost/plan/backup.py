@@ -33,6 +33,7 @@ from vmhost.plan.quiesce import Around, around
 from vmhost.plan.reconcile import Decision, checkpoint_name, decide, next_generation, point_id, prefix_of
 from vmhost.render.backup import checkpoint_xml, pull_xml, push_xml
 from vmhost.render.parse.domain import DISK_ALIAS, SEED_ALIAS, agent_connected, parse_domain
+from vmhost.render.parse.snapshots import parse_snapshots
 
 SOCKET: Final = "vmhost-backup-"
 """What the names of our sockets begin with: a job that exports on one is ours."""
@@ -128,7 +129,11 @@ def _draft(request: BackupRequest) -> _Draft:
         raise Refused("it has no disks", subject=domain.name, hint=f"vmhost guest show {domain.name}")
     others = tuple(disk.target for disk in facts.disks if disk not in chosen)
     decision = decide(
-        request.points, request.repository, request.tracking, disks, running=domain.active, full=request.full
+        *(request.points, request.repository, request.tracking, disks),
+        running=domain.active,
+        full=request.full,
+        now=_time(request.taken),
+        reverted=parse_snapshots(domain.raw.xml).reverted,
     )
     generation = next_generation(request.points, request.repository, request.tracking, request.taken)
     point = point_id(request.taken, generation)
@@ -257,11 +262,10 @@ def _new_point(draft: _Draft) -> NewPoint:
         )
         for disk in draft.disks
     )
-    taken = draft.request.taken
     point = Point(
         ref=draft.ref,
         generation=draft.generation,
-        taken=f"{taken[:4]}-{taken[4:6]}-{taken[6:8]}T{taken[9:11]}:{taken[11:13]}:{taken[13:15]}Z",
+        taken=_time(draft.request.taken),
         kind="incremental" if parent else "full",
         name=domain.name,
         host_name=draft.request.observed.host.hostname,
@@ -273,6 +277,11 @@ def _new_point(draft: _Draft) -> NewPoint:
         disks=disks,
     )
     return NewPoint(point, domain.raw.xml, spec=metadata.spec if metadata else "")
+
+
+def _time(taken: str) -> str:
+    """Return a time as points carry it, of one as their names do: ``20260102T030405Z``."""
+    return f"{taken[:4]}-{taken[4:6]}-{taken[6:8]}T{taken[9:11]}:{taken[11:13]}:{taken[13:15]}Z"
 
 
 def _nvram(domain: ObservedDomain) -> str:

@@ -62,10 +62,15 @@ def decide(
     *,
     running: bool,
     full: bool,
+    now: str = "",
+    reverted: str = "",
 ) -> Decision:
     """Return what the next point of a guest lies on.
 
     :param points: those of this guest that can be read, of all hosts.
+    :param now: when the next one is taken; :param reverted: when the guest last went back to a snapshot; empty: never.
+        Both as points have their time. A revert at a time that is yet to come, of a clock that was wrong, does not
+        count: each point would be a full one until then.
     """
     own = sorted((point for point in points if point.ref.host == repository.host), key=lambda point: point.generation)
     if full:
@@ -81,6 +86,8 @@ def decide(
     if parent is None:
         return Decision(None, _no_checkpoint(own[-1]))
     fault = _fault(parent, own, tracking, disks)
+    if not fault and parent.taken <= reverted <= now:
+        fault = f"it went back to a snapshot at {reverted}"
     return Decision(None, fault) if fault else Decision(parent)
 
 
