@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.contract.backends import eventually
 from vmhost.drivers.command import run
+from vmhost.drivers.imagelock import is_open
 
 CLUSTER = 64 << 10
 
@@ -30,7 +31,8 @@ def exported(disk: Path, form: str = "qcow2") -> Iterator[Path]:
     words = ("qemu-nbd", "--read-only", "-f", form, "-x", "vda", "-k", str(place), "--persistent", "--shared=4")
     with subprocess.Popen((*words, str(disk))) as server:
         try:
-            assert eventually(place.exists, seconds=20)
+            # It listens before it opens what it serves
+            assert eventually(lambda: place.exists() and is_open(str(disk)), seconds=20)
             yield place
         finally:
             server.kill()
