@@ -130,6 +130,9 @@ class Hypervisor(DomainDisks, Backups, Protocol):
     def named(self, name: str) -> tuple[RawDomain, ...]:
         """The domain of that name, or else of that UUID, if it is there."""
 
+    def uuid_of(self, name: str) -> str:
+        """The UUID of the domain that :meth:`named` returns, for a tenth of what that costs; empty: there is none."""
+
     def holding(self, paths: Collection[str]) -> tuple[RawPool, ...]:
         """The pools that hold one of these volumes, with these volumes alone; what is in no pool is left out."""
 

@@ -116,8 +116,10 @@ def test_a_domain_is_found_by_its_name_and_then_by_its_uuid(backend: Backend) ->
     raw = backend.defined("sought")
     for name in (raw.name, raw.uuid, raw.uuid.upper()):
         assert [one.uuid for one in hypervisor.named(name)] == [raw.uuid]
+        assert hypervisor.uuid_of(name) == raw.uuid
     for name in ("no-such-guest", "", "a b", "\udcff", "a\0b", "0" * 4096, "00000000-0000-0000-0000-000000000000"):
         assert hypervisor.named(name) == ()
+        assert hypervisor.uuid_of(name) == ""
 
 
 def test_what_runs_has_a_live_xml(backend: Backend) -> None:

@@ -157,7 +157,9 @@ UEFI = WEB.replace("disks:", "firmware: uefi\n    disks:")
 OFF = WEB.replace("disks:", "state: stopped\n    disks:")
 
 
-def _with_snapshots(*names: str) -> Callable[[Host], None]:
+def with_snapshots(*names: str) -> Callable[[Host], None]:
+    """Return what takes snapshots of web-01."""
+
     def prepare(host: Host) -> None:
         for name in names:
             host.apply(host.snapshots.plan_create("web-01", name))
@@ -192,17 +194,17 @@ SCENES: Mapping[str, Scene] = {
     "prune points": Scene(
         WEB, lambda host: host.backups.plan_prune((), Keep(last=1)), prepare=_with_old_points, in_parts=True
     ),
-    "take a snapshot": Scene(UEFI, lambda host: host.snapshots.plan_create("web-01", "new"), _with_snapshots("one")),
+    "take a snapshot": Scene(UEFI, lambda host: host.snapshots.plan_create("web-01", "new"), with_snapshots("one")),
     "take a snapshot of a stopped guest": Scene(OFF, lambda host: host.snapshots.plan_create("web-01", "new")),
-    "go back to a snapshot": Scene(UEFI, _go_back, _with_snapshots("one", "two")),
+    "go back to a snapshot": Scene(UEFI, _go_back, with_snapshots("one", "two")),
     "delete the newest snapshot": Scene(
-        WEB, lambda host: host.snapshots.plan_delete("web-01", "two"), _with_snapshots("one", "two")
+        WEB, lambda host: host.snapshots.plan_delete("web-01", "two"), with_snapshots("one", "two")
     ),
     "delete a snapshot below": Scene(
-        WEB, lambda host: host.snapshots.plan_delete("web-01", "one"), _with_snapshots("one", "two", "three")
+        WEB, lambda host: host.snapshots.plan_delete("web-01", "one"), with_snapshots("one", "two", "three")
     ),
     "delete a snapshot of a stopped guest": Scene(
-        OFF, lambda host: host.snapshots.plan_delete("web-01", "one"), _with_snapshots("one", "two")
+        OFF, lambda host: host.snapshots.plan_delete("web-01", "one"), with_snapshots("one", "two")
     ),
     "create": Scene("", lambda host: host.plan(site(WEB))),
     "create beside another": Scene(OTHER, lambda host: host.plan(site(OTHER, WEB))),

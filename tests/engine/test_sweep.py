@@ -39,7 +39,7 @@ READING = frozenset(
     | {"routes", "managers", "any_open", "subscribe", "console_tail", "wait", "make", "agent", "state"}
     | {"held", "processors", "pressure", "traffic", "read", "table", "backing", "nvram", "same_nvram"}
     | {"tracking", "backup_progress", "look", "look_at", "named", "holding", "points", "kept", "verify", "check"}
-    | {"swapped", "written"}
+    | {"swapped", "written", "uuid_of"}
 )
 
 

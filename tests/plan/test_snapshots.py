@@ -147,12 +147,13 @@ def test_a_merge_that_was_left_is_gone_on_with_and_nothing_else(host: Host) -> N
 
 
 def test_who_takes_or_merges_one_asks_for_no_more_than_that_needs(host: Host) -> None:
-    for operation, asked in (("plan_create", ["named", "holding"]), ("plan_delete", ["domains", "pools"])):
+    for operation, asked in (("create", ["named", "holding"]), ("delete", ["domains", "pools"])):
         counted = FaultyPorts(host.ports)
         asking = Host(ports=counted.ports)
-        asking.apply(getattr(asking.snapshots, operation)("web-01", "one"))
+        asking.apply(getattr(asking.snapshots, f"plan_{operation}")("web-01", "asked"))
+        getattr(asking.snapshots, operation)("web-01", "at-once")
         looks = [call.method for call in counted.calls if call.method in ("named", "holding", "domains", "pools")]
-        assert looks == asked * 2, "once to plan, and once under the lock"
+        assert looks == asked * 3, "to plan, under the lock, and at once for both"
         others = {"links", "images", "packet", "reservations", "kernel", "hook"}
         assert not [call for call in counted.calls if call.port in others or call.method in ("look", "look_at", "host")]
 

@@ -26,7 +26,7 @@ OFF = Permit(power_off=True)
 
 def take(guest: Written, name: str) -> None:
     """Take a snapshot, and remember what it has to hold."""
-    guest.host.apply(guest.host.snapshots.plan_create(guest.name, name))
+    guest.host.snapshots.create(guest.name, name)
     guest.keep(name)
 
 
@@ -42,7 +42,7 @@ def revert(guest: Written, name: str) -> str:
 
 def delete(guest: Written, name: str) -> None:
     """Delete a snapshot."""
-    guest.host.apply(guest.host.snapshots.plan_delete(guest.name, name))
+    guest.host.snapshots.delete(guest.name, name)
     del guest.then[name]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from vmhost.model.netsteps import KeeperStep, LinkStep
-from vmhost.model.steps import EnsurePool, Step
+from vmhost.model.steps import EnsurePool, StartDomain, Step
 
 
 class Change(StrEnum):
@@ -70,6 +70,11 @@ class Plan:
         """The guests that the plan touches."""
         steps = (item.do for item in (*self.steps, *self.after))
         return tuple(dict.fromkeys(uuid for step in steps if (uuid := getattr(step, "uuid", ""))))
+
+    @property
+    def starts(self) -> bool:
+        """Whether a step starts a guest."""
+        return any(isinstance(item.do, StartDomain) for item in self.steps)
 
     @property
     def changes_network(self) -> bool:

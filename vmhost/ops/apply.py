@@ -17,7 +17,6 @@ from vmhost.model.events import Event, Notice
 from vmhost.model.observed import Observed
 from vmhost.model.outcome import Outcome
 from vmhost.model.plan import Plan
-from vmhost.model.steps import StartDomain
 from vmhost.ops.build import user_name
 from vmhost.ops.jobs import Job
 from vmhost.ops.permission import check_may_change
@@ -40,6 +39,7 @@ def apply_proposal(
     on_event: Listener | None = None,
     cancelled: Callable[[], bool] | None = None,
     locked: ExitStack | None = None,
+    alone: ExitStack | None = None,
 ) -> Outcome:
     """Apply a proposal that was shown, if the host still is as it was.
 
@@ -48,6 +48,8 @@ def apply_proposal(
 
     :param locked: holds the host's lock since before the proposal was made, which only makes guests: then it stands.
         The lock is given back as soon as it is not needed any more.
+    :param alone: holds the lock of the only guest that the proposal touches, and starts not, since before it was made:
+        then it stands, too.
     :raises Conflict: the host changed, or another vmhost holds the lock; :raises ApplyError: a step failed and
         everything
         was undone (``leftovers`` names what could not be); :raises GuestError: applied, but a guest is not ready;
@@ -57,26 +59,28 @@ def apply_proposal(
         return Outcome(proposal.plan)
     check_may_change(ports.hypervisor)
     with Job(ports, proposal.operation, " ".join(proposal.plan.guests), on_event, cancelled) as job:
-        return _apply(ports, proposal, job, locked)
+        return _apply(ports, proposal, job, locked, alone)
 
 
-def _apply(ports: Ports, proposal: Proposal, job: Job, locked: ExitStack | None) -> Outcome:
+def _apply(ports: Ports, proposal: Proposal, job: Job, locked: ExitStack | None, alone: ExitStack | None) -> Outcome:
     clock = ports.clock
     start = clock.monotonic()
     context = _context(ports, proposal, job)
-    if locked is None:
+    stands = locked is not None or alone is not None
+    if not stands:
         _settle_interrupted(ports, context)
-    with ExitStack() as guests:
+    with alone or ExitStack() as guests:
         with locked or ExitStack() as host:
             if proposal.share:
                 waiting = context.waiting(proposal.operation)
                 guests.enter_context(ports.locks.budget(proposal.share, proposal.whole, waiting))
                 proposal = proposal.anew() if proposal.anew else proposal
-            if locked is None:
+            if not stands:
                 _lock(proposal, context, host, guests)
                 observed, plan = _plan_again(ports, proposal)
             else:
-                guests.enter_context(ports.locks.guests(proposal.plan.uuids, NOT_AT_ALL))
+                if alone is None:
+                    guests.enter_context(ports.locks.guests(proposal.plan.uuids, NOT_AT_ALL))
                 observed, plan = proposal.seen, proposal.plan
             _store_keys(ports, proposal)
             ports.signals.make_room(str(ports.layout.logs))
@@ -109,7 +113,7 @@ def _lock(proposal: Proposal, context: Context, host: ExitStack, guests: ExitSta
     """
     locks, clock = context.ports.locks, context.ports.clock
     uuids, waiting = proposal.plan.uuids, context.waiting(proposal.operation)
-    starts = not proposal.locks_host and any(isinstance(item.do, StartDomain) for item in proposal.plan.steps)
+    starts = not proposal.locks_host and proposal.plan.starts
     deadline = clock.monotonic() + PATIENCE
     while True:
         if proposal.locks_host or starts:

@@ -1,9 +1,9 @@
-"""A site, planned and applied in one go: where nobody is asked in between, the host is looked at once for both."""
+"""What is planned and applied in one go: where nobody is asked in between, the host is looked at once for both."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 
 from vmhost.engine.observe import touched
 from vmhost.model.errors import Cancelled, Conflict, PermissionDenied
@@ -50,6 +50,36 @@ def apply_site(
         return apply_proposal(ports, proposal, on_event=on_event, cancelled=cancelled, locked=host if locked else None)
 
 
+def apply_alone(
+    ports: Ports,
+    guest: str,
+    propose: Callable[[], Proposal],
+    *,
+    on_event: Listener | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> Outcome:
+    """Settle what was interrupted, plan what is to be done to one guest, and apply the plan.
+
+    If the guest's lock is free, it is planned under it, and the plan stands. Else, and if the plan is about others,
+    too, or starts a guest, it is made again under all its locks, as after a question.
+
+    :param guest: its name or UUID.
+    :raises VmhostError: what ``propose`` and :func:`apply_proposal` raise.
+    """
+    if ports.journals.any_open():
+        _settle(ports, on_event)
+    uuid = ports.hypervisor.uuid_of(guest)
+    with ExitStack() as lock:
+        locked = bool(uuid) and _held(ports, lambda: ports.locks.guests([uuid], NOT_AT_ALL), lock)
+        proposal = propose()
+        plan = proposal.plan
+        if locked and (proposal.locks_host or proposal.share or plan.starts or {*plan.uuids} - {uuid}):
+            lock.close()
+            locked = False
+        alone = lock if locked else None
+        return apply_proposal(ports, proposal, on_event=on_event, cancelled=cancelled, alone=alone)
+
+
 def _settle(ports: Ports, on_event: Listener | None) -> None:
     for settled in recover_host(ports, on_event=on_event):
         if on_event is not None:
@@ -57,15 +87,20 @@ def _settle(ports: Ports, on_event: Listener | None) -> None:
 
 
 def _locked(ports: Ports, site: Site, host: ExitStack) -> bool:
-    """Take the host's lock, unless others have it, or died with it, or secrets are read first, which may take long."""
+    """Take the host's lock as below, unless secrets are read first, which may take long."""
     if any(secret_references(spec) for spec in site.guests):
         return False
+    return _held(ports, lambda: ports.locks.host(NOT_AT_ALL), host)
+
+
+def _held(ports: Ports, lock: Callable[[], AbstractContextManager[None]], stack: ExitStack) -> bool:
+    """Take a lock, unless others have it, or died with it."""
     try:
-        host.enter_context(ports.locks.host(NOT_AT_ALL))
+        stack.enter_context(lock())
     except (Conflict, PermissionDenied):
         return False
     if ports.journals.any_open():
-        host.close()
+        stack.close()
         return False
     return True
 

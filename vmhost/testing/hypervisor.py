@@ -89,6 +89,9 @@ class FakeHypervisor:
         found = [raw for raw in domains if raw.name == name] or [raw for raw in domains if raw.uuid == name.lower()]
         return tuple(found)
 
+    def uuid_of(self, name: str) -> str:
+        return next((raw.uuid for raw in self.named(name)), "")
+
     def holding(self, paths: Collection[str]) -> tuple[RawPool, ...]:
         return self._pools.holding(paths)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import libvirt
 
@@ -13,6 +13,7 @@ from vmhost.drivers.libvirt.errors import skipping
 from vmhost.model.domains import DomainState, RawDomain, number_of
 
 Domain = Any  # libvirt.virDomain
+T = TypeVar("T")
 
 _STATES: Final = dict(enumerate(DomainState))
 
@@ -59,12 +60,12 @@ def read_some(handle: Handle, uuids: Collection[str]) -> tuple[RawDomain, ...]:
     return tuple(found)
 
 
-def read_named(handle: Handle, name: str) -> tuple[RawDomain, ...]:
-    """Return what is there of a name, or else of a UUID; libvirt refuses to look for what can be neither."""
+def read_named(handle: Handle, name: str, read: Callable[[Domain], T]) -> tuple[T, ...]:
+    """Read what is there of a name, or else of a UUID; libvirt refuses to look for what can be neither."""
     with suppress(ValueError):  # so does Python, of what is no text
         for look_up in (handle.lookupByName, handle.lookupByUUIDString):
             with skipping(libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_INVALID_ARG):
-                return (read_one(look_up(name)),)
+                return (read(look_up(name)),)
     return ()
 
 

@@ -55,7 +55,12 @@ class Domains:
 
     def named(self, name: str) -> tuple[RawDomain, ...]:
         """Return the domain of that name, or else of that UUID, if there is one."""
-        return self._connection.read(lambda handle: read_named(handle, name), name)
+        return self._connection.read(lambda handle: read_named(handle, name, read_one), name)
+
+    def uuid_of(self, name: str) -> str:
+        """Return the UUID of the domain of that name, or else of that UUID, or empty."""
+        found = self._connection.read(lambda handle: read_named(handle, name, lambda one: str(one.UUIDString())), name)
+        return found[0] if found else ""
 
     def define(self, xml: str) -> None:
         """Define or redefine, validated. :raises AlreadyThere: the name or the UUID is another domain's."""

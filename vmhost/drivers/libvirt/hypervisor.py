@@ -99,6 +99,9 @@ class LibvirtHypervisor:
     def named(self, name: str) -> tuple[RawDomain, ...]:
         return self._domains.named(name)
 
+    def uuid_of(self, name: str) -> str:
+        return self._domains.uuid_of(name)
+
     def holding(self, paths: Collection[str]) -> tuple[RawPool, ...]:
         return self._pools.holding(paths)
 
