@@ -63,6 +63,7 @@ class Transaction:
         self.plan = plan
         self.done: list[str] = []
         self.verdicts: dict[str, str] = {}
+        self.told: dict[str, str] = {}
         self._stop = Event()
         self._context = replace(context, cancelled=lambda: self._stop.is_set() or context.cancelled())
         self._record = record
@@ -204,7 +205,8 @@ class Transaction:
         if not self._in_vain(item.do):
             self._record.done(number)
         if told:
-            self.verdicts[item.subject] = told
+            kept = self.verdicts if isinstance(item.do, AwaitGuest) else self.told
+            kept[item.subject] = told
         self.done.append(item.why)
         self._context.on_event(StepDone(number + 1, self._total, item.subject, item.why, seconds))
 

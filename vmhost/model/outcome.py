@@ -13,7 +13,8 @@ class Outcome:
     """The end of an apply.
 
     ``done`` holds the sentences of the steps that were done; ``seconds`` the time from the call to the commit point and
-    ``total_seconds`` to the end. ``verdicts`` maps guests to cloud-init's verdict (``done``, ``degraded``).
+    ``total_seconds`` to the end. ``verdicts`` maps guests to cloud-init's verdict (``done``, ``degraded``),
+    ``told`` to what else is worth telling of them (``snapshot of level filesystem``).
     """
 
     plan: Plan
@@ -21,14 +22,17 @@ class Outcome:
     seconds: float = 0.0
     total_seconds: float = 0.0
     verdicts: tuple[tuple[str, str], ...] = ()
+    told: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
         if not self.done:
             return f"{self.plan.site}: nothing to do"
-        ready = "".join(f"; {guest}: cloud-init {verdict}" for guest, verdict in self.verdicts)
+        told = (*((guest, f"cloud-init {verdict}") for guest, verdict in self.verdicts), *self.told)
         steps = f"{len(self.done)} step{'' if len(self.done) == 1 else 's'}"
         where = f"{self.plan.site}: " if self.plan.site else ""
-        return f"{where}{steps} done in {self.total_seconds:.1f} s{ready}"
+        return (
+            f"{where}{steps} done in {self.total_seconds:.1f} s{''.join(f'; {guest}: {text}' for guest, text in told)}"
+        )
 
 
 JobState = Literal["running", "done", "failed", "cancelled", "interrupted"]

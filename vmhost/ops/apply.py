@@ -98,6 +98,7 @@ def _apply(ports: Ports, proposal: Proposal, job: Job, locked: ExitStack | None,
         seconds=committed - start,
         total_seconds=clock.monotonic() - start,
         verdicts=tuple(transaction.verdicts.items()),
+        told=tuple(transaction.told.items()),
     )
 
 
