@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from vmhost.model.permit import Permit
 from vmhost.model.plan import Note
 from vmhost.model.steps import DeleteVolume
 from vmhost.ops.host import Host
+from vmhost.plan.heartbeat import plan_revival
 from vmhost.plan.outside import edited, volumes_by_path
 from vmhost.render.parse.domain import parse_domain
 from vmhost.testing import FakeHost
@@ -166,3 +168,35 @@ def test_elsewhere_it_stays_with_what_it_lies_on(host: Host, fake: FakeHost, pla
         f"vmhost/{name} stays: disk root is {top}, which vmhost did not make and does not delete, "
         f"and which {knows} on it"
     )
+
+
+ENDS: Mapping[str, Callable[[Host], object]] = {
+    "stop": lambda host: host.plan_power(["web-01"], "stop"),
+    "power off": lambda host: host.plan_power(["web-01"], "power-off"),
+    "restart": lambda host: host.plan_power(["web-01"], "restart"),
+    "resize": lambda host: host.plan_resize("web-01", memory=4 << 30, permit=Permit(stop=True)),
+    "revive": lambda host: plan_revival("web-01", host.observe(), cause="silent", shutdown=30, power_off=True),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_who_runs_in_one_that_its_definition_does_not_name_is_not_stopped(host: Host, fake: FakeHost, end: str) -> None:
+    """It would start again without what it has written since."""
+    assert ENDS[end](host)
+    first = source(fake)
+    top = lay_over(fake, "web-01", "root")
+    assert ENDS[end](host), "its definition names the overlay"
+    happen(fake, "defined-back web-01 root")
+    before = fake.state()
+    with pytest.raises(Refused, match=f"disk root runs in {top}, which its definition does not name") as caught:
+        ENDS[end](host)
+    assert caught.value.hint == f"virsh blockcommit web-01 vda --base {first} --active --pivot"
+    assert fake.state() == before
+
+
+def test_a_resize_that_waits_for_the_next_boot_stops_nobody(host: Host, fake: FakeHost) -> None:
+    lay_over(fake, "web-01", "root")
+    happen(fake, "defined-back web-01 root")
+    assert host.plan_resize("web-01", memory=4 << 30).plan.steps
+    power_off(fake)
+    assert host.plan_power(["web-01"], "start")

@@ -26,6 +26,7 @@ from vmhost.ops.hostfile import host_spec
 from vmhost.ops.proposals import Proposal
 from vmhost.plan.admission import against_start
 from vmhost.plan.found import UNPROTECT, find, find_ours
+from vmhost.plan.overlays import refuse_out_of_sight
 from vmhost.plan.request import raise_all
 from vmhost.plan.tuning import check_start
 from vmhost.ports import Ports
@@ -48,8 +49,8 @@ class PowerResult:
 def plan_power(name: str, action: Action, observed: Observed, *, timeout: float, discard_saved: bool) -> Plan:
     """Return the plan of one action on one guest; an empty one, with a note why, when there is nothing to do.
 
-    :raises NotFound: no such guest; :raises Refused: it is foreign; :raises Protected: it is protected, and would
-        be powered off or lose its saved memory.
+    :raises NotFound: no such guest; :raises Refused: it is foreign, or its next start would go without what it wrote;
+        :raises Protected: it is protected, and would be powered off or lose its saved memory.
     """
     domain = find_ours(name, observed)
     off = action == "power-off" and domain.active
@@ -58,6 +59,8 @@ def plan_power(name: str, action: Action, observed: Observed, *, timeout: float,
         instead = f"vmhost guest stop {domain.name}" if off else f"vmhost guest start {domain.name}"
         hint = f"{instead}, or {UNPROTECT}"
         raise Protected("it is protected", subject=name, hint=hint)
+    if domain.active and action in ("stop", "power-off", "restart"):
+        refuse_out_of_sight(domain, observed.pools)
     planned, text = _steps(domain, action, timeout, discard_saved)
     if any(isinstance(item.do, StartDomain) for item in planned) and (discards or not domain.raw.managed_save):
         planned += check_start(domain.uuid, domain.name, parse_tuning(domain.raw.xml), observed)

@@ -26,7 +26,7 @@ from vmhost.plan.disklimits import set_disk_limits
 from vmhost.plan.guards import set_guards, set_limits
 from vmhost.plan.held import is_live, live_steps
 from vmhost.plan.keptdisks import kept_disks
-from vmhost.plan.overlays import live_disks, merge_command, overlay_notes, own_file, runs_over
+from vmhost.plan.overlays import live_disks, out_of_sight, overlay_notes, own_file
 from vmhost.plan.plug import Plugging, plan_plugging
 from vmhost.plan.redefine import amended
 from vmhost.plan.request import Parts, Protected, Refusal, Refused, Request
@@ -58,7 +58,8 @@ def plan_change(pair: Pair, request: Request) -> Parts | list[Refusal]:
     plugging = plan_plugging(pair, deltas, definition)
     waits = [delta for delta in boot if delta.field not in plugging.fields]
     restart = bool(waits) and pair.domain.active and request.permit.stop and pair.spec.state == "running"
-    if (restart or pair.spec.state == "stopped") and (lost := _out_of_sight(pair)):
+    stops = (restart or pair.spec.state == "stopped") and not pair.overwrite
+    if stops and (lost := list(out_of_sight(pair.domain, pair.pools.backing))):
         return lost
     if restart:
         plugging = Plugging()
@@ -155,23 +156,6 @@ def _carried_off(pair: Pair, disk: DiskSpec, first: str) -> bool:
     was = next((one for one in pair.applied.disks if one.id == disk.id), None) if pair.applied else None
     live = live_disks(pair.domain).get(f"{DISK_ALIAS}{disk.id}")
     return not (pair.overwrite or (was and was.pool != disk.pool) or (live and live.source == first))
-
-
-def _out_of_sight(pair: Pair) -> list[Refusal]:
-    """Return why a guest may not be stopped: disks run in overlays that its next start would not know of."""
-    name, running = pair.spec.name, live_disks(pair.domain)
-    return [
-        Refusal(
-            name,
-            f"disk {disk.alias.removeprefix(DISK_ALIAS)} runs in {over}, which its definition does not name: "
-            "the next start would go without what was written since",
-            merge_command(name, disk.target, disk.source),
-        )
-        for disk in pair.domain.facts.disks
-        if disk.alias.startswith(DISK_ALIAS)
-        and not pair.overwrite
-        and (over := runs_over(disk, running, pair.pools.backing))
-    ]
 
 
 def _capacity(pair: Pair, disk: DiskSpec) -> int:

@@ -11,6 +11,7 @@ from vmhost.model.spec.heartbeat import HeartbeatSpec
 from vmhost.model.steps import PowerOff, ShutDown, StartDomain
 from vmhost.plan.applied import applied_spec
 from vmhost.plan.found import find_ours
+from vmhost.plan.overlays import refuse_out_of_sight
 from vmhost.plan.request import Protected
 from vmhost.plan.tuning import check_start
 from vmhost.render.document import read
@@ -50,13 +51,15 @@ def plan_revival(name: str, observed: Observed, *, cause: str, shutdown: float, 
     :param shutdown: seconds that it has to shut down. :param power_off: do not ask it, since it did not hear.
     Whatever of it is undone, the guest is to run in the end: it ran before.
 
-    :raises NotFound: it is gone; :raises Refused: it is not ours; :raises Protected: it is protected. Not even asked:
+    :raises NotFound: it is gone; :raises Refused: it is not ours, or its next start would go without what it wrote;
+        :raises Protected: it is protected. Not even asked:
         one that hears late would shut down when nobody waits for it any more.
     """
     domain = find_ours(name, observed)
     uuid = domain.uuid
     if is_protected(domain):
         raise Protected("it is protected, so it is not restarted", subject=name, hint=f"vmhost guest console {name}")
+    refuse_out_of_sight(domain, observed.pools)
     stop = PowerOff(uuid, name) if power_off else ShutDown(uuid, name, shutdown)
     words = "power off" if power_off else "shut down"
     start = StartDomain(uuid, name)

@@ -9,6 +9,7 @@ from vmhost.model.domains import DiskFacts, ObservedDomain
 from vmhost.model.observed import ObservedPool
 from vmhost.model.plan import Note
 from vmhost.model.snapshots import is_overlay_of
+from vmhost.plan.request import Refusal, raise_all
 from vmhost.plan.running import live_facts
 from vmhost.render.parse.domain import DISK_ALIAS
 
@@ -61,6 +62,23 @@ def runs_over(disk: DiskFacts, running: Mapping[str, DiskFacts], backing: Mappin
     if live is None or live.source == disk.source:
         return ""
     return live.source if disk.source in chain_of(live, backing) else ""
+
+
+def out_of_sight(domain: ObservedDomain, backing: Mapping[str, str]) -> Iterator[Refusal]:
+    """Yield why a guest may not be stopped: disks run in overlays that its next start would not know of."""
+    running = live_disks(domain)
+    for disk in domain.facts.disks:
+        if disk.alias.startswith(DISK_ALIAS) and (over := runs_over(disk, running, backing)):
+            text = (
+                f"disk {disk.alias.removeprefix(DISK_ALIAS)} runs in {over}, which its definition does not name: "
+                "the next start would go without what was written since"
+            )
+            yield Refusal(domain.name, text, merge_command(domain.name, disk.target, disk.source))
+
+
+def refuse_out_of_sight(domain: ObservedDomain, pools: Iterable[ObservedPool]) -> None:
+    """Return, or raise when a guest may not be stopped. :raises Refused: it would start without what it wrote."""
+    raise_all(list(out_of_sight(domain, backing_of(pools))))
 
 
 def live_disks(domain: ObservedDomain) -> dict[str, DiskFacts]:

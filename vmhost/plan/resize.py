@@ -19,6 +19,7 @@ from vmhost.plan.change import STOP_TIMEOUT
 from vmhost.plan.held import held_differences, live_steps, waits_for_boot
 from vmhost.plan.outside import applied_spec
 from vmhost.plan.overhead import overhead_refusals
+from vmhost.plan.overlays import backing_of, out_of_sight
 from vmhost.plan.request import NoCapacity, NotFound, Refusal, Refused, raise_all
 from vmhost.plan.shape import mirrors
 from vmhost.plan.tuning import aside, check_start, defined, loose_notes, place_guests
@@ -65,6 +66,8 @@ def plan_resize(wish: Resize, observed: Observed, permit: Permit, host: HostSpec
     ends = permit.stop and waits_for_boot(domain, new.cpus, new.memory)
     placing = place_guests([new], observed, host, restarted=frozenset({new.name} if ends else ()))
     against = _against(new, domain, observed, permit)
+    if ends:
+        against += out_of_sight(domain, backing_of(observed.pools))
     raise_all(against or [*placing.refusals.values(), *overhead_refusals(new, observed)])
     tuning = placing.tuning(new.name)
     why = _difference(new, domain, tuning, observed)
