@@ -69,8 +69,8 @@ def decide(
 
     :param points: those of this guest that can be read, of all hosts.
     :param now: when the next one is taken; :param reverted: when the guest last went back to a snapshot; empty: never.
-        Both as points have their time. A revert at a time that is yet to come, of a clock that was wrong, does not
-        count: each point would be a full one until then.
+        Both as points have their time. One in the second of a point counts as after it. A revert at a time that is yet
+        to come, of a clock that was wrong, does not count: each point would be a full one until then.
     """
     own = sorted((point for point in points if point.ref.host == repository.host), key=lambda point: point.generation)
     if full:
