@@ -49,7 +49,7 @@ class Watching:
 def looks(fake: FakeHost, act: Callable[[Host], object]) -> list[tuple[str, ...]]:
     """Do something at once; return the locks that were held at each look before the steps."""
     watching = Watching(fake)
-    act(Host(ports=replace(fake.ports, hypervisor=watching)))  # type: ignore[arg-type]
+    act(Host(ports=replace(fake.ports, hypervisor=watching)))
     return watching.held
 
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.engine.scenes import OTHER, WEB, site
+from tests.plan.happenings import happen, lay_over
 from vmhost.model.errors import DriverError
 from vmhost.model.events import Event, Notice
 from vmhost.model.observed import DomainState
@@ -102,6 +103,17 @@ def test_shorter_time_outs_than_libvirts_own_do_not_excuse_it() -> None:
     ward.hangs()
     ward.pass_seconds(60)
     assert any(text.startswith("restarted by powering it off (try 1 of 3)") for text in ward.told), ward.told
+
+
+def test_one_that_would_start_without_what_it_wrote_is_not_stopped_and_the_watch_says_how_to_merge(ward: Ward) -> None:
+    lay_over(ward.fake, "web-01", "root")
+    happen(ward.fake, "defined-back web-01 root")
+    ward.hangs()
+    ward.pass_seconds(300)
+    assert ward.stops == []
+    told = next(text for text in ward.told if text.startswith("was not restarted (try 1 of 2): "))
+    assert "which its definition does not name: the next start would go without what was written since" in told
+    assert re.search(r"; virsh blockcommit web-01 vda --base \S+ --active --pivot$", told)
 
 
 def test_one_that_hears_is_shut_down(ward: Ward) -> None:

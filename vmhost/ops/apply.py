@@ -48,8 +48,8 @@ def apply_proposal(
 
     :param locked: holds the host's lock since before the proposal was made, which only makes guests: then it stands.
         The lock is given back as soon as it is not needed any more.
-    :param alone: holds the lock of the only guest that the proposal touches, and starts not, since before it was made:
-        then it stands, too.
+    :param alone: holds the lock of the only guest that the proposal is about, since before it was made; it starts
+        none. Then it stands, too.
     :raises Conflict: the host changed, or another vmhost holds the lock; :raises ApplyError: a step failed and
         everything
         was undone (``leftovers`` names what could not be); :raises GuestError: applied, but a guest is not ready;

@@ -224,7 +224,8 @@ class HeartWatch:
                 self._care = untried  # it was started anew, answers again, or others are at work on it
         except VmhostError as error:
             if not isinstance(error, Cancelled) and not isinstance(error.__cause__, Cancelled):
-                self._say(f"was not restarted ({told}): {error.message}")
+                hint = f"; {error.hint}" if error.hint else ""
+                self._say(f"was not restarted ({told}): {error.message}{hint}")
             elif self._answered or (self._over.is_set() and not self._begun):
                 self._care = self._care if self._begun else untried
             else:

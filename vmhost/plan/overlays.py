@@ -9,7 +9,7 @@ from vmhost.model.domains import DiskFacts, ObservedDomain
 from vmhost.model.observed import ObservedPool
 from vmhost.model.plan import Note
 from vmhost.model.snapshots import is_overlay_of
-from vmhost.plan.request import Refusal, raise_all
+from vmhost.plan.request import Refusal, Refused, raise_all
 from vmhost.plan.running import live_facts
 from vmhost.render.parse.domain import DISK_ALIAS
 
@@ -73,7 +73,7 @@ def out_of_sight(domain: ObservedDomain, backing: Mapping[str, str]) -> Iterator
                 f"disk {disk.alias.removeprefix(DISK_ALIAS)} runs in {over}, which its definition does not name: "
                 "the next start would go without what was written since"
             )
-            yield Refusal(domain.name, text, merge_command(domain.name, disk.target, disk.source))
+            yield Refusal(domain.name, text, merge_command(domain.name, disk.target, disk.source), Refused)
 
 
 def refuse_out_of_sight(domain: ObservedDomain, pools: Iterable[ObservedPool]) -> None:
